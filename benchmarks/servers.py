@@ -1,0 +1,194 @@
+"""The three servers under test, each one process on the first core; all are ended by their ids when the block ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.bare import ANSWER
+from benchmarks.load import Answer, ask
+
+PEER = Path(__file__).parent / "peer"
+_READY_SECONDS = 30.0
+_SERVER_CORE, _LOAD_CORE = 0, 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A running server; `ready_seconds` from the start of the process to its first answer."""
+
+    port: int
+    pid: int
+    ready_seconds: float
+
+    def memory_mib(self) -> float | None:
+        """Resident memory of the process and its children; None where /proc does not tell."""
+        statuses = [Path(f"/proc/{pid}/status") for pid in _family(self.pid)]
+        if not statuses or not all(path.exists() for path in statuses):
+            return None
+        return sum(_resident_kib(path.read_text()) for path in statuses) / 1024
+
+
+def _family(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    if not children.exists():
+        return [pid]
+    return [pid, *(member for child in children.read_text().split() for member in _family(int(child)))]
+
+
+def _resident_kib(status: str) -> int:
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
+
+
+def pinned() -> bool:
+    """Whether the server and the load generator can have a core each."""
+    return hasattr(os, "sched_setaffinity") and {_SERVER_CORE, _LOAD_CORE} <= os.sched_getaffinity(0)
+
+
+@contextmanager
+def core(number: int) -> Iterator[None]:
+    """Bind this process, and so what it starts, to one core; a no-op where that cannot be done."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {number} & before or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def load_core() -> int:
+    """Give the core of the load generator."""
+    return _LOAD_CORE
+
+
+def free_port() -> int:
+    """Give a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def process(
+    command: list[str], *, environment: dict[str, str], log: Path, on: int = _SERVER_CORE
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command on a core until the block ends; its output goes to `log`."""
+    with core(on), log.open("ab") as output:
+        child = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield child
+    finally:
+        _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def wait_ready(child: subprocess.Popen[bytes], *, port: int, path: str, log: Path) -> float:
+    """Ask for `path` until it answers; gives the seconds since the call, raises `RuntimeError` with the log's end."""
+    started = time.perf_counter()
+    while time.perf_counter() - started < _READY_SECONDS:
+        if child.poll() is not None:
+            break
+        if _answers(port, path=path):
+            return time.perf_counter() - started
+        time.sleep(0.01)
+    raise RuntimeError(f"{log.stem} is not ready:\n{log.read_text()[-2000:]}")
+
+
+def _answers(port: int, *, path: str) -> bool:
+    try:
+        answer: Answer = ask(port, "GET", path)
+    except OSError:
+        return False
+    return answer.status < 500
+
+
+@contextmanager
+def ours(folder: Path, **environment: str) -> Iterator[Server]:
+    """The service as an operator starts it, on a new data folder."""
+    port, log = free_port(), folder / "ours.log"
+    program = Path(sys.executable).parent / "stablestudio"
+    data = folder / f"data-{port}"
+    command = [str(program), "serve", "--port", str(port), "--data", str(data)]
+    with process(command, environment=environment, log=log) as child:
+        ready = wait_ready(child, port=port, path="/llms.txt", log=log)
+        yield Server(port=port, pid=child.pid, ready_seconds=ready)
+
+
+@contextmanager
+def bare(folder: Path, *, answer: Path) -> Iterator[Server]:
+    """The bare app on the service's own HTTP server settings."""
+    port, log = free_port(), folder / "bare.log"
+    options = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--lifespan",
+        "off",
+        "--no-access-log",
+        "--log-level",
+        "error",
+    ]
+    engines = ["--loop", "uvloop", "--http", "httptools"]
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.bare:app", *options, *engines]
+    with process(command, environment={ANSWER: str(answer)}, log=log) as child:
+        ready = wait_ready(child, port=port, path="/", log=log)
+        yield Server(port=port, pid=child.pid, ready_seconds=ready)
+
+
+@contextmanager
+def peer(folder: Path, *, checks: bool = True) -> Iterator[Server]:
+    """The peer and its facilitator.
+
+    With `checks` the facilitator is the SDK's own code and shares the peer's core, as the service settles in its own
+    process; without, it believes everything and runs on the load generator's core.
+    """
+    port, wicket, log = free_port(), free_port(), folder / "peer.log"
+    temper, on = ("checks", _SERVER_CORE) if checks else ("believes", _LOAD_CORE)
+    with ExitStack() as stack:
+        environment = {"PORT": str(wicket), "TEMPER": temper}
+        child = stack.enter_context(
+            process(["node", str(PEER / "facilitator.mjs")], environment=environment, log=log, on=on)
+        )
+        wait_ready(child, port=wicket, path="/supported", log=log)
+        environment = {"PORT": str(port), "FACILITATOR_URL": f"http://127.0.0.1:{wicket}", "NODE_ENV": "production"}
+        child = stack.enter_context(process(["node", str(PEER / "server.mjs")], environment=environment, log=log))
+        ready = wait_ready(child, port=port, path="/llms.txt", log=log)
+        yield Server(port=port, pid=child.pid, ready_seconds=ready)
+
+
+def install_peer() -> str | None:
+    """Install the peer's npm packages where they are missing; gives the reason when the peer cannot run."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        return "Node.js is missing"
+    wanted = (PEER / "package.json").read_text()
+    stamp = PEER / "node_modules" / ".installed"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return None
+    npm = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
+    if subprocess.run(npm, cwd=PEER, check=False, stdout=sys.stderr).returncode != 0:
+        return "npm could not install its packages"
+    stamp.write_text(wanted)
+    return None

@@ -1,0 +1,113 @@
+"""What a buyer does at either server, as prebuilt requests: ask for quotes, buy, and poll what was bought."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle, repeat
+from typing import Any
+
+from benchmarks.buyer import Wallet, made_up, read_header
+from benchmarks.load import Answer, Run, ask, drive, request
+
+PATH = "/api/generate/nano-banana/generate"
+BODY = json.dumps({"prompt": "a lighthouse at dusk, oil on canvas", "aspectRatio": "16:9", "imageSize": "1K"}).encode()
+_FINISHED_SECONDS = 120.0
+_PROOF_SECONDS = 240.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Shop:
+    """One server as a buyer sees it; `issues_nonces` where a proof needs a nonce of the server's own."""
+
+    port: int
+    wallet: Wallet
+    issues_nonces: bool
+
+    def quotes(self) -> Iterator[bytes]:
+        """Give the same unpaid order for ever."""
+        return repeat(request("POST", PATH, port=self.port, body=BODY))
+
+    def quote(self) -> dict[str, Any]:
+        """Ask once; gives the decoded PAYMENT-REQUIRED."""
+        answer = ask(self.port, "POST", PATH, body=BODY)
+        _expect(answer, status=402)
+        answer.header("www-authenticate")
+        return read_header(answer.header("payment-required"))
+
+    def fund(self) -> None:
+        """Fill the wallet from the embedded world's faucet."""
+        body = json.dumps({"address": self.wallet.address}).encode()
+        _expect(ask(self.port, "POST", "/faucet", body=body), status=200)
+
+    def purchases(self, count: int) -> list[bytes]:
+        """Sign so many payments, one a request."""
+        challenge = self.quote()
+        return [
+            request(
+                "POST", PATH, port=self.port, headers={"PAYMENT-SIGNATURE": self.wallet.payment(challenge)}, body=BODY
+            )
+            for _ in range(count)
+        ]
+
+    def buy(self, count: int) -> list[str]:
+        """Buy so many pictures and wait until they are made; gives the paths of their jobs."""
+        bought = drive(self.port, requests=self.purchases(count), connections=4, keep=True)
+        for answer in bought.kept:
+            _expect(answer, status=200)
+        paths = [f"/api/jobs/{json.loads(answer.body)['jobId']}" for answer in bought.kept]
+        for path in paths:
+            self._await(path)
+        return paths
+
+    def polls(self, paths: list[str]) -> Iterator[bytes]:
+        """Poll the jobs in turn for ever, with one proof a job."""
+        return cycle([self._poll(path, header=self._proof(path)) for path in paths])
+
+    def fresh_polls(self, paths: list[str], *, count: int) -> list[bytes]:
+        """Poll the jobs in turn, with a proof of its own for every request."""
+        asked = [paths[index % len(paths)] for index in range(count)]
+        return [
+            self._poll(path, header=self.wallet.proof(info))
+            for path, info in zip(asked, self._infos(asked), strict=True)
+        ]
+
+    def _await(self, path: str) -> None:
+        deadline = time.monotonic() + _FINISHED_SECONDS
+        while time.monotonic() < deadline:
+            answer = ask(self.port, "GET", path, headers={"SIGN-IN-WITH-X": self._proof(path)})
+            _expect(answer, status=200)
+            if json.loads(answer.body)["status"] == "complete":
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"{path} was not complete after {_FINISHED_SECONDS:.0f} s")
+
+    def _proof(self, path: str) -> str:
+        return self.wallet.proof(self._infos([path])[0])
+
+    def _infos(self, paths: list[str]) -> list[dict[str, Any]]:
+        if not self.issues_nonces:
+            return [made_up(domain="127.0.0.1", uri=f"http://127.0.0.1:{self.port}{path}") for path in paths]
+        asked = [request("GET", path, port=self.port) for path in paths]
+        # One connection keeps the challenges in the order of the paths that they are for.
+        answers = drive(self.port, requests=asked, connections=1, keep=True).kept
+        return [
+            read_header(answer.header("payment-required"))["extensions"]["sign-in-with-x"]["info"] for answer in answers
+        ]
+
+    def _poll(self, path: str, *, header: str) -> bytes:
+        return request("GET", path, port=self.port, headers={"SIGN-IN-WITH-X": header})
+
+
+def _expect(answer: Answer, *, status: int) -> None:
+    if answer.status != status:
+        raise RuntimeError(f"{answer.status} instead of {status}: {answer.head.decode()}\n{answer.body[:500]!r}")
+
+
+def only(run: Run, *, status: int) -> Run:
+    """Give the run back if every answer had this status; a faster refusal is not a result."""
+    if set(run.statuses) != {status}:
+        raise RuntimeError(f"expected {status} only, got {dict(run.statuses)}")
+    return run

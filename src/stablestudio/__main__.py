@@ -1,0 +1,5 @@
+"""`python -m stablestudio`."""
+
+from stablestudio.cli import main
+
+main()

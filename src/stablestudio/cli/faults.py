@@ -1,0 +1,91 @@
+"""What a command says and returns when it fails: one exit code per cause, and always what became of the money."""
+
+from __future__ import annotations
+
+import click
+from click.core import ParameterSource
+
+from stablestudio.cli.output import Output
+from stablestudio.client import errors
+from stablestudio.errors import Issue, StudioError
+from stablestudio.protocols import siwx, x402
+
+OK, UNEXPECTED, USAGE, REFUSED_TO_PAY, PAYMENT_FAILED, JOB_FAILED, SERVICE, UNFINISHED = range(8)
+
+_CODES: tuple[tuple[tuple[type[StudioError], ...], int], ...] = (
+    ((errors.PurchaseRefused, siwx.SiwxChallengeRefused), REFUSED_TO_PAY),
+    ((errors.PaymentRejected,), PAYMENT_FAILED),
+    ((errors.JobFailed,), JOB_FAILED),
+    ((errors.PaymentOutcomeUnknown, errors.JobStillRunning), UNFINISHED),
+    ((errors.ServiceUnreachable, errors.UnreadableAnswer, errors.DownloadFailed, x402.MalformedOffer), SERVICE),
+    ((errors.WalletError, errors.InvalidAddress, errors.UnknownModel), USAGE),
+)
+
+
+def exit_code(error: StudioError) -> int:
+    """Return the documented exit code of an error."""
+    for kinds, code in _CODES:
+        if isinstance(error, kinds):
+            return code
+    if isinstance(error, errors.StudioApiError):
+        return SERVICE if error.status >= 500 or error.status == 429 else USAGE
+    return UNEXPECTED
+
+
+def tell(out: Output, error: StudioError) -> None:
+    """Write an error: the sentence, the fields at fault, what to do next, and whether money moved."""
+    lines = [error.message, *(f"  {_field(issue)}" for issue in error.issues), f"Next: {next_step(error)}"]
+    document = error.body() | {"exitCode": exit_code(error), "next": next_step(error)}
+    out.fail(document, *lines, f"Money: {money(error)}")
+
+
+def next_step(error: StudioError) -> str:
+    """Return what to do now, as a command where there is one."""
+    if isinstance(error, errors.JobStillRunning):
+        return command(f"job {error.job.id} --wait --download")
+    if isinstance(error, errors.JobFailed) and error.money_moved:
+        return f"{command(f'job {error.job.id}')}   (shows the refund, which is made automatically)"
+    if isinstance(error, errors.PaymentOutcomeUnknown):
+        return f"{command('resume')}   (never order this again by hand)"
+    return error.advice
+
+
+def command(words: str) -> str:
+    """Return a command line for the same service: an address that was given by hand is given again."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.get_parameter_source("url") is not ParameterSource.COMMANDLINE:
+        return f"stablestudio {words}"
+    return f"stablestudio {words} --url {context.params['url']}"
+
+
+def money(error: StudioError) -> str:
+    """Return one sentence on what became of the money."""
+    if isinstance(error, errors.JobFailed):
+        return _of_failed_job(error)
+    if isinstance(error, errors.JobStillRunning):
+        return "the job is paid, once; waiting for it costs nothing."
+    if isinstance(error, errors.PaymentOutcomeUnknown):
+        return f"not known yet whether ${error.order.price} was taken; it cannot be taken twice."
+    if isinstance(error, errors.DownloadFailed):
+        return "the job is paid; downloading costs nothing."
+    moved = error.money_moved if isinstance(error, errors.BuyerError) else error.charged
+    return {True: "the payment was taken.", False: "none moved.", None: "not known whether any moved."}[moved]
+
+
+def _of_failed_job(error: errors.JobFailed) -> str:
+    payment = error.job.payment
+    if not error.money_moved:
+        refund = payment.refund if payment else None
+        where = f" (transaction {refund.transaction})" if refund and refund.transaction else ""
+        return f"back in your wallet{where}." if error.job.refunded else "none moved."
+    return (
+        f"${payment.amount} was paid and is on its way back."
+        if payment and payment.amount
+        else "it is on its way back."
+    )
+
+
+def _field(issue: Issue) -> str:
+    where = ".".join(str(part) for part in issue.path) or "body"
+    allowed = f" (allowed: {', '.join(str(value) for value in issue.allowed)})" if issue.allowed else ""
+    return f"{where}: {issue.message}{allowed}"

@@ -1,0 +1,42 @@
+"""`stablestudio quote`: the exact price of an input, free of charge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from stablestudio.cli.inputs import place_media, read_fields, read_media, split_model
+from stablestudio.cli.output import Output
+from stablestudio.cli.running import connect, speaks, url_option
+from stablestudio.cli.views import quote_document
+from stablestudio.client.menu import choose_operation
+
+
+@click.command()
+@click.argument("model")
+@click.argument("prompt")
+@click.option("--op", "operation", help="The operation; the model's first unless given.")
+@click.option("-p", "pairs", multiple=True, metavar="FIELD=VALUE", help="A field of the input; repeat it for a list.")
+@click.option("--image", "images", multiple=True, metavar="URL|job:ID|FILE", help="An input image; may be repeated.")
+@url_option
+@speaks
+def quote(
+    out: Output,
+    *,
+    model: str,
+    prompt: str,
+    operation: str | None,
+    pairs: Sequence[str],
+    images: Sequence[str],
+    url: str,
+) -> None:
+    """Ask what MODEL would cost for PROMPT and these fields. Nothing is signed."""
+    name, named = split_model(model, operation=operation)
+    media = read_media(images)
+    with connect(url, anonymous=True) as client:
+        chosen = named or choose_operation(client.models(), model=name, with_media=bool(media))
+        fields = place_media(media, model=name, operation=chosen) | read_fields(pairs)
+        found = client.quote(name, chosen, ({"prompt": prompt} if prompt else {}) | fields)
+    line = f"${found.amount}  {name}/{chosen}, in USDC on {found.token.title} ({found.network}) to {found.pay_to}"
+    out.result(quote_document(found), line)

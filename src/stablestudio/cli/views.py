@@ -1,0 +1,55 @@
+"""How quotes, jobs and files look to people and to programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stablestudio.client import Job, Quote
+
+
+def job_document(job: Job) -> dict[str, Any]:
+    """Return a job as the service told it."""
+    return job.model_dump(by_alias=True, exclude_none=True)
+
+
+def job_lines(job: Job) -> list[str]:
+    """Return a job for people: state, payment, refund, links."""
+    lines = [f"{job.id}  {job.type or ''}  {job.status}".replace("    ", "  ")]
+    if job.complaint:
+        lines.append(f"  reason   {job.complaint}")
+    payment = job.payment
+    if payment and payment.amount:
+        lines.append(f"  paid     ${payment.amount} on {payment.network}{_transaction(payment.transaction)}")
+        if payment.refund:
+            back = "refunded" if job.refunded else "refund on its way"
+            lines.append(f"  {back}{_transaction(payment.refund.transaction)}")
+    result = job.result
+    links = (
+        (("image", result.image_url), ("video", result.video_url), ("thumb", result.thumbnail_url)) if result else ()
+    )
+    return lines + [f"  {name:<8} {url}" for name, url in links if url]
+
+
+def file_lines(paths: Sequence[Path]) -> list[str]:
+    return [f"  saved    {path} ({path.stat().st_size:,} bytes)" for path in paths]
+
+
+def quote_document(quote: Quote) -> dict[str, Any]:
+    """Return a quote with everything that a payment of it would name."""
+    return {
+        "success": True,
+        "model": quote.wish.model,
+        "operation": quote.wish.operation,
+        "amount": str(quote.amount),
+        "currency": "USD",
+        "network": quote.network,
+        "asset": quote.offer.asset,
+        "payTo": quote.pay_to,
+        "expiresInSeconds": quote.offer.max_timeout_seconds,
+    }
+
+
+def _transaction(transaction: str | None) -> str:
+    return f", transaction {transaction}" if transaction else ""

@@ -1,0 +1,270 @@
+"""Errors of the buyer's side, each saying what happened, what to do next and whether money moved.
+
+StudioError
+└── BuyerError
+    ├── StudioApiError            the service answered with an error: its code, status, hint, issues, charged
+    │   ├── PaymentRejected       ... to a signed payment
+    │   └── SignInRejected        ... to a fresh proof of the wallet
+    ├── PurchaseRefused           we stopped before anything was signed
+    │   ├── PriceAboveLimit
+    │   ├── PurchaseDeclined
+    │   ├── MainNetworkNotAllowed
+    │   ├── NoUsableOffer
+    │   └── ForeignOffer
+    ├── PaymentOutcomeUnknown     sent, and no answer says what became of it; the order is in the journal
+    ├── JobError
+    │   ├── JobFailed             the service could not make it
+    │   └── JobStillRunning       our patience ended, not the job
+    ├── ServiceUnreachable
+    ├── UnreadableAnswer
+    ├── DownloadFailed
+    │   └── LinkExpired           an old link; the next read of the job brings a fresh one
+    ├── InvalidAddress
+    ├── UnknownModel
+    └── WalletError
+        ├── WalletMissing
+        ├── WalletExists
+        ├── WalletUnsafe
+        └── WalletUnreadable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stablestudio.errors import Issue, StudioError
+
+if TYPE_CHECKING:
+    from stablestudio.client.jobs import Job
+    from stablestudio.client.orders import Order
+
+__all__ = [
+    "BuyerError",
+    "DownloadFailed",
+    "ForeignOffer",
+    "InvalidAddress",
+    "JobError",
+    "JobFailed",
+    "JobStillRunning",
+    "LinkExpired",
+    "MainNetworkNotAllowed",
+    "NoUsableOffer",
+    "PaymentOutcomeUnknown",
+    "PaymentRejected",
+    "PriceAboveLimit",
+    "PurchaseDeclined",
+    "PurchaseRefused",
+    "ServiceUnreachable",
+    "SignInRejected",
+    "StudioApiError",
+    "UnknownModel",
+    "UnreadableAnswer",
+    "WalletError",
+    "WalletExists",
+    "WalletMissing",
+    "WalletUnreadable",
+    "WalletUnsafe",
+]
+
+
+class BuyerError(StudioError):
+    """Something stopped the buyer's side.
+
+    `status` is 0 where no HTTP answer stands behind the error; `money_moved` is None where nobody knows yet.
+    """
+
+    status: ClassVar[int] = 0
+    hint: ClassVar[str] = "Read the message; nothing was sent that has to be undone."
+
+    @property
+    def money_moved(self) -> bool | None:
+        """Tell whether this purchase took money: yes, no, or not known (None)."""
+        return self.charged
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON shape of contract section 6, without a status where there was no HTTP answer."""
+        body = super().body() | {"charged": self.money_moved}
+        if not self.status:
+            del body["status"]
+        return body
+
+
+class StudioApiError(BuyerError):
+    """The service answered with an error."""
+
+    hint: ClassVar[str] = "Correct the request and send it again."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        status: int,
+        hint: str | None = None,
+        issues: Sequence[Issue] = (),
+        charged: bool | None = False,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message, hint=hint, issues=issues, charged=bool(charged))
+        self.code = code  # type: ignore[misc]  # the service's own code, not our class's
+        self.status = status  # type: ignore[misc]  # likewise
+        self.retryable = retryable  # type: ignore[misc]  # likewise
+        self._charged = charged
+
+    @property
+    def money_moved(self) -> bool | None:
+        return self._charged
+
+
+class PaymentRejected(StudioApiError):
+    """The service rejected the signed payment."""
+
+
+class SignInRejected(StudioApiError):
+    """The service rejected the wallet's proof."""
+
+
+class PurchaseRefused(BuyerError):
+    """The purchase was stopped before anything was signed."""
+
+    hint: ClassVar[str] = "Nothing was signed and no money moved."
+
+
+class PriceAboveLimit(PurchaseRefused):
+    """The price is above your limit."""
+
+    hint: ClassVar[str] = "Raise the limit (max_price, --max-price) or choose a cheaper input; nothing was signed."
+
+
+class PurchaseDeclined(PurchaseRefused):
+    """The purchase was not approved."""
+
+
+class MainNetworkNotAllowed(PurchaseRefused):
+    """The service asks for real money, and this client signs for test networks only."""
+
+    hint: ClassVar[str] = "Allow it explicitly (allow_mainnet=True, --allow-mainnet) if you mean to pay real money."
+
+
+class NoUsableOffer(PurchaseRefused):
+    """None of the offered ways to pay is one that this wallet knows."""
+
+    hint: ClassVar[str] = "This wallet pays USDC by x402 `exact` on Base and Base Sepolia."
+
+
+class ForeignOffer(PurchaseRefused):
+    """The offer names another origin than the one that was asked."""
+
+    hint: ClassVar[str] = "Use the service's public address (base_url, --url); nothing was signed."
+
+
+class PaymentOutcomeUnknown(BuyerError):
+    """The payment was sent and nothing said what became of it.
+
+    Never pay again by hand: the signed order is in the journal, and sending the same bytes again cannot charge twice.
+    """
+
+    hint: ClassVar[str] = "Do not order again: continue this order with client.resume() or `stablestudio resume`."
+    retryable: ClassVar[bool] = True
+
+    def __init__(self, message: str | None = None, *, order: Order) -> None:
+        super().__init__(message, extra={"order": order.key, "price": order.price, "network": order.network})
+        self.order = order
+
+    @property
+    def money_moved(self) -> bool | None:
+        return None
+
+
+class JobError(BuyerError):
+    """A paid job did not end with a result; `job` is its last known state."""
+
+    def __init__(self, message: str | None = None, *, job: Job, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, charged=True, extra={"jobId": job.id, "jobStatus": job.status})
+        self.job = job
+
+
+class JobFailed(JobError):
+    """The job failed."""
+
+    hint: ClassVar[str] = (
+        "A failed job is refunded to the paying wallet automatically; look at it again for the refund."
+    )
+
+    @property
+    def money_moved(self) -> bool | None:
+        return not self.job.refunded
+
+
+class JobStillRunning(JobError):
+    """The job is still running; it is paid and not lost."""
+
+    hint: ClassVar[str] = "Do not order again: wait for this job with client.wait(job) or `stablestudio job ID --wait`."
+    retryable: ClassVar[bool] = True
+
+
+class ServiceUnreachable(BuyerError):
+    """The service could not be reached."""
+
+    hint: ClassVar[str] = "Check the address and that the service runs, then try again."
+    retryable: ClassVar[bool] = True
+
+
+class UnreadableAnswer(BuyerError):
+    """The service answered something that this client cannot read."""
+
+    hint: ClassVar[str] = "Check that the address is a StableStudio service."
+
+
+class DownloadFailed(BuyerError):
+    """A file of a finished job could not be fetched."""
+
+    hint: ClassVar[str] = "The file is kept by the service: download the job again, at no cost."
+    retryable: ClassVar[bool] = True
+
+
+class LinkExpired(DownloadFailed):
+    """The link to the file has expired."""
+
+
+class InvalidAddress(BuyerError):
+    """This is no address of a service."""
+
+    hint: ClassVar[str] = "Give the service's http or https address, such as http://127.0.0.1:8402."
+
+
+class UnknownModel(BuyerError):
+    """The service sells no such model."""
+
+    hint: ClassVar[str] = "`stablestudio models` lists what is sold."
+
+
+class WalletError(BuyerError):
+    """The wallet cannot be used."""
+
+
+class WalletMissing(WalletError):
+    """There is no wallet yet."""
+
+    hint: ClassVar[str] = "Make one with `stablestudio wallet create`, or set STABLESTUDIO_PRIVATE_KEY."
+
+
+class WalletExists(WalletError):
+    """There is a wallet already, and it is never overwritten."""
+
+    hint: ClassVar[str] = "Use it, or point STABLESTUDIO_HOME to another folder."
+
+
+class WalletUnsafe(WalletError):
+    """Others on this machine can read the wallet's file."""
+
+    hint: ClassVar[str] = (
+        "Take their rights away with chmod 600 on the file; if they may have read it, use a new wallet."
+    )
+
+
+class WalletUnreadable(WalletError):
+    """The wallet's key cannot be read."""
+
+    hint: ClassVar[str] = "A key is 32 bytes in hex, with or without 0x."

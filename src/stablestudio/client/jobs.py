@@ -1,0 +1,120 @@
+"""A job as the service tells it, and how often to ask."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import pydantic
+from pydantic.alias_generators import to_camel
+
+from stablestudio.client.errors import UnreadableAnswer
+from stablestudio.client.steps import Reply
+
+_JOB_ID = r"[A-Za-z0-9_-]{1,128}"
+_QUICK = (0.3, 0.6, 1.2, 2.4, 4.8)
+_SLOWEST = 60
+_DEFAULT_POLL = 5
+
+
+class _Told(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
+
+
+class Refund(_Told):
+    """Money on its way back, or back."""
+
+    state: str | None = None
+    amount: str | None = None
+    transaction: str | None = None
+
+
+class Payment(_Told):
+    """What was paid for a job, in US dollars, and what came of it."""
+
+    amount: str | None = None
+    network: str | None = None
+    payer: str | None = None
+    transaction: str | None = None
+    state: str | None = None
+    refund: Refund | None = None
+
+
+class Result(_Told):
+    """Links to the files of a complete job; they live about 20 minutes and are fresh at each read."""
+
+    image_url: str | None = None
+    video_url: str | None = None
+    thumbnail_url: str | None = None
+
+
+class Job(_Told):
+    """A job: `pending`, `loading`, `complete` or `failed`. What the service tells beyond these fields is kept, too."""
+
+    # It becomes part of URLs and file names.
+    id: Annotated[str, pydantic.Field(pattern=f"^{_JOB_ID}$", serialization_alias="jobId")] = pydantic.Field(
+        validation_alias=pydantic.AliasChoices("jobId", "id")
+    )
+    status: str
+    type: str | None = None
+    progress: float | None = None
+    error: Any = None
+    result: Result | None = None
+    payment: Payment | None = None
+    poll_after: float = _DEFAULT_POLL
+
+    @property
+    def ended(self) -> bool:
+        return self.status in {"complete", "failed"}
+
+    @property
+    def failed(self) -> bool:
+        return self.status == "failed"
+
+    @property
+    def refunded(self) -> bool:
+        """Tell whether the money is back in the payer's wallet."""
+        return self.payment is not None and self.payment.state == "refunded"
+
+    @property
+    def complaint(self) -> str | None:
+        """Return why a job failed, as the service words it."""
+        told = self.error.get("message", self.error.get("error")) if isinstance(self.error, dict) else self.error
+        return str(told) if told else None
+
+
+def read_job(reply: Reply, *, job_id: str | None = None) -> Job:
+    """Read one job; raise `UnreadableAnswer` if it is none."""
+    document = reply.document()
+    inner = document.get("job")
+    return job_of(inner if isinstance(inner, dict) else document, job_id=job_id)
+
+
+def read_jobs(reply: Reply) -> list[Job]:
+    """Read a list of jobs; raise `UnreadableAnswer` if it is none."""
+    items = reply.document().get("jobs")
+    if not isinstance(items, list):
+        raise UnreadableAnswer("The service answered no list of jobs.")
+    return [job_of(item) for item in items]
+
+
+def job_of(document: Any, *, job_id: str | None = None) -> Job:
+    """Read a job from JSON that names its id, or that is known to be of `job_id`."""
+    try:
+        return Job.model_validate(({"jobId": job_id} if job_id else {}) | document)
+    except (pydantic.ValidationError, TypeError) as error:
+        raise UnreadableAnswer("The service answered a job that this client cannot read.") from error
+
+
+def poll_delay(count: int, *, poll_after: float) -> float:
+    """Return the seconds before the next look: quick at first, then what the service asks for.
+
+    Most pictures are there in a second or two, so the first looks cost little and save much.
+    """
+    slowest = min(max(poll_after, 0.1), _SLOWEST)
+    return min(_QUICK[count], slowest) if count < len(_QUICK) else slowest
+
+
+def is_job_id(value: object) -> bool:
+    """Tell whether a value can stand in URLs and file names as a job's id."""
+    return isinstance(value, str) and re.fullmatch(_JOB_ID, value) is not None

@@ -1,0 +1,252 @@
+"""The buyer's client: a thin blocking shell over the flows of this package."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote as quoted
+from urllib.parse import urlsplit
+
+import httpx2
+
+from stablestudio import __version__
+from stablestudio.client import coins
+from stablestudio.client.desk import Desk
+from stablestudio.client.downloads import Place, assets_of, save
+from stablestudio.client.errors import BuyerError, DownloadFailed, InvalidAddress, JobFailed, LinkExpired
+from stablestudio.client.jobs import Job
+from stablestudio.client.journal import Journal
+from stablestudio.client.menu import Dish, menu
+from stablestudio.client.offers import DEFAULT_LIMIT, Quote, Wish, origin
+from stablestudio.client.orders import Order
+from stablestudio.client.steps import Call, Flow, Lost, Outcome, Reply, Result, drive
+from stablestudio.client.till import Approve, Till
+from stablestudio.client.wallet import KeyWallet, home
+from stablestudio.clock import Clock, SystemClock
+from stablestudio.money import Money
+
+DEFAULT_TIMEOUT = 900.0
+REFUND_TIMEOUT = 120.0
+# Settling a payment may take the service a while; an impatient client would only ask the same again.
+_HTTP_TIMEOUT = httpx2.Timeout(45.0, connect=10.0)
+_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """What became of an order when it was continued: its job, or the error that stands in its way."""
+
+    order: Order
+    job: Job | None = None
+    error: BuyerError | None = None
+
+
+class StudioClient:
+    """Buy from one service with one wallet.
+
+    A call pays at most once, whatever the network does. `max_price` is the most that one call may cost ($5 unless given).
+    Main networks, where coins are worth something, are refused unless `allow_mainnet`. Orders are kept in `journal`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        wallet: KeyWallet,
+        *,
+        max_price: Money | None = None,
+        allow_mainnet: bool = False,
+        journal: Journal | None = None,
+        transport: httpx2.BaseTransport | None = None,
+        clock: Clock | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.base_url = _base(base_url)
+        self.wallet = wallet
+        self._sleep = sleep
+        self._journal = journal or Journal(home() / "orders")
+        clock = clock or SystemClock()
+        self._till = Till(
+            base_url=self.base_url,
+            wallet=wallet,
+            journal=self._journal,
+            clock=clock,
+            limit=DEFAULT_LIMIT if max_price is None else max_price,
+            allow_mainnet=allow_mainnet,
+        )
+        self._desk = Desk(base_url=self.base_url, wallet=wallet, clock=clock)
+        self._http = httpx2.Client(
+            transport=transport,
+            timeout=_HTTP_TIMEOUT,
+            headers={"user-agent": f"stablestudio/{__version__}"},
+            trust_env=urlsplit(self.base_url).hostname not in _LOOPBACK,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def models(self) -> list[Dish]:
+        """Return what the service sells."""
+        return self._run(menu(self.base_url))
+
+    def quote(self, model: str, operation: str, input: Mapping[str, Any]) -> Quote:  # noqa: A002  # the contract's word
+        """Return the exact price of an input; nothing is signed and nothing leaves but the input."""
+        return self._run(self._till.quote(self._wish(model, operation, input)))
+
+    def submit(
+        self,
+        model: str,
+        operation: str,
+        input: Mapping[str, Any],  # noqa: A002  # the contract's word
+        *,
+        max_price: Money | None = None,
+        approve: Approve | None = None,
+    ) -> Job:
+        """Pay for a job, once, and return it as it begins; `approve` sees the quote and may decline.
+
+        An earlier order of the same input whose payment was never answered is continued instead of paid anew. Raise
+        `PurchaseRefused` before anything is signed, `PaymentRejected` where the service took nothing, and
+        `PaymentOutcomeUnknown` where only `resume` can tell.
+        """
+        return self._run(self._till.buy(self._wish(model, operation, input), limit=max_price, approve=approve))
+
+    def run(
+        self,
+        model: str,
+        operation: str,
+        input: Mapping[str, Any],  # noqa: A002  # the contract's word
+        *,
+        max_price: Money | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        on_progress: Callable[[Job], None] | None = None,
+    ) -> Job:
+        """Submit, wait and return the complete job; raise `JobFailed` or, after `timeout` seconds, `JobStillRunning`."""
+        job = self.wait(
+            self.submit(model, operation, input, max_price=max_price), timeout=timeout, on_progress=on_progress
+        )
+        if job.failed:
+            raise JobFailed(f"Job {job.id} failed: {job.complaint or 'no reason was told'}", job=job)
+        return job
+
+    def job(self, job_id: str) -> Job:
+        """Read a job; its links are fresh."""
+        return self._run(self._desk.job(job_id))
+
+    def jobs(self, *, limit: int = 20, status: str | None = None) -> list[Job]:
+        """Read the wallet's jobs, newest first."""
+        return self._run(self._desk.jobs(limit=limit, status=status))
+
+    def delete(self, job_id: str) -> None:
+        """Delete a failed job from the list."""
+        self._run(self._desk.delete(job_id))
+
+    def wait(
+        self, job: Job | str, *, timeout: float = DEFAULT_TIMEOUT, on_progress: Callable[[Job], None] | None = None
+    ) -> Job:
+        """Return the job once it is complete or failed; raise `JobStillRunning` after `timeout` seconds."""
+        done = self._run(self._desk.wait(_job(job), timeout=timeout, until=_ended, on_progress=on_progress))
+        if done.failed:
+            self._forget(done.id)
+        return done
+
+    def wait_for_refund(self, job: Job | str, *, timeout: float = REFUND_TIMEOUT) -> Job:
+        """Return the failed job once its payment is back; raise `JobStillRunning` after `timeout` seconds."""
+        return self._run(self._desk.wait(_job(job), timeout=timeout, until=_refunded, on_progress=None))
+
+    def download(self, job: Job, target: Path | str = ".") -> list[Path]:
+        """Save a complete job's files: into a folder under the job's name, or the main file under a file name.
+
+        Raise `DownloadFailed`; the service keeps the files, so that a download can always be repeated.
+        """
+        place = Place(target=Path(target), job_id=job.id)
+        try:
+            paths = self._save_all(job, place)
+        except LinkExpired:
+            paths = self._save_all(self.job(job.id), place)
+        self._forget(job.id)
+        return paths
+
+    def pending(self) -> list[Order]:
+        """Return this wallet's orders here whose payment was never answered."""
+        return self._till.unanswered()
+
+    def resume(self) -> list[Resumed]:
+        """Continue every order whose payment was never answered, with the bytes that were signed then."""
+        return [self._resume(order) for order in self.pending()]
+
+    def balance(self, address: str | None = None) -> Money:
+        """Return the test dollars of an address, the wallet's unless given."""
+        return self._run(coins.balance(self.base_url, address=address or self.wallet.address))
+
+    def fund(self, address: str | None = None) -> dict[str, Any]:
+        """Ask the service's faucet for test dollars."""
+        return self._run(coins.fund(self.base_url, address=address or self.wallet.address))
+
+    def _resume(self, order: Order) -> Resumed:
+        try:
+            return Resumed(order=order, job=self._run(self._till.resume(order)))
+        except BuyerError as error:
+            return Resumed(order=order, error=error)
+
+    def _save_all(self, job: Job, place: Place) -> list[Path]:
+        assets = assets_of(job)
+        if not assets:
+            raise DownloadFailed(f"Job {job.id} is {job.status} and has no files.")
+        return [save(self._http, asset, place=place, sleep=self._sleep) for asset in assets if place.takes(asset)]
+
+    def _forget(self, job_id: str) -> None:
+        order = self._journal.of_job(job_id)
+        if order:
+            self._journal.discard(order.key)
+
+    def _wish(self, model: str, operation: str, fields: Mapping[str, Any]) -> Wish:
+        path = "/".join(quoted(part, safe="") for part in ("api", "generate", model, operation))
+        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+        return Wish(model=model, operation=operation, url=f"{self.base_url}/{path}", body=body)
+
+    def _run(self, flow: Flow[Result]) -> Result:
+        return drive(flow, perform=self._perform, sleep=self._sleep)
+
+    def _perform(self, call: Call) -> Outcome:
+        try:
+            response = self._http.request(call.method, call.url, headers=dict(call.headers), content=call.body)
+        except httpx2.HTTPError as error:
+            return Lost(reason=_reason(error), sent=not isinstance(error, _NEVER_SENT))
+        return Reply(status=response.status_code, headers=dict(response.headers), body=response.content)
+
+
+def _base(url: str) -> str:
+    site = origin(url)
+    if not site:
+        raise InvalidAddress(f"This is no address of a service: {url!r}.")
+    return site + urlsplit(url).path.rstrip("/")
+
+
+def _job(job: Job | str) -> Job:
+    return Job(id=job, status="pending") if isinstance(job, str) else job
+
+
+def _ended(job: Job) -> bool:
+    return job.ended
+
+
+def _refunded(job: Job) -> bool:
+    return job.refunded
+
+
+def _reason(error: httpx2.HTTPError) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

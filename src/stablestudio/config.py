@@ -1,0 +1,75 @@
+"""Settings: what an operator can choose, from the environment (`STABLESTUDIO_*`) and `stablestudio.toml`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+CONFIG_FILE = Path("stablestudio.toml")
+
+
+class Settings(BaseSettings):
+    """Every setting has a default: with nothing configured the service runs in its embedded world."""
+
+    model_config = SettingsConfigDict(env_prefix="STABLESTUDIO_", toml_file=CONFIG_FILE, extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8402, ge=0, le=65535, description="Port to listen on.")
+    data: Path = Field(Path("stablestudio-data"), description="Folder of the database, the files and the secret.")
+    public_url: str | None = Field(
+        None, description="Origin that buyers use, e.g. https://studio.example; host and port above if not set."
+    )
+    prices: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="Prices that replace the default table, by offering and cell, in dollars."
+    )
+    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(16_000_000, description="Largest request body accepted.")
+    jobs_at_once: int = Field(16, ge=0, le=1000, description="Jobs made at the same time; 0 only accepts them.")
+    sandbox_delay: float = Field(1.0, ge=0, le=3600, description="Seconds that the sandbox pretends to work.")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    @field_validator("public_url")
+    @classmethod
+    def _origin(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        scheme, _, rest = value.rstrip("/").partition("://")
+        if scheme not in ("http", "https") or not rest or set(rest) & set("/?#@"):
+            raise ValueError("an origin such as https://studio.example, without a path")
+        return f"{scheme}://{rest}"
+
+    @property
+    def origin(self) -> str:
+        """Return the public origin. It never comes from a request (money rule 7)."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Rank the sources: arguments, environment, file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_secret(folder: Path) -> bytes:
+    """Return the service's secret (32 bytes), made at the first start and readable by its owner only."""
+    path = folder / "secret"
+    try:
+        with open(path, "xb", opener=_private) as file:  # noqa: PTH123 - Path.open takes no opener
+            file.write(secrets.token_hex(32).encode())
+    except FileExistsError:
+        pass
+    return bytes.fromhex(path.read_text().strip())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

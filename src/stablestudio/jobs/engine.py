@@ -1,0 +1,128 @@
+"""The engine port and its one implementation: DBOS Transact, durable on SQLite and PostgreSQL (facts/stack.md 1)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Protocol, cast
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+
+from stablestudio.jobs.decisions import Step
+from stablestudio.jobs.maker import Maker
+from stablestudio.store.database import Database
+
+# A constant: DBOS's default is a hash of source and library version, which strands running jobs at every upgrade.
+APPLICATION_VERSION = "1"
+QUEUE = "make"
+_WORKFLOW = "make"
+_POLL_SECONDS = 0.2
+_UNLIMITED = 10_000
+
+
+class Engine(Protocol):
+    """Runs the steps of each job durably."""
+
+    def enqueue(self, connection: sa.Connection, job_id: str) -> None:
+        """Add the job's workflow to the caller's transaction."""
+        ...
+
+    async def states(self, job_ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the engine's own state of each job that it knows."""
+        ...
+
+    async def restart(self, job_id: str) -> None:
+        """Run a stranded job's workflow anew; its steps find their own rows and repeat nothing."""
+        ...
+
+
+class DbosEngine:
+    """DBOS in this process. The engine's tables live in our database so that one commit holds sale and workflow."""
+
+    def __init__(self, database: Database, *, executor_id: str, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._config = DBOSConfig(
+            name="stablestudio",
+            system_database_url=database.url,
+            application_version=APPLICATION_VERSION,
+            executor_id=executor_id,
+            serializer=DBOSPortableJSONSerializer(),
+            log_level="WARNING",
+            max_executor_threads=8,
+            notification_listener_polling_interval_sec=5.0,
+            scheduler_polling_interval_sec=300.0,
+        )
+        self._database = database
+        self._client: DBOSClient | None = None
+
+    async def start(self, maker: Maker | None) -> None:
+        """Launch; with a maker this process works on jobs, without one it only accepts them."""
+        logging.getLogger("dbos").setLevel(logging.WARNING)
+        DBOS(config=self._config)
+        if maker is not None:
+            _register(maker)
+        DBOS.listen_queues([QUEUE] if maker is not None else [])
+        await asyncio.to_thread(DBOS.launch)
+        await asyncio.to_thread(self._register_queue)
+        self._client = DBOSClient(
+            system_database_engine=self._database.engine,
+            serializer=DBOSPortableJSONSerializer(),
+            application_name="stablestudio",
+            lazy=True,
+        )
+
+    async def stop(self) -> None:
+        """Stop taking work; what runs is taken up again at the next start."""
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+
+    def enqueue(self, connection: sa.Connection, job_id: str) -> None:
+        assert self._client is not None
+        options = EnqueueOptions(
+            workflow_name=_WORKFLOW,
+            queue_name=QUEUE,
+            workflow_id=job_id,
+            workflow_id_reuse_policy="reject",
+            app_version=APPLICATION_VERSION,
+        )
+        self._client.enqueue_in_transaction(connection, options, job_id)
+
+    async def states(self, job_ids: Sequence[str]) -> Mapping[str, str]:
+        if not job_ids:
+            return {}
+        known = await DBOS.list_workflows_async(workflow_ids=list(job_ids), load_input=False, load_output=False)
+        return {workflow.workflow_id: workflow.status for workflow in known}
+
+    async def restart(self, job_id: str) -> None:
+        await DBOS.delete_workflow_async(job_id)
+        await self._database.write(lambda connection: self.enqueue(connection, job_id))
+
+    def _register_queue(self) -> None:
+        DBOS.register_queue(
+            QUEUE, worker_concurrency=self._concurrency, polling_interval_sec=_POLL_SECONDS, on_conflict="always_update"
+        )
+
+
+def _register(maker: Maker) -> None:
+    """Bind the workflow to this process' maker. Its body stays tiny: recorded histories are replayed against it."""
+    durable = DBOS.step(retries_allowed=True, max_attempts=8, interval_seconds=0.5, backoff_rate=2.0)
+
+    @durable
+    async def advance(verb: str, job_id: str) -> Step:
+        return await maker.advance(verb, job_id)
+
+    @durable
+    async def close(job_id: str, outcome: Step) -> None:
+        if outcome["do"] == "fail":
+            await maker.fail(job_id, code=outcome["code"], message=outcome["message"])
+        else:
+            await maker.deliver(job_id)
+
+    @DBOS.workflow(name=_WORKFLOW)
+    async def make(job_id: str) -> None:
+        following = await advance("submit", job_id)
+        while following["do"] not in ("deliver", "fail"):
+            await DBOS.sleep_async(following["wait"])
+            following = await advance(following["do"], job_id)
+        await close(job_id, following)

@@ -1,0 +1,230 @@
+"""The steps of making a job. Each may be repeated after a stop at any point and has its effect once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from stablestudio import catalog
+from stablestudio.clock import Clock
+from stablestudio.errors import StudioError
+from stablestudio.failpoints import reach
+from stablestudio.jobs.decisions import Pace, Step, after_refusal, again, failure, is_overdue, step
+from stablestudio.media.probe import Probe, probe
+from stablestudio.media.storage import AssetExists, Storage
+from stablestudio.media.thumbnail import thumbnail
+from stablestudio.providers.bindings import Bindings
+from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, NotAccepted, Output, Running, Work
+from stablestudio.store import jobs as store
+from stablestudio.store.database import Database
+
+log = logging.getLogger(__name__)
+_EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4"}
+
+
+class Maker:
+    """Makes one job, step by step; the engine decides when each step runs."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        bindings: Bindings,
+        storage: Storage,
+        clock: Clock,
+        on_failed: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._bindings = bindings
+        self._storage = storage
+        self._clock = clock
+        self._on_failed = on_failed
+
+    async def advance(self, verb: str, job_id: str) -> Step:
+        """Do one step. An unforeseen fault is not a failure: the step is tried again until the job's deadline."""
+        job, work = await self._load(job_id)
+        elapsed = (self._clock.now_ms() - job.created_at) / 1000
+        try:
+            match verb:
+                case "submit":
+                    return await self._submit(job, work)
+                case "poll":
+                    return await self._poll(job, work, elapsed=elapsed)
+                case _:
+                    return await self._keep(job, work)
+        except Exception:
+            log.exception("step_faulted", extra={"job": job_id, "step": verb})
+            if is_overdue(elapsed):
+                return failure(FailureKind.UPSTREAM_UNKNOWN, "The work could not be finished within a day.")
+            return again(verb, wait=Pace(steady=60.0).wait(elapsed + 4.0))
+
+    async def _submit(self, job: store.Job, work: Work) -> Step:
+        """Ask the vendor, once: the intent is on disk before the question is."""
+        job_id = job.id
+        if job.task is not None:
+            return step("poll")
+        last = await self._database.read(lambda connection: store.last_submission(connection, job_id))
+        attempt, provider = (last[0], self._bindings.named(last[1])) if last else (0, self._bindings.first(work.offering))
+        if last is not None and last[2] == "intended":
+            return await self._adopt(work, attempt=attempt, provider_name=provider.name)
+        attempt += 1
+        now = self._clock.now_ms()
+        if not await self._database.write(
+            lambda connection: store.intend(
+                connection, job_id=job_id, attempt=attempt, provider=provider.name, now=now
+            )
+        ):
+            return step("submit", wait=1.0)
+        reach("make.intended")
+        try:
+            answer = await provider.submit(work)
+        except NotAccepted as refusal:
+            return await self._refused(work, attempt=attempt, why=str(refusal))
+        reach("make.asked")
+        if isinstance(answer, Failed):
+            return failure(answer.kind, answer.message)
+        return await self._accepted(work, answer, attempt=attempt, provider_name=provider.name)
+
+    async def _poll(self, job: store.Job, work: Work, *, elapsed: float) -> Step:
+        """Ask how it goes."""
+        if job.task is None:
+            return step("submit")
+        pace = Pace(steady=float(work.offering.poll_after))
+        answer = await self._bindings.named(job.provider or "").poll(work, job.task)
+        reach("make.polled")
+        match answer:
+            case Made():
+                return step("keep")
+            case Failed():
+                return failure(answer.kind, answer.message)
+            case Running() if is_overdue(elapsed):
+                return failure(FailureKind.UPSTREAM_TIMEOUT, "The vendor did not finish within a day.")
+            case Running():
+                await self._progress(job.id, answer.progress)
+                return step("poll", wait=pace.wait(elapsed))
+
+    async def _keep(self, job: store.Job, work: Work) -> Step:
+        """Fetch the output and keep it under a key that is written once."""
+        try:
+            output = await self._bindings.named(job.provider or "").fetch(work, job.task or "")
+        except StudioError as error:
+            return failure(FailureKind.INVALID_INPUT, error.message)
+        if isinstance(output, Failed):
+            return failure(output.kind, output.message)
+        reach("make.fetched")
+        seen = await asyncio.to_thread(probe, output.data)
+        key = f"jobs/{job.id}/0.{_EXTENSIONS.get(output.content_type, 'bin')}"
+        await self._store_asset(job.id, key=key, role="result", output=output, seen=seen)
+        reach("make.kept")
+        return step("deliver")
+
+    async def deliver(self, job_id: str) -> None:
+        """Add the thumbnail of a clip and close the job as complete."""
+        result = await self._database.read(lambda connection: store.find_result(connection, job_id))
+        if result is not None and result.content_type.startswith("video/"):
+            clip = await self._storage.read(result.key)
+            picture = await asyncio.to_thread(thumbnail, clip, content_type=result.content_type)
+            seen = await asyncio.to_thread(probe, picture)
+            output = Output(data=picture, content_type="image/jpeg")
+            await self._store_asset(job_id, key=f"jobs/{job_id}/0.thumb.jpg", role="thumbnail", output=output, seen=seen)
+            reach("make.thumbnailed")
+        now = self._clock.now_ms()
+        await self._database.write(lambda connection: store.complete(connection, job_id=job_id, now=now))
+        log.info("job_complete", extra={"job": job_id})
+        reach("close.complete")
+
+    async def fail(self, job_id: str, *, code: str, message: str) -> None:
+        """Close the job as failed and owe the money back, in one commit."""
+        now = self._clock.now_ms()
+        await self._database.write(
+            lambda connection: store.fail(connection, job_id=job_id, code=code, message=message, now=now)
+        )
+        log.warning("job_failed", extra={"job": job_id, "code": code})
+        reach("close.failed")
+        self._on_failed()
+
+    async def _load(self, job_id: str) -> tuple[store.Job, Work]:
+        def query(connection: sa.Connection) -> tuple[store.Job | None, tuple[str, str, str] | None]:
+            return store.find(connection, job_id), store.order_input(connection, job_id)
+
+        job, order = await self._database.read(query)
+        assert job is not None
+        assert order is not None
+        model, operation, body = order
+        offering = catalog.find(model, operation)
+        assert offering is not None
+        work = Work(
+            job_id=job_id,
+            wallet=job.wallet,
+            ordered_at=job.created_at,
+            offering=offering,
+            input=offering.read(body.encode()),
+        )
+        return job, work
+
+    async def _adopt(self, work: Work, *, attempt: int, provider_name: str) -> Step:
+        """A process died between the question and the answer: find out, never ask blindly again (money rule 4)."""
+        try:
+            found = await self._bindings.named(provider_name).find(work)
+        except NotAccepted as refusal:
+            return await self._refused(work, attempt=attempt, why=str(refusal))
+        if found is None:
+            log.error("possible_duplicate_cost", extra={"job": work.job_id, "provider": provider_name})
+            return failure(FailureKind.UPSTREAM_UNKNOWN, "The vendor's answer was lost; the work was not repeated.")
+        return await self._accepted(work, found, attempt=attempt, provider_name=provider_name)
+
+    async def _refused(self, work: Work, *, attempt: int, why: str) -> Step:
+        log.info("submission_refused", extra={"job": work.job_id, "attempt": attempt, "why": why})
+        now = self._clock.now_ms()
+        await self._database.write(
+            lambda connection: store.refuse(connection, job_id=work.job_id, attempt=attempt, now=now)
+        )
+        return after_refusal(attempt)
+
+    async def _accepted(self, work: Work, answer: Accepted, *, attempt: int, provider_name: str) -> Step:
+        now = self._clock.now_ms()
+        await self._database.write(
+            lambda connection: store.accept(
+                connection,
+                job_id=work.job_id,
+                attempt=attempt,
+                provider=provider_name,
+                task=answer.task,
+                upstream_model=answer.upstream_model,
+                now=now,
+            )
+        )
+        reach("make.submitted")
+        return step("poll", wait=Pace().first)
+
+    async def _progress(self, job_id: str, progress: int | None) -> None:
+        if progress is None:
+            return
+        now = self._clock.now_ms()
+        await self._database.write(
+            lambda connection: store.set_progress(connection, job_id=job_id, progress=progress, now=now)
+        )
+
+    async def _store_asset(self, job_id: str, *, key: str, role: str, output: Output, seen: Probe) -> None:
+        data = output.data
+        try:
+            await self._storage.put_once(key, data, content_type=output.content_type)
+        except AssetExists:
+            data = await self._storage.read(key)  # kept before a stop; what is there stays
+        asset = store.Asset(
+            key=key,
+            job_id=job_id,
+            role=role,
+            content_type=output.content_type,
+            size=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            width=seen.width,
+            height=seen.height,
+            milliseconds=round(seen.seconds * 1000) if seen.seconds is not None else None,
+            created_at=self._clock.now_ms(),
+        )
+        await self._database.write(lambda connection: store.insert_asset(connection, asset))

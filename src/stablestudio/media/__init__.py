@@ -1,0 +1,1 @@
+"""Media in and out: guarded fetch, probing, thumbnails, storage and signed links."""

@@ -1,0 +1,40 @@
+"""The files that an input points to: `job:ID` of the same wallet, or whatever the guarded fetch may fetch."""
+
+from __future__ import annotations
+
+from stablestudio.errors import StudioError
+from stablestudio.media.fetch import MediaFetcher
+from stablestudio.media.storage import Storage
+from stablestudio.store import jobs
+from stablestudio.store.database import Database
+
+_JOB = "job:"
+
+
+class NotYourMedia(StudioError):
+    """The input points to a job that is not a finished one of the paying wallet."""
+
+    status = 400
+    hint = "Name a complete job of the wallet that pays."
+
+
+class InputReader:
+    """Reads what a buyer's input points to."""
+
+    def __init__(self, database: Database, *, fetcher: MediaFetcher, storage: Storage) -> None:
+        self._database = database
+        self._fetcher = fetcher
+        self._storage = storage
+
+    async def read(self, url: str, *, wallet: str, as_of_ms: int) -> bytes:
+        """Return the bytes; `as_of_ms` is when the order was made, so that a link valid then stays good."""
+        if url.startswith(_JOB):
+            return await self._earlier(url[len(_JOB) :], wallet)
+        return (await self._fetcher.get(url, as_of_ms=as_of_ms)).data
+
+    async def _earlier(self, job_id: str, wallet: str) -> bytes:
+        job = await self._database.read(lambda connection: jobs.find(connection, job_id))
+        result = await self._database.read(lambda connection: jobs.find_result(connection, job_id))
+        if job is None or job.wallet != wallet or job.state != "complete" or result is None:
+            raise NotYourMedia(f"{_JOB}{job_id} is not a complete job of this wallet.")
+        return await self._storage.read(result.key)

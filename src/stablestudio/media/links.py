@@ -1,0 +1,95 @@
+"""Links to assets: signed, expiring, made and checked without any lookup."""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+from urllib.parse import parse_qs
+
+from stablestudio.errors import StudioError
+
+PATH = "/assets/"
+_SIGNATURE_BYTES = 18  # a multiple of three, so that base64 needs no padding
+_STEP_SECONDS = 60
+_BASE64_TO_URL = bytes.maketrans(b"+/", b"-_")
+
+
+class LinkInvalid(StudioError):
+    """This link was not issued by this service, or it was altered."""
+
+    status = 403
+    hint = "Read the job again and use the link exactly as it is given there."
+
+
+class LinkExpired(StudioError):
+    """This link has expired."""
+
+    status = 410
+    hint = "Read the job again for a fresh link."
+
+
+class AssetGone(StudioError):
+    """This file is not kept here, or no longer."""
+
+    status = 404
+    hint = "Files are kept for a limited time; download results soon after the job is complete."
+
+
+class LinkSigner:
+    """Sign links to assets with HMAC-SHA256 over `key LF expiry LF`; `origin` is the configured public address.
+
+    `secret` may be shared with other purposes: a key for links alone is derived from it.
+    """
+
+    def __init__(self, secret: bytes, origin: str, ttl_seconds: int = 1200) -> None:
+        if len(secret) < 16:
+            raise ValueError("The secret that signs links needs at least 16 bytes")
+        self.origin = origin.rstrip("/")
+        self._prefix = self.origin + PATH
+        self._ttl_seconds = ttl_seconds
+        # Copying a keyed state is half the cost of keying anew, and every poll signs up to two links.
+        self._keyed = hmac.new(hmac.digest(secret, b"stablestudio asset links", "sha256"), digestmod="sha256")
+
+    def url(self, key: str, *, now_ms: int) -> str:
+        """Return the link to `key`; its expiry is rounded up to a full minute, so reads within one give equal links."""
+        expiry = -(-(now_ms // 1000 + self._ttl_seconds) // _STEP_SECONDS) * _STEP_SECONDS
+        signature = self._signature(f"{key}\n{expiry}\n")
+        return f"{self._prefix}{key}?exp={expiry}&sig={signature}"
+
+    def check(self, key: str, exp: str, sig: str, now_ms: int) -> int:
+        """Return the link's expiry in seconds since 1970; raise `LinkInvalid` or `LinkExpired`."""
+        genuine = self._signature(f"{key}\n{exp}\n")
+        # Only ASCII text can be compared in constant time, and only ASCII text was ever signed.
+        if not sig.isascii() or not hmac.compare_digest(genuine, sig):
+            raise LinkInvalid
+        expiry = int(exp)
+        if now_ms >= expiry * 1000:
+            raise LinkExpired
+        return expiry
+
+    def key_in(self, url: str, *, now_ms: int) -> str | None:
+        """Return the key that one of our links leads to, or None for any other address.
+
+        A link of ours that is altered or expired raises as in `check`.
+        """
+        if not url.startswith(self._prefix):
+            return None
+        key, _, query = url[len(self._prefix) :].partition("#")[0].partition("?")
+        exp, sig = link_terms(query)
+        self.check(key, exp, sig, now_ms)
+        return key
+
+    def _signature(self, text: str) -> str:
+        mac = self._keyed.copy()
+        mac.update(text.encode(errors="replace"))
+        short = mac.digest()[:_SIGNATURE_BYTES]
+        return binascii.b2a_base64(short, newline=False).translate(_BASE64_TO_URL).decode()
+
+
+def link_terms(query: str) -> tuple[str, str]:
+    """Return `exp` and `sig` of a query string; raise `LinkInvalid` where one is missing."""
+    terms = parse_qs(query)
+    try:
+        return terms["exp"][0], terms["sig"][0]
+    except KeyError:
+        raise LinkInvalid from None

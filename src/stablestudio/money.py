@@ -1,0 +1,61 @@
+"""Money: exact US-dollar amounts as integer micro-dollars. Decimals exist at the edges only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+DECIMALS = 6
+_SCALE = 10**DECIMALS
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Money:
+    """A non-negative amount of US dollars, counted in millionths (`micros`)."""
+
+    micros: int
+
+    def __post_init__(self) -> None:
+        if self.micros < 0:
+            raise ValueError(f"Money cannot be negative: {self.micros!r} micros")
+
+    @classmethod
+    def parse(cls, text: str) -> Money:
+        """Read a decimal such as `0.134` or `$0.134`; more than six decimals are refused, never rounded."""
+        try:
+            scaled = Decimal(text.strip().removeprefix("$")) * _SCALE
+        except InvalidOperation:
+            raise ValueError(f"Not an amount of dollars: {text!r}") from None
+        if not scaled.is_finite() or scaled != scaled.to_integral_value():
+            raise ValueError(f"An amount of dollars has at most {DECIMALS} decimals: {text!r}")
+        return cls(int(scaled))
+
+    @classmethod
+    def from_base_units(cls, units: int, *, decimals: int) -> Money:
+        """Read an amount of a dollar token with `decimals` decimals; dust below a millionth is refused."""
+        if decimals <= DECIMALS:
+            return cls(units * 10 ** (DECIMALS - decimals))
+        micros, dust = divmod(units, 10 ** (decimals - DECIMALS))
+        if dust:
+            raise ValueError(f"{units!r} units at {decimals} decimals are not whole millionths of a dollar")
+        return cls(micros)
+
+    def base_units(self, *, decimals: int) -> int:
+        """Return the amount in a token's base units; a token too coarse for it is refused."""
+        if decimals >= DECIMALS:
+            return int(self.micros * 10 ** (decimals - DECIMALS))
+        units, rest = divmod(self.micros, 10 ** (DECIMALS - decimals))
+        if rest:
+            raise ValueError(f"{self} is not a whole amount at {decimals} decimals")
+        return units
+
+    def __add__(self, other: Money) -> Money:
+        return Money(self.micros + other.micros)
+
+    def __mul__(self, count: int) -> Money:
+        return Money(self.micros * count)
+
+    def __str__(self) -> str:
+        """Return the shortest decimal with at least two places, e.g. `0.10`, `0.134`, `6.00`."""
+        whole, micros = divmod(self.micros, _SCALE)
+        return f"{whole}.{f'{micros:06d}'.rstrip('0').ljust(2, '0')}"

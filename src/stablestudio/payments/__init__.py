@@ -1,0 +1,1 @@
+"""The ways to be paid: offers, rails, outcomes, refunds."""

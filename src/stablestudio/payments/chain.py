@@ -1,0 +1,25 @@
+"""What an EVM rail needs of a chain: submit an EIP-3009 authorization, and look one up. The ledger chain is one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from stablestudio.payments.rail import Outcome
+from stablestudio.protocols.eip3009 import Authorization, TokenDomain
+
+
+class TokenChain(Protocol):
+    """A token that takes EIP-3009 authorizations, on some chain, reached in some way."""
+
+    @property
+    def domain(self) -> TokenDomain:
+        """Return the token's EIP-712 domain."""
+        ...
+
+    async def submit(self, authorization: Authorization, signature: bytes) -> Outcome:
+        """Send the authorization. One that was mined before, by whomever, is `Settled` with that transaction."""
+        ...
+
+    async def find(self, authorization: Authorization) -> Outcome:
+        """Tell from the chain what became of the authorization."""
+        ...

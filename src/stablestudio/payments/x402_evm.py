@@ -1,0 +1,118 @@
+"""The rail x402 v2 `exact` with EIP-3009: the buyer signs a transfer, we submit it (facts/x402.md 4.3)."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+
+from stablestudio.money import Money
+from stablestudio.payments.chain import TokenChain
+from stablestudio.payments.rail import Credential, Outcome
+from stablestudio.protocols import eip3009, x402
+from stablestudio.protocols.evm import EvmKey, keccak256
+
+# How long a signature lives is ours to choose: both SDKs sign `validBefore = now + maxTimeoutSeconds`.
+MAX_TIMEOUT_SECONDS = 300
+_REFUND_SECONDS = 600
+
+
+class ExactEvmRail:
+    """One token on one EVM network."""
+
+    def __init__(self, chain: TokenChain, *, pay_to: str, refund_key: EvmKey, decimals: int = 6) -> None:
+        self._chain = chain
+        self._domain = chain.domain
+        self._pay_to = pay_to
+        self._refund_key = refund_key
+        self._decimals = decimals
+        self.network = f"eip155:{self._domain.chain_id}"
+        self.name = f"x402:{self.network}:{self._domain.contract.lower()}"
+        self._terms = self._offer(Money(0))
+        self.offer = lru_cache(maxsize=4096)(self._offer)  # prices are few; a quote must be fast
+
+    @property
+    def refund_address(self) -> str:
+        """Return the address that refunds are paid from."""
+        return self._refund_key.address
+
+    def takes(self, accepted: x402.PaymentRequirements) -> bool:
+        return accepted.network == self.network and accepted.asset.lower() == self._domain.contract.lower()
+
+    def _offer(self, price: Money) -> x402.PaymentRequirements:
+        return x402.PaymentRequirements(
+            scheme="exact",
+            network=self.network,
+            amount=str(price.base_units(decimals=self._decimals)),
+            asset=self._domain.contract,
+            pay_to=self._pay_to,
+            max_timeout_seconds=MAX_TIMEOUT_SECONDS,
+            extra={"name": self._domain.name, "version": self._domain.version},
+        )
+
+    def identify(self, payload: x402.PaymentPayload) -> Credential:
+        wallet = x402.recover_payer(payload, self._terms)
+        authorization = payload.authorization
+        return Credential(
+            key=authorization.key,
+            wallet=wallet,
+            payer=wallet.display,
+            network=self.network,
+            asset=self._domain.contract,
+            amount=authorization.value,
+            expires_at=authorization.valid_before,
+            saved=_save(authorization, x402.normal_signature(payload.signature)),
+        )
+
+    def check(self, payload: x402.PaymentPayload, credential: Credential, *, price: Money, now_s: int) -> None:
+        x402.check_terms(payload, self.offer(price))
+        x402.check_time(payload, now_s=now_s)
+
+    async def settle(self, saved: str) -> Outcome:
+        authorization, signature = _load(saved)
+        return await self._chain.submit(authorization, signature)
+
+    async def find(self, saved: str) -> Outcome:
+        return await self._chain.find(_load(saved)[0])
+
+    def sign_refund(self, *, order_id: str, recipient: str, amount: int, now_s: int) -> str:
+        # The nonce comes from the order: the token itself refuses a second refund of the same order.
+        authorization = eip3009.Authorization(
+            sender=self._refund_key.address,
+            recipient=recipient,
+            value=amount,
+            valid_after=now_s - 60,
+            valid_before=now_s + _REFUND_SECONDS,
+            nonce=keccak256(f"refund:{order_id}".encode()),
+        )
+        signature = self._refund_key.sign_digest(eip3009.digest(self._domain, authorization))
+        return _save(authorization, signature)
+
+    async def send_refund(self, signed: str) -> Outcome:
+        return await self.settle(signed)
+
+
+def _save(authorization: eip3009.Authorization, signature: bytes) -> str:
+    return json.dumps(
+        {
+            "from": authorization.sender,
+            "to": authorization.recipient,
+            "value": str(authorization.value),
+            "validAfter": str(authorization.valid_after),
+            "validBefore": str(authorization.valid_before),
+            "nonce": "0x" + authorization.nonce.hex(),
+            "signature": "0x" + signature.hex(),
+        }
+    )
+
+
+def _load(saved: str) -> tuple[eip3009.Authorization, bytes]:
+    fields = json.loads(saved)
+    authorization = eip3009.Authorization(
+        sender=fields["from"],
+        recipient=fields["to"],
+        value=int(fields["value"]),
+        valid_after=int(fields["validAfter"]),
+        valid_before=int(fields["validBefore"]),
+        nonce=bytes.fromhex(fields["nonce"][2:]),
+    )
+    return authorization, bytes.fromhex(fields["signature"][2:])

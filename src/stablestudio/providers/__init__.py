@@ -1,0 +1,1 @@
+"""Who makes the pictures and clips: one file per vendor, and which vendor serves which offering."""

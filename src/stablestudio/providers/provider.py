@@ -1,0 +1,92 @@
+"""What a provider is: three verbs, and answers that say what is certain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from stablestudio.catalog import Offering, OfferingInput
+
+
+class FailureKind(StrEnum):
+    """Why a job failed, in one vocabulary for all vendors (facts/providers.md section 4)."""
+
+    MODERATION = "moderation"
+    INVALID_INPUT = "invalid_input"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    UPSTREAM_UNKNOWN = "upstream_unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is to be made, for which job."""
+
+    job_id: str
+    wallet: str
+    ordered_at: int  # milliseconds
+    offering: Offering
+    input: OfferingInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The vendor took the work; `task` is its handle."""
+
+    task: str
+    upstream_model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """Not done yet; `progress` in percent where the vendor tells."""
+
+    progress: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """Done; the output can be fetched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The vendor says, definitively, that nothing will come. `message` is fit for the buyer's eyes."""
+
+    kind: FailureKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """The file that was made."""
+
+    data: bytes
+    content_type: str
+
+
+class NotAccepted(Exception):  # noqa: N818 - a fact, not a fault
+    """The vendor certainly did not take the work; asking again, or asking another, is safe."""
+
+
+class Provider(Protocol):
+    """A vendor. `submit` is called at most once per intent; the other verbs may be repeated."""
+
+    name: str
+
+    async def submit(self, work: Work) -> Accepted | Failed:
+        """Ask for the work. Raises `NotAccepted`; any other exception means that nobody knows."""
+        ...
+
+    async def find(self, work: Work) -> Accepted | None:
+        """Look for this work, submitted by a process that died. Raises `NotAccepted` if certainly none was."""
+        ...
+
+    async def poll(self, work: Work, task: str) -> Running | Made | Failed:
+        """Ask how it goes."""
+        ...
+
+    async def fetch(self, work: Work, task: str) -> Output | Failed:
+        """Get the output; `Failed` where it turns out that there is none."""
+        ...

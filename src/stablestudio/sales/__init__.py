@@ -1,0 +1,1 @@
+"""The sale: verify, claim, settle, commit; and the reconciler that finishes what a stop left open."""

@@ -1,0 +1,12 @@
+"""The fingerprint of a request: what a payment is bound to, so that it buys this and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+
+def fingerprint(method: str, path: str, body: bytes) -> str:
+    """Hash method, path and the body's meaning: key order and white space of the JSON do not matter."""
+    canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(f"{method}\n{path}\n{canonical}".encode()).hexdigest()

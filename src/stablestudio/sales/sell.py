@@ -1,0 +1,240 @@
+"""Sell one order: verify the credential, claim it, settle it, and commit payment, job and workflow together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from stablestudio import catalog
+from stablestudio.catalog import Offering, OfferingInput
+from stablestudio.clock import Clock
+from stablestudio.errors import StudioError
+from stablestudio.failpoints import reach
+from stablestudio.ids import new_id
+from stablestudio.jobs.engine import Engine
+from stablestudio.money import Money
+from stablestudio.payments.errors import (
+    IdempotencyConflict,
+    NetworkNotOffered,
+    PaymentReused,
+    StoreUnavailable,
+    rejection,
+)
+from stablestudio.payments.rail import Credential, Outcome, Rail, Rejected, Settled, Unknown
+from stablestudio.protocols.x402 import PAYMENT_RESPONSE, PaymentPayload, SettleResponse, encode_response
+from stablestudio.sales.fingerprint import fingerprint
+from stablestudio.store import jobs as job_store
+from stablestudio.store import payments as store
+from stablestudio.store.database import Database
+
+log = logging.getLogger(__name__)
+_CLAIM_TRIES = 3
+# A copy of a payment that is being settled waits this long for its twin's answer, then is told to come back.
+_TWIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purchase:
+    """A valid request with a payment: everything a sale is made from."""
+
+    offering: Offering
+    input: OfferingInput
+    price: Money
+    body: bytes
+    payload: PaymentPayload
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sold:
+    """The order is paid and its job exists. The same payment always gets an equal answer."""
+
+    job_id: str
+    payment: store.Payment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The payment's outcome is not known yet; the order waits for it under this id."""
+
+    job_id: str
+
+
+class Seller:
+    """Takes payments for orders. Money rules 1 to 3 of the design are kept here."""
+
+    def __init__(self, database: Database, *, rails: Sequence[Rail], engine: Engine, clock: Clock) -> None:
+        self._database = database
+        self._rails = {rail.name: rail for rail in rails}
+        self._engine = engine
+        self._clock = clock
+        self._in_flight: dict[str, asyncio.Future[None]] = {}
+
+    async def sell(self, purchase: Purchase) -> Sold | Held:
+        """Sell, or answer as before if this payment was presented before.
+
+        Raises a `StudioError`: 402 where certainly nothing moved, 409 where the payment belongs to another order.
+        """
+        rail = self._rail_of(purchase.payload)
+        credential = rail.identify(purchase.payload)
+        mark = fingerprint("POST", purchase.offering.path, purchase.body)
+        try:
+            rail.check(purchase.payload, credential, price=purchase.price, now_s=self._clock.now_ms() // 1000)
+        except StudioError:
+            # Terms and time change; a payment that was taken keeps its answer for ever.
+            known = await self._database.read(
+                lambda connection: store.find_by_key(connection, rail=rail.name, key=credential.key)
+            )
+            if known is None:
+                raise
+            return await self._answer_again(known, mark=mark, key=credential.key)
+        reach("sale.verified")
+        return await self._claim(purchase, rail, credential, mark)
+
+    def _rail_of(self, payload: PaymentPayload) -> Rail:
+        accepted = payload.accepted
+        for rail in self._rails.values():
+            if rail.takes(accepted):
+                return rail
+        raise NetworkNotOffered(
+            f"This service is paid on {', '.join(sorted({rail.network for rail in self._rails.values()}))}, "
+            "in the tokens of its offers."
+        )
+
+    async def _claim(self, purchase: Purchase, rail: Rail, credential: Credential, mark: str) -> Sold | Held:
+        for _ in range(_CLAIM_TRIES):
+            order, payment = self._open(purchase, rail, credential, mark)
+            done = asyncio.get_running_loop().create_future()
+            self._in_flight[payment.id] = done
+            try:
+                claimed = await self._try_claim(order, payment)
+                if claimed:
+                    reach("sale.claimed")
+                    return await self.finish(order, payment, await _settle(rail, payment))
+            finally:
+                del self._in_flight[payment.id]
+                done.set_result(None)
+            holder = await self._database.read(
+                lambda connection: store.find_holder(connection, order=order, payment=payment)  # noqa: B023
+            )
+            if holder is not None:
+                return await self._answer_again(holder, mark=mark, key=credential.key)
+        raise StoreUnavailable
+
+    async def _try_claim(self, order: store.Order, payment: store.Payment) -> bool:
+        try:
+            await self._database.write(lambda connection: store.claim(connection, order=order, payment=payment))
+        except sa.exc.IntegrityError:
+            return False
+        except sa.exc.SQLAlchemyError as error:
+            log.exception("claim_not_written", extra={"order": order.id})
+            raise StoreUnavailable from error
+        return True
+
+    async def finish(self, order: store.Order, payment: store.Payment, outcome: Outcome) -> Sold | Held:
+        """Record an outcome: job and workflow in the payment's own commit, or the credential given back."""
+        reach("sale.settled")
+        try:
+            match outcome:
+                case Settled(transaction=transaction):
+                    await self._database.write(lambda connection: self._commit(connection, order, payment, transaction))
+                case Rejected(reason=reason):
+                    now = self._clock.now_ms()
+                    if await self._database.write(
+                        lambda connection: store.reject(connection, payment=payment, reason=reason, now=now)
+                    ):
+                        log.info("payment_rejected", extra={"order": order.id, "reason": reason})
+                        raise rejection(outcome, headers={PAYMENT_RESPONSE: _failure(payment, outcome)})
+                case Unknown(reason=reason):
+                    now = self._clock.now_ms()
+                    await self._database.write(
+                        lambda connection: store.mark_unknown(
+                            connection, payment_id=payment.id, reason=reason, now=now
+                        )
+                    )
+        except sa.exc.SQLAlchemyError:
+            log.exception("outcome_not_written", extra={"order": order.id})
+            return Held(job_id=order.id)  # the claim is on disk, so the reconciler finishes this sale
+        reach("sale.committed")
+        return await self._recorded(payment)
+
+    def _commit(self, connection: sa.Connection, order: store.Order, payment: store.Payment, transaction: str) -> None:
+        now = self._clock.now_ms()
+        if not store.settle(connection, payment_id=payment.id, transaction=transaction, now=now):
+            return  # recorded by the reconciler, with the job
+        offering = catalog.find(order.model, order.operation)
+        assert offering is not None
+        job_store.insert(connection, order_id=order.id, wallet=order.wallet, type_=offering.type, now=now)
+        self._engine.enqueue(connection, order.id)
+
+    async def _recorded(self, payment: store.Payment) -> Sold | Held:
+        current = await self._database.read(lambda connection: store.find_by_order(connection, payment.order_id))
+        if current is not None and current.state == "settled":
+            return Sold(job_id=current.order_id, payment=current)
+        return Held(job_id=payment.order_id)
+
+    async def _answer_again(self, holder: store.Payment, *, mark: str, key: str) -> Sold | Held:
+        if holder.fingerprint != mark:
+            raise PaymentReused if holder.key == key else IdempotencyConflict
+        twin = self._in_flight.get(holder.id)
+        if twin is not None:
+            await asyncio.wait((twin,), timeout=_TWIN_SECONDS)
+        return await self._recorded(holder)
+
+    def _open(
+        self, purchase: Purchase, rail: Rail, credential: Credential, mark: str
+    ) -> tuple[store.Order, store.Payment]:
+        now = self._clock.now_ms()
+        order = store.Order(
+            id=new_id("job"),
+            wallet=str(credential.wallet),
+            model=purchase.offering.model,
+            operation=purchase.offering.operation,
+            input=purchase.input.model_dump_json(exclude_unset=True, by_alias=True),
+            price_micros=purchase.price.micros,
+            idempotency_key=purchase.idempotency_key,
+            created_at=now,
+        )
+        payment = store.Payment(
+            id=new_id("pay"),
+            order_id=order.id,
+            rail=rail.name,
+            key=credential.key,
+            fingerprint=mark,
+            credential=credential.saved,
+            state="claimed",
+            network=credential.network,
+            asset=credential.asset,
+            amount=credential.amount,
+            payer=credential.payer,
+            transaction=None,
+            reason=None,
+            claimed_at=now,
+            updated_at=now,
+        )
+        return order, payment
+
+
+async def _settle(rail: Rail, payment: store.Payment) -> Outcome:
+    try:
+        return await rail.settle(payment.credential)
+    except Exception:
+        # Whatever broke, the money may have moved: unknown is not failed (money rule 3).
+        log.exception("settlement_unclear", extra={"order": payment.order_id})
+        return Unknown(reason="settlement_unclear")
+
+
+def _failure(payment: store.Payment, outcome: Rejected) -> str:
+    return encode_response(
+        SettleResponse(
+            success=False,
+            payer=payment.payer,
+            transaction="",
+            network=payment.network,
+            error_reason=outcome.reason,
+        )
+    )

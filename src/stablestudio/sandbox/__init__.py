@@ -1,0 +1,1 @@
+"""The embedded world: a ledger that behaves like a chain, and a provider that renders real files."""

@@ -1,0 +1,117 @@
+"""The application: hot routes by exact path, the others by Starlette, and one edge where every error gets its shape."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.exceptions import HTTPException
+from starlette.routing import Route, Router
+
+from stablestudio.errors import InternalError, StudioError
+from stablestudio.ids import new_id
+from stablestudio.media.links import PATH as ASSETS
+from stablestudio.server.assets import AssetEndpoint
+from stablestudio.server.embedded import EmbeddedRoutes
+from stablestudio.server.http import Handler, Receive, Scope, Send, refuse_method, respond_error
+from stablestudio.server.jobs import PREFIX as JOBS
+from stablestudio.server.jobs import JobRoutes
+from stablestudio.server.public import PublicRoutes
+from stablestudio.server.sell import SellRoute
+
+log = logging.getLogger(__name__)
+
+
+class RouteNotFound(StudioError):
+    """There is nothing at this address."""
+
+    status = 404
+    hint = "GET /api/models lists the routes that sell."
+
+
+class App:
+    """The ASGI application."""
+
+    def __init__(
+        self,
+        *,
+        sells: Mapping[str, SellRoute],
+        jobs: JobRoutes,
+        assets: AssetEndpoint,
+        public: PublicRoutes,
+        embedded: EmbeddedRoutes | None,
+        docs: str,
+        startup: Callable[[], Awaitable[None]],
+        shutdown: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._exact: dict[str, Handler] = {**sells, "/api/jobs": jobs.listed}
+        self._jobs = jobs
+        self._assets = assets
+        self._rest = _rest(public, embedded)
+        self._docs = docs
+        self._startup = startup
+        self._shutdown = shutdown
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._live(receive, send)
+        if scope["type"] != "http":
+            return
+        try:
+            await self._route(scope["path"])(scope, receive, send)
+        except StudioError as error:
+            await respond_error(send, error, docs=self._docs)
+        except HTTPException as error:
+            await respond_error(send, _translate(error, scope), docs=self._docs)
+        except Exception:
+            request_id = new_id("req")
+            log.exception("request_failed", extra={"request": request_id, "path": scope["path"]})
+            # Where an answer has begun, the server drops this second one and closes the connection.
+            await respond_error(send, InternalError(), docs=self._docs, request_id=request_id)
+
+    def _route(self, path: str) -> Handler:
+        exact = self._exact.get(path)
+        if exact is not None:
+            return exact
+        if path.startswith(JOBS):
+            return self._jobs.one
+        if path.startswith(ASSETS):
+            return self._assets
+        return self._rest
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self._startup()
+        except Exception as error:
+            log.exception("startup_failed")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._shutdown()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _rest(public: PublicRoutes, embedded: EmbeddedRoutes | None) -> Router:
+    routes = [
+        Route("/health", public.health, methods=["GET"]),
+        Route("/api/models", public.models, methods=["GET"]),
+        Route("/docs/errors", public.errors, methods=["GET"]),
+    ]
+    if embedded is not None:
+        routes += [
+            Route("/faucet", embedded.faucet, methods=["POST"]),
+            Route("/rpc/{network}", embedded.rpc, methods=["POST"]),
+        ]
+    # Starlette's own middleware would answer errors in its own shape: the router alone raises them to our edge.
+    return Router(routes=routes, default=_nothing_here)
+
+
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001, RUF029 - an ASGI callable
+    raise RouteNotFound(f"There is nothing at {scope['path'][:200]!r}.")
+
+
+def _translate(error: HTTPException, scope: Scope) -> StudioError:
+    allowed = (error.headers or {}).get("Allow", "")
+    return refuse_method(scope, allowed) if error.status_code == 405 else RouteNotFound()

@@ -1,0 +1,181 @@
+"""Serve assets by signed link, whole or in ranges (RFC 9110), in constant memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+from starlette.types import Receive, Scope, Send
+
+from stablestudio.clock import Clock
+from stablestudio.errors import StudioError
+from stablestudio.media.links import PATH, AssetGone, LinkSigner, link_terms
+from stablestudio.media.storage import Storage
+
+_INLINE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "video/mp4"})
+_RANGE = re.compile(rb"bytes=[ \t,]*([0-9]{0,30})-([0-9]{0,30})[ \t,]*", re.IGNORECASE)
+_FIXED_HEADERS = (
+    (b"accept-ranges", b"bytes"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; sandbox"),
+    (b"cross-origin-resource-policy", b"cross-origin"),
+    (b"access-control-allow-origin", b"*"),
+    (
+        b"access-control-expose-headers",
+        b"Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Content-Type, ETag",
+    ),
+)
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class MethodNotAllowed(StudioError):
+    """Files are read with GET or HEAD."""
+
+    status = 405
+    hint = "Send a GET request."
+
+
+class RangeNotSatisfiable(StudioError):
+    """The range asked for begins after the end of the file."""
+
+    status = 416
+    hint = "Ask for a range within the length given in Content-Range, or for the whole file."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetInfo:
+    """What the store's record says of a file: size in bytes, sha256 in lower hex."""
+
+    content_type: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetEndpoint:
+    """Answer GET and HEAD of `/assets/{key}?exp=...&sig=...`; errors are raised for the server's edge to write."""
+
+    storage: Storage
+    links: LinkSigner
+    clock: Clock
+    describe: Callable[[str], Awaitable[AssetInfo | None]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            raise MethodNotAllowed(headers={"Allow": "GET, HEAD"})
+        key = scope["path"].partition(PATH)[2]
+        exp, sig = link_terms(scope["query_string"].decode("latin-1"))
+        now_ms = self.clock.now_ms()
+        expiry = self.links.check(key, exp, sig, now_ms)
+        info = await self.describe(key)
+        if info is None:
+            raise AssetGone
+        answer = _decide(scope, info)
+        headers = _headers(key, info, answer, seconds_left=expiry - now_ms // 1000)
+        if scope["method"] == "HEAD" or answer.start == answer.end:
+            await _start(send, answer.status, headers)
+            await send({"type": "http.response.body"})
+            return
+        pieces = self.storage.stream(key, answer.start, answer.end)
+        try:
+            # The first piece is at hand before the status line, so that a missing file can still become a 404.
+            first = await anext(pieces)
+            await _start(send, answer.status, headers)
+            await _deliver(first, pieces, receive, send, more=len(first) < answer.end - answer.start)
+        finally:
+            await pieces.aclose()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    status: int
+    start: int
+    end: int  # exclusive
+
+
+def _decide(scope: Scope, info: AssetInfo) -> _Answer:
+    """Choose between 200, 206 and 304; raise `RangeNotSatisfiable`."""
+    headers = dict(scope["headers"])
+    etag = _etag(info)
+    if _names(headers.get(b"if-none-match", b""), etag):
+        return _Answer(status=304, start=0, end=0)
+    whole = _Answer(status=200, start=0, end=info.size)
+    # RFC 9110 14.2 defines Range for GET alone; 13.1.5 takes it back where If-Range is not this very file.
+    if scope["method"] != "GET" or b"range" not in headers or headers.get(b"if-range", etag) != etag:
+        return whole
+    bounds = _bounds(headers[b"range"], info.size)
+    return _Answer(status=206, start=bounds[0], end=bounds[1]) if bounds else whole
+
+
+def _bounds(header: bytes, size: int) -> tuple[int, int] | None:
+    """Return start and exclusive end, or None where Range is to be ignored: malformed, or more than one range."""
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or match.group(1, 2) == (b"", b""):
+        return None
+    first, last = match.groups()
+    if not first:
+        start, end = max(size - int(last), 0), size
+    else:
+        start, end = int(first), min(int(last) + 1 if last else size, size)
+        if last and int(last) < start:
+            return None
+    if start >= size:
+        raise RangeNotSatisfiable(headers={"Content-Range": f"bytes */{size}"})
+    return start, end
+
+
+def _headers(key: str, info: AssetInfo, answer: _Answer, *, seconds_left: int) -> Headers:
+    headers: Headers = [
+        *_FIXED_HEADERS,
+        (b"etag", _etag(info)),
+        (b"cache-control", f"private, max-age={seconds_left}".encode()),
+    ]
+    if answer.status == 304:
+        return headers
+    inline = info.content_type in _INLINE_TYPES
+    # A key is plain ASCII without quotes (see Storage), so is its tail: job_abc-0.png.
+    filename = "-".join(key.split("/")[-2:])
+    if answer.status == 206:
+        headers.append((b"content-range", f"bytes {answer.start}-{answer.end - 1}/{info.size}".encode()))
+    return [
+        *headers,
+        (b"content-type", info.content_type.encode() if inline else b"application/octet-stream"),
+        (b"content-length", str(answer.end - answer.start).encode()),
+        (b"content-disposition", f'{"inline" if inline else "attachment"}; filename="{filename}"'.encode()),
+    ]
+
+
+def _etag(info: AssetInfo) -> bytes:
+    return f'"{info.sha256}"'.encode()
+
+
+def _names(header: bytes, etag: bytes) -> bool:
+    """Tell whether If-None-Match names the file, compared weakly as RFC 9110 13.1.2 says."""
+    return any(tag.strip().removeprefix(b"W/") in (b"*", etag) for tag in header.split(b","))
+
+
+async def _start(send: Send, status: int, headers: Headers) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def _deliver(first: bytes, rest: AsyncGenerator[bytes], receive: Receive, send: Send, *, more: bool) -> None:
+    if not more:
+        await send({"type": "http.response.body", "body": first})
+        return
+    # Servers take what is sent after a disconnect without a word, so somebody has to listen for it.
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_stop_at_disconnect, receive, tasks.cancel_scope)
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        async for piece in rest:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body"})
+        tasks.cancel_scope.cancel()
+
+
+async def _stop_at_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

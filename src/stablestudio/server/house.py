@@ -1,0 +1,177 @@
+"""The house: every part built once from the settings, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hmac
+import logging
+from pathlib import Path
+from typing import IO
+
+from stablestudio.catalog import OFFERINGS, Kind, PriceTable
+from stablestudio.clock import Clock, SystemClock
+from stablestudio.config import Settings, load_secret
+from stablestudio.errors import StudioError
+from stablestudio.jobs.engine import DbosEngine
+from stablestudio.jobs.maker import Maker
+from stablestudio.jobs.sweep import Sweep
+from stablestudio.media.fetch import MediaFetcher, OwnAssets
+from stablestudio.media.inputs import InputReader
+from stablestudio.media.links import LinkSigner
+from stablestudio.media.storage import Storage
+from stablestudio.payments.refunds import RefundWorker
+from stablestudio.payments.x402_evm import ExactEvmRail
+from stablestudio.protocols.eip3009 import TokenDomain
+from stablestudio.protocols.evm import EvmKey
+from stablestudio.providers.bindings import Bindings
+from stablestudio.sales.reconcile import Reconciler
+from stablestudio.sales.sell import Seller
+from stablestudio.sandbox.chain import LedgerTokenChain
+from stablestudio.sandbox.ledger import LedgerChain
+from stablestudio.sandbox.provider import SandboxProvider
+from stablestudio.server.app import App
+from stablestudio.server.assets import AssetEndpoint, AssetInfo
+from stablestudio.server.challenge import Challenges
+from stablestudio.server.embedded import EmbeddedRoutes
+from stablestudio.server.jobs import JobRoutes
+from stablestudio.server.public import PublicRoutes
+from stablestudio.server.sell import SellRoute
+from stablestudio.server.sign_in import Gate
+from stablestudio.store import jobs as job_store
+from stablestudio.store import migrate
+from stablestudio.store.database import Database
+
+log = logging.getLogger(__name__)
+# Base Sepolia's USDC (facts/x402.md 4.3). Never a main network: a signature for one is real money.
+EMBEDDED_TOKEN = TokenDomain(
+    name="USDC", version="2", chain_id=84532, contract="0x036CbD53842c5426634e7929541eC2318f3dCF7e"
+)
+SOLANA_DEVNET = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1"
+_REFUND_FLOAT = 1_000_000_000_000  # a million test dollars
+
+
+class DataFolderInUse(StudioError):
+    """Another process serves from this data folder."""
+
+    hint = "Stop the other process, or serve from another folder with --data."
+
+
+class House:
+    """Everything that runs in one process of the embedded world."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._lock = _lock(settings.data)
+        secret = load_secret(settings.data)
+        path = settings.data / "stablestudio.db"
+        migrate.upgrade(path)
+        self.database = Database(path)
+        self.storage = Storage.at(str(settings.data / "assets"))
+        self._links = LinkSigner(secret, settings.origin)
+        self.ledger = LedgerChain(self.database, domain=EMBEDDED_TOKEN, clock=self._clock)
+        self.rail = ExactEvmRail(
+            LedgerTokenChain(self.ledger, clock=self._clock),
+            pay_to=_key(secret, "receiving address").address,
+            refund_key=_key(secret, "refund key"),
+        )
+        self.bindings = self._bind(settings)
+        self.engine = DbosEngine(self.database, executor_id="embedded", concurrency=max(1, settings.jobs_at_once))
+        self.refunds = RefundWorker(self.database, rails={self.rail.name: self.rail}, clock=self._clock)
+        self.maker = Maker(
+            self.database,
+            bindings=self.bindings,
+            storage=self.storage,
+            clock=self._clock,
+            on_failed=self.refunds.wake,
+        )
+        self.seller = Seller(self.database, rails=[self.rail], engine=self.engine, clock=self._clock)
+        self.reconciler = Reconciler(self.database, rails=[self.rail], seller=self.seller, clock=self._clock)
+        self.sweep = Sweep(self.database, engine=self.engine, clock=self._clock)
+        self.app = self._app(settings, secret)
+        self._works = settings.jobs_at_once > 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Finish what the last process left open, then go to work."""
+        if await self.ledger.balance_of(self.rail.refund_address) < _REFUND_FLOAT // 2:
+            await self.ledger.mint(self.rail.refund_address, _REFUND_FLOAT)
+        await self.engine.start(self.maker if self._works else None)
+        await self.reconciler.work_once(quiet_ms=0)
+        loops = [self.reconciler.run(), self.refunds.run(), *([self.sweep.run()] if self._works else [])]
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
+
+    async def stop(self) -> None:
+        """Stop in the opposite order; what was running is taken up at the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.engine.stop()
+        self.database.close()
+        self._lock.close()
+
+    def _bind(self, settings: Settings) -> Bindings:
+        fetcher = MediaFetcher(own=OwnAssets(links=self._links, storage=self.storage, clock=self._clock))
+        sandbox = SandboxProvider(
+            self.database,
+            clock=self._clock,
+            delay=settings.sandbox_delay,
+            inputs=InputReader(self.database, fetcher=fetcher, storage=self.storage),
+        )
+        return Bindings({Kind.IMAGE: [sandbox], Kind.VIDEO: [sandbox]})
+
+    def _app(self, settings: Settings, secret: bytes) -> App:
+        prices = PriceTable(OFFERINGS, overrides=settings.prices)
+        challenges = Challenges([self.rail], origin=settings.origin)
+        sells = {
+            offering.path: SellRoute(
+                offering,
+                seller=self.seller,
+                challenges=challenges,
+                prices=prices,
+                bindings=self.bindings,
+                origin=settings.origin,
+                body_limit=settings.max_body_bytes,
+            )
+            for offering in OFFERINGS
+        }
+        gate = Gate(
+            self.database,
+            secret=secret,
+            origin=settings.origin,
+            chains=[self.rail.network, SOLANA_DEVNET],
+            clock=self._clock,
+        )
+        return App(
+            sells=sells,
+            jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock),
+            assets=AssetEndpoint(
+                storage=self.storage, links=self._links, clock=self._clock, describe=self._describe
+            ),
+            public=PublicRoutes(
+                prices=prices, bindings=self.bindings, networks=[self.rail.network], world="embedded"
+            ),
+            embedded=EmbeddedRoutes(self.ledger),
+            docs=f"{settings.origin}/docs/errors",
+            startup=self.start,
+            shutdown=self.stop,
+        )
+
+    async def _describe(self, key: str) -> AssetInfo | None:
+        asset = await self.database.read(lambda connection: job_store.find_asset(connection, key))
+        return AssetInfo(content_type=asset.content_type, size=asset.size, sha256=asset.sha256) if asset else None
+
+
+def _lock(folder: Path) -> IO[str]:
+    """Hold the data folder: two processes on one SQLite file would run each other's jobs (facts/stack.md 1)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise DataFolderInUse(f"Another process serves from {folder}.") from None
+    return file
+
+
+def _key(secret: bytes, purpose: str) -> EvmKey:
+    return EvmKey.from_hex(hmac.digest(secret, f"embedded world: {purpose}".encode(), "sha256").hex())

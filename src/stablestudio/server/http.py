@@ -1,0 +1,137 @@
+"""Plain ASGI in and out: request bodies under a limit, JSON answers, errors in the one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any
+
+from pydantic_core import to_json
+
+from stablestudio.errors import StudioError
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+NO_STORE = (b"cache-control", b"no-store")
+PRIVATE = (b"cache-control", b"private")
+# Browsers of any origin may buy: there are no cookies, a payment or a proof is the only authority.
+CORS: Headers = [
+    (b"access-control-allow-origin", b"*"),
+    (
+        b"access-control-expose-headers",
+        b"PAYMENT-REQUIRED, PAYMENT-RESPONSE, WWW-Authenticate, Payment-Receipt, Retry-After, X-Request-Id",
+    ),
+]
+_PREFLIGHT: Headers = [
+    *CORS,
+    (b"access-control-allow-headers", b"*, Authorization"),
+    (b"access-control-max-age", b"86400"),
+]
+
+
+class BodyTooLarge(StudioError):
+    """The request body is larger than this service accepts."""
+
+    status = 413
+    hint = "Send media as URLs instead of inline data; nothing was charged."
+
+
+class MethodNotAllowed(StudioError):
+    """This route does not take this method."""
+
+    status = 405
+    hint = "Use one of the methods in the Allow header."
+
+
+class RequestIncomplete(StudioError):
+    """The request ended before its body was complete."""
+
+    status = 400
+    hint = "Send the request again; nothing was charged."
+
+
+class RepeatedHeader(StudioError):
+    """A header that may appear once was sent several times."""
+
+    status = 400
+    hint = "Send one payment, one proof and one Idempotency-Key per request; nothing was charged."
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return a header's value by its lower-case name; one that is sent twice is refused, not merged."""
+    found: bytes | None = None
+    for key, value in scope["headers"]:
+        if key == name:
+            if found is not None:
+                raise RepeatedHeader(f"The header {name.decode()} was sent more than once.")
+            found = value
+    return found.decode("latin-1") if found is not None else None
+
+
+async def read_body(receive: Receive, *, limit: int) -> bytes:
+    """Read the whole body; raise `BodyTooLarge` as soon as it exceeds `limit` bytes."""
+    message = await receive()
+    body = message.get("body", b"")
+    if not message.get("more_body", False) and message["type"] == "http.request":
+        if len(body) > limit:
+            raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
+        return bytes(body)
+    parts = [body]
+    size = len(body)
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] != "http.request":
+            raise RequestIncomplete
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
+    if message["type"] != "http.request":
+        raise RequestIncomplete
+    return b"".join(parts)
+
+
+async def respond(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Send a whole answer; `headers` comes complete but for the length."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, (b"content-length", b"%d" % len(body))],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def respond_json(
+    send: Send, status: int, body: Mapping[str, Any], headers: Iterable[tuple[bytes, bytes]] = (NO_STORE,)
+) -> None:
+    """Send a JSON answer."""
+    await respond(send, status, to_json(body), [JSON, *CORS, *headers])
+
+
+async def respond_error(send: Send, error: StudioError, *, docs: str, request_id: str | None = None) -> None:
+    """Send an error in the shape of contract section 6."""
+    headers: Headers = [NO_STORE, *((name.encode(), value.encode("latin-1")) for name, value in error.headers.items())]
+    body = error.body() | {"docs": f"{docs}#{error.code}"}
+    if request_id is not None:
+        body["requestId"] = request_id
+        headers.append((b"x-request-id", request_id.encode()))
+    await respond_json(send, error.status, body, headers)
+
+
+async def respond_preflight(send: Send, methods: str) -> None:
+    """Answer OPTIONS: which methods there are, and that any origin may use them."""
+    allowed = methods.encode()
+    headers = [*_PREFLIGHT, (b"allow", allowed), (b"access-control-allow-methods", allowed)]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def refuse_method(scope: Scope, methods: str) -> MethodNotAllowed:
+    """Return the error for a method that a route does not take."""
+    return MethodNotAllowed(f"{scope['method']} is not possible here; {methods} is.", headers={"Allow": methods})

@@ -1,0 +1,213 @@
+"""The jobs of a wallet: read one, list them, delete a failed one."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qs
+
+from pydantic_core import from_json, to_json
+
+from stablestudio import catalog
+from stablestudio.clock import Clock, iso
+from stablestudio.errors import InvalidInput, Issue, StudioError
+from stablestudio.media.links import LinkSigner
+from stablestudio.money import Money
+from stablestudio.server.http import (
+    CORS,
+    JSON,
+    PRIVATE,
+    Receive,
+    Scope,
+    Send,
+    refuse_method,
+    respond,
+    respond_json,
+    respond_preflight,
+)
+from stablestudio.server.sign_in import Gate
+from stablestudio.store import jobs as store
+from stablestudio.store import views
+from stablestudio.store.database import Database
+from stablestudio.store.views import AssetView, OrderView
+
+PREFIX = "/api/jobs/"
+_STATES = ("pending", "loading", "complete", "failed")
+_HEADERS = [JSON, *CORS, PRIVATE]
+_MAX_LIST = 100
+_REFUNDS = {"pending": "refund_pending", "signed": "refund_pending", "refunded": "refunded"}
+_PAYMENTS = {"claimed": "unknown", "unknown": "unknown", "settled": "charged", "rejected": "rejected"}
+
+
+class JobNotFound(StudioError):
+    """There is no such job."""
+
+    status = 404
+    hint = "Use the jobId of the answer to your paid request."
+
+
+class NotYourJob(StudioError):
+    """This job belongs to another wallet."""
+
+    status = 403
+    hint = (
+        "Sign in with the wallet that paid. A wallet of another network is another identity: "
+        "a job paid on Solana is read with the Solana key, one paid on Base or Tempo with the EVM key."
+    )
+
+
+class JobNotFailed(StudioError):
+    """Only failed jobs can be deleted."""
+
+    status = 409
+    hint = "Wait until the job has ended; complete jobs stay in the list."
+
+
+class JobRoutes:
+    """`/api/jobs` and `/api/jobs/{id}`."""
+
+    def __init__(self, database: Database, *, gate: Gate, links: LinkSigner, clock: Clock) -> None:
+        self._database = database
+        self._gate = gate
+        self._links = links
+        self._clock = clock
+
+    async def one(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a body is not read
+        """Serve `/api/jobs/{id}`."""
+        method = scope["method"]
+        if method == "GET":
+            wallet = self._gate.reader(scope)
+            order = self._own(scope["path"][len(PREFIX) :], wallet)
+            return await respond(send, 200, self._render(order), _HEADERS)
+        if method == "DELETE":
+            return await self._delete(scope, send)
+        if method == "OPTIONS":
+            return await respond_preflight(send, "GET, DELETE, OPTIONS")
+        raise refuse_method(scope, "GET, DELETE")
+
+    async def listed(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a body is not read
+        """Serve `/api/jobs?limit=20&status=complete&before={id}`."""
+        if scope["method"] == "OPTIONS":
+            return await respond_preflight(send, "GET, OPTIONS")
+        if scope["method"] != "GET":
+            raise refuse_method(scope, "GET")
+        wallet = self._gate.reader(scope)
+        limit, state, before = _filters(scope["query_string"])
+        found = views.of_wallet(self._database, wallet, limit=limit, state=state, before=before)
+        jobs = [self._body(order) for order in found]
+        following = found[-1].id if len(found) == limit else None
+        await respond_json(send, 200, {"success": True, "jobs": jobs, "next": following}, [PRIVATE])
+
+    async def _delete(self, scope: Scope, send: Send) -> None:
+        wallet = await self._gate.writer(scope)
+        job_id = scope["path"][len(PREFIX) :]
+        order = self._own(job_id, wallet)
+        if order.state != "failed":
+            raise JobNotFailed(f"This job is {order.state or 'pending'}; only failed jobs can be deleted.")
+        now = self._clock.now_ms()
+        await self._database.write(
+            lambda connection: store.delete_failed(connection, job_id=job_id, wallet=wallet, now=now)
+        )
+        await respond_json(send, 200, {"success": True, "jobId": job_id, "deleted": True}, [PRIVATE])
+
+    def _own(self, job_id: str, wallet: str) -> OrderView:
+        order = views.find(self._database, job_id)
+        if order is None or order.deleted_at is not None:
+            raise JobNotFound
+        if order.wallet != wallet:
+            raise NotYourJob
+        return order
+
+    def _render(self, order: OrderView) -> bytes:
+        return to_json(self._body(order))
+
+    def _body(self, order: OrderView) -> dict[str, Any]:
+        type_, poll_after = _offering(order.model, order.operation)
+        state = order.state or ("failed" if order.payment_state == "rejected" else "pending")
+        body: dict[str, Any] = {
+            "success": True,
+            "jobId": order.id,
+            "type": type_,
+            "status": state,
+            "progress": order.progress or 0,
+            "createdAt": iso(order.ordered_at),
+            "updatedAt": iso(order.updated_at or order.ordered_at),
+            "pollUrl": f"{self._links.origin}{PREFIX}{order.id}",
+            "payment": _payment(order),
+            "input": from_json(order.input),
+        }
+        if order.upstream_model is not None:
+            body["upstreamModel"] = order.upstream_model
+        if order.finished_at is not None:
+            body["finishedAt"] = iso(order.finished_at)
+        if state == "complete":
+            body["result"] = self._result(views.assets(self._database, order.id))
+        elif state == "failed":
+            body["error"] = order.error or "The payment was not settled; nothing was charged."
+            body["errorCode"] = order.error_code or "payment_rejected"
+        else:
+            body["pollAfter"] = poll_after
+        return body
+
+    def _result(self, assets: list[AssetView]) -> dict[str, Any]:
+        now = self._clock.now_ms()
+        result: dict[str, Any] = {}
+        for asset in assets:
+            url = self._links.url(asset.key, now_ms=now)
+            if asset.role == "thumbnail":
+                result["thumbnailUrl"] = url
+                continue
+            result["videoUrl" if asset.content_type.startswith("video/") else "imageUrl"] = url
+            result |= {
+                "contentType": asset.content_type,
+                "size": asset.size,
+                "width": asset.width,
+                "height": asset.height,
+            }
+            if asset.milliseconds is not None:
+                result["seconds"] = asset.milliseconds / 1000
+        return result
+
+
+@lru_cache(maxsize=256)
+def _offering(model: str, operation: str) -> tuple[str, int]:
+    """Return (type, poll interval in seconds); an offering that was taken out of the catalog keeps its jobs."""
+    offering = catalog.find(model, operation)
+    return (offering.type, offering.poll_after) if offering else (f"{model}-{operation}", 5)
+
+
+def _payment(order: OrderView) -> dict[str, Any]:
+    payment: dict[str, Any] = {
+        "state": _REFUNDS[order.refund_state] if order.refund_state else _PAYMENTS[order.payment_state],
+        "amount": str(Money(order.price_micros)),
+        "currency": "USD",
+        "amountAtomic": str(order.amount),
+        "asset": order.asset,
+        "network": order.network,
+        "payer": order.payer,
+        "transaction": order.transaction,
+    }
+    if order.refund_state:
+        payment["refund"] = {"amountAtomic": str(order.refund_amount), "transaction": order.refund_transaction}
+    return payment
+
+
+def _filters(query: bytes) -> tuple[int, str | None, str | None]:
+    try:
+        fields = parse_qs(query.decode(), keep_blank_values=True, max_num_fields=10)
+    except ValueError:
+        raise InvalidInput("The query string cannot be read.") from None
+    issues: list[Issue] = []
+    limit = fields.get("limit", ["20"])[-1]
+    state = fields.get("status", [""])[-1] or None
+    if not (limit.isascii() and limit.isdecimal() and len(limit) < 5 and 1 <= int(limit) <= _MAX_LIST):
+        issues.append(Issue(("limit",), "out_of_range", f"limit is a whole number from 1 to {_MAX_LIST}"))
+    if state is not None and state not in _STATES:
+        issues.append(Issue(("status",), "unknown_value", "status is not a state of a job", _STATES))
+    unknown = sorted(set(fields) - {"limit", "status", "before"})
+    issues.extend(
+        Issue((name,), "unknown_field", f"Unknown filter {name!r}", ("limit", "status", "before")) for name in unknown
+    )
+    if issues:
+        raise InvalidInput("The filters of this list are wrong.", issues=issues)
+    return int(limit), state, fields.get("before", [""])[-1] or None

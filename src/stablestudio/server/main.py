@@ -1,0 +1,73 @@
+"""Run the service: settings in, one process out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from stablestudio.config import Settings
+from stablestudio.server.house import House
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, event, and the ids that were given."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def serve(*, host: str | None = None, port: int | None = None, data: Path | None = None) -> None:
+    """Serve until stopped. Arguments go before environment and file."""
+    given = {"host": host, "port": port, "data": data}
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    configure_logs(settings.log_level)
+    house = House(settings)
+    print(_welcome(settings), file=sys.stderr, flush=True)  # noqa: T201 - for the person who started it
+    uvicorn.run(
+        house.app,
+        host=settings.host,
+        port=settings.port,
+        http="httptools",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        h11_max_incomplete_event_size=64 * 1024,
+        timeout_graceful_shutdown=10,
+    )
+
+
+def configure_logs(level: str) -> None:
+    """Send structured logs to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for noisy in ("uvicorn.error", "alembic", "dbos"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _welcome(settings: Settings) -> str:
+    return (
+        f"StableStudio on {settings.origin}\n"
+        "  Embedded world: nothing here is real money. Payments settle on a ledger chain in the database "
+        "(Base Sepolia's id, eip155:84532),\n"
+        "  pictures and clips come from a sandbox that marks each of them SANDBOX.\n"
+        f"  Data in {settings.data}; test coins from POST {settings.origin}/faucet; models at "
+        f"{settings.origin}/api/models\n"
+    )

@@ -1,0 +1,1 @@
+"""What is remembered: tables, named queries and migrations, in one database."""

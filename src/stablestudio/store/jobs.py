@@ -1,0 +1,268 @@
+"""Queries of jobs, their submissions, assets and refunds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from stablestudio.store.tables import assets, jobs, orders, payments, refunds, submissions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The making of one order."""
+
+    id: str
+    wallet: str
+    type: str
+    state: str
+    progress: int
+    provider: str | None
+    upstream_model: str | None
+    task: str | None
+    error_code: str | None
+    error: str | None
+    created_at: int
+    updated_at: int
+    finished_at: int | None
+    deleted_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """A file that we keep."""
+
+    key: str
+    job_id: str
+    role: str
+    content_type: str
+    size: int
+    sha256: str
+    width: int
+    height: int
+    milliseconds: int | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """Money going back to the payer of one order."""
+
+    order_id: str
+    payment_id: str
+    rail: str
+    amount: int
+    recipient: str
+    state: str
+    signed: str | None
+    transaction: str | None
+    reason: str | None
+    created_at: int
+    updated_at: int
+
+
+_INSERT_JOB = sa.insert(jobs)
+_JOB = sa.select(jobs).where(jobs.c.id == sa.bindparam("id"))
+
+
+def insert(connection: sa.Connection, *, order_id: str, wallet: str, type_: str, now: int) -> None:
+    """Open the job of a paid order; its primary key makes a second one impossible."""
+    connection.execute(
+        _INSERT_JOB,
+        {
+            "id": order_id,
+            "wallet": wallet,
+            "type": type_,
+            "state": "pending",
+            "progress": 0,
+            "created_at": now,
+            "updated_at": now,
+        },
+    )
+
+
+def find(connection: sa.Connection, job_id: str) -> Job | None:
+    """Return a job by its id."""
+    row = connection.execute(_JOB, {"id": job_id}).first()
+    return Job(**row._mapping) if row else None  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def open_jobs(connection: sa.Connection, *, before: int) -> list[Job]:
+    """Return unfinished jobs untouched since `before` (ms), oldest first."""
+    statement = (
+        sa.select(jobs)
+        .where(jobs.c.state.in_(("pending", "loading")), jobs.c.updated_at <= before)
+        .order_by(jobs.c.updated_at)
+        .limit(200)
+    )
+    return [Job(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001
+
+
+def intend(connection: sa.Connection, *, job_id: str, attempt: int, provider: str, now: int) -> bool:
+    """Write the intent to ask the vendor; `False` if this attempt was already intended (by a process that died)."""
+    try:
+        with connection.begin_nested():
+            connection.execute(
+                sa.insert(submissions).values(
+                    job_id=job_id, attempt=attempt, provider=provider, state="intended", created_at=now, updated_at=now
+                )
+            )
+    except sa.exc.IntegrityError:
+        return False
+    return True
+
+
+def last_submission(connection: sa.Connection, job_id: str) -> tuple[int, str, str] | None:
+    """Return (attempt, provider, state) of the newest submission of a job."""
+    statement = (
+        sa.select(submissions.c.attempt, submissions.c.provider, submissions.c.state)
+        .where(submissions.c.job_id == job_id)
+        .order_by(submissions.c.attempt.desc())
+    )
+    row = connection.execute(statement).first()
+    return (row.attempt, row.provider, row.state) if row else None
+
+
+def accept(
+    connection: sa.Connection, *, job_id: str, attempt: int, provider: str, task: str, upstream_model: str, now: int
+) -> None:
+    """Save the vendor's task with the answer that brought it."""
+    _mark_submission(connection, job_id=job_id, attempt=attempt, state="accepted", now=now)
+    connection.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.state == "pending")
+        .values(state="loading", provider=provider, upstream_model=upstream_model, task=task, updated_at=now)
+    )
+
+
+def refuse(connection: sa.Connection, *, job_id: str, attempt: int, now: int) -> None:
+    """Record that the vendor certainly did not take this attempt."""
+    _mark_submission(connection, job_id=job_id, attempt=attempt, state="refused", now=now)
+
+
+def set_progress(connection: sa.Connection, *, job_id: str, progress: int, now: int) -> None:
+    """Record progress in percent; it never goes back."""
+    connection.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.state == "loading")
+        .values(progress=sa.case((jobs.c.progress > progress, jobs.c.progress), else_=progress), updated_at=now)
+    )
+
+
+def insert_asset(connection: sa.Connection, asset: Asset) -> None:
+    """Record a kept file; recording the same key again changes nothing."""
+    known = connection.execute(sa.select(assets.c.key).where(assets.c.key == asset.key)).first()
+    if known is None:
+        connection.execute(sa.insert(assets).values({name: getattr(asset, name) for name in asset.__slots__}))
+
+
+def find_asset(connection: sa.Connection, key: str) -> Asset | None:
+    """Return a kept file by its storage key."""
+    row = connection.execute(sa.select(assets).where(assets.c.key == key)).first()
+    return Asset(**row._mapping) if row else None  # noqa: SLF001
+
+
+def find_result(connection: sa.Connection, job_id: str) -> Asset | None:
+    """Return the file that a job was paid for."""
+    statement = sa.select(assets).where(assets.c.job_id == job_id, assets.c.role == "result").order_by(assets.c.key)
+    row = connection.execute(statement).first()
+    return Asset(**row._mapping) if row else None  # noqa: SLF001
+
+
+def complete(connection: sa.Connection, *, job_id: str, now: int) -> bool:
+    """Close a job as delivered; `False` if it was closed before."""
+    return _close(connection, job_id, {"state": "complete", "progress": 100}, now=now)
+
+
+def fail(connection: sa.Connection, *, job_id: str, code: str, message: str, now: int) -> bool:
+    """Close a job as failed and owe its payer the money, in one transaction; `False` if it was closed before."""
+    if not _close(connection, job_id, {"state": "failed", "error_code": code, "error": message}, now=now):
+        return False
+    owed = sa.select(
+        payments.c.order_id,
+        payments.c.id,
+        payments.c.rail,
+        payments.c.amount,
+        payments.c.payer,
+        sa.literal("pending"),
+        sa.literal(code),
+        sa.literal(now),
+        sa.literal(now),
+    ).where(payments.c.order_id == job_id, payments.c.state == "settled")
+    columns = ["order_id", "payment_id", "rail", "amount", "recipient", "state", "reason", "created_at", "updated_at"]
+    connection.execute(sa.insert(refunds).from_select(columns, owed))
+    return True
+
+
+def open_refunds(connection: sa.Connection) -> list[Refund]:
+    """Return refunds that are owed, oldest first."""
+    statement = sa.select(refunds).where(refunds.c.state != "refunded").order_by(refunds.c.updated_at).limit(100)
+    return [Refund(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001
+
+
+def sign_refund(connection: sa.Connection, *, order_id: str, signed: str, now: int) -> bool:
+    """Keep the signed transfer before it is sent; only the first signature is kept."""
+    return _move_refund(connection, order_id, source="pending", values={"state": "signed", "signed": signed}, now=now)
+
+
+def forget_signature(connection: sa.Connection, *, order_id: str, signed: str, now: int) -> bool:
+    """Drop a signed transfer that has expired unsent, so that it is signed anew."""
+    statement = (
+        sa.update(refunds)
+        .where(refunds.c.order_id == order_id, refunds.c.state == "signed", refunds.c.signed == signed)
+        .values(state="pending", signed=None, updated_at=now)
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def settle_refund(connection: sa.Connection, *, order_id: str, transaction: str, now: int) -> bool:
+    """Record that the money is back with the payer."""
+    values = {"state": "refunded", "transaction": transaction}
+    return _move_refund(connection, order_id, source="signed", values=values, now=now)
+
+
+def delete_failed(connection: sa.Connection, *, job_id: str, wallet: str, now: int) -> bool:
+    """Hide a failed job from its owner's list; the money's rows stay."""
+    statement = (
+        sa.update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.wallet == wallet, jobs.c.state == "failed", jobs.c.deleted_at.is_(None))
+        .values(deleted_at=now)
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def order_input(connection: sa.Connection, job_id: str) -> tuple[str, str, str] | None:
+    """Return (model, operation, input JSON) of a job's order."""
+    columns = sa.select(orders.c.model, orders.c.operation, orders.c.input)
+    row = connection.execute(columns.where(orders.c.id == job_id)).first()
+    return (row.model, row.operation, row.input) if row else None
+
+
+def _close(connection: sa.Connection, job_id: str, values: dict[str, Any], *, now: int) -> bool:
+    statement = (
+        sa.update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.state.in_(("pending", "loading")))
+        .values(finished_at=now, updated_at=now, **values)
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def _mark_submission(connection: sa.Connection, *, job_id: str, attempt: int, state: str, now: int) -> None:
+    connection.execute(
+        sa.update(submissions)
+        .where(submissions.c.job_id == job_id, submissions.c.attempt == attempt)
+        .values(state=state, updated_at=now)
+    )
+
+
+def _move_refund(
+    connection: sa.Connection, order_id: str, *, source: str, values: dict[str, Any], now: int
+) -> bool:
+    statement = (
+        sa.update(refunds)
+        .where(refunds.c.order_id == order_id, refunds.c.state == source)
+        .values(updated_at=now, **values)
+    )
+    return connection.execute(statement).rowcount == 1

@@ -1,0 +1,157 @@
+"""Queries of payments and orders: the claim, its outcome, and what a replay is answered from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from stablestudio.store.tables import orders, payments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """The sale: what was asked for, at which price, by whom."""
+
+    id: str
+    wallet: str
+    model: str
+    operation: str
+    input: str
+    price_micros: int
+    idempotency_key: str | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment:
+    """One credential taken for one order, and what became of it."""
+
+    id: str
+    order_id: str
+    rail: str
+    key: str
+    fingerprint: str
+    credential: str
+    state: str
+    network: str
+    asset: str
+    amount: int
+    payer: str
+    transaction: str | None
+    reason: str | None
+    claimed_at: int
+    updated_at: int
+
+
+_PAYMENT = sa.select(payments)
+_INSERT_ORDER = sa.insert(orders)
+_INSERT_PAYMENT = sa.insert(payments)
+_BY_KEY = _PAYMENT.where(
+    payments.c.rail == sa.bindparam("rail"), payments.c.key == sa.bindparam("key"), payments.c.state != "rejected"
+)
+_BY_ORDER = _PAYMENT.where(payments.c.order_id == sa.bindparam("order_id"))
+_BY_IDEMPOTENCY_KEY = _PAYMENT.join(orders, orders.c.id == payments.c.order_id).where(
+    orders.c.wallet == sa.bindparam("wallet"), orders.c.idempotency_key == sa.bindparam("idempotency_key")
+)
+_ORDER = sa.select(orders).where(orders.c.id == sa.bindparam("id"))
+_OPEN = (
+    _PAYMENT.where(payments.c.state.in_(("claimed", "unknown")), payments.c.updated_at <= sa.bindparam("before"))
+    .order_by(payments.c.updated_at)
+    .limit(100)
+)
+_DECIDE = (
+    sa.update(payments)
+    .where(payments.c.id == sa.bindparam("payment"), payments.c.state.in_(("claimed", "unknown")))
+    .values(
+        state=sa.bindparam("to_state"),
+        transaction=sa.bindparam("to_transaction"),
+        reason=sa.bindparam("to_reason"),
+        updated_at=sa.bindparam("now"),
+    )
+)
+
+
+def find_by_key(connection: sa.Connection, *, rail: str, key: str) -> Payment | None:
+    """Return the payment that holds this credential, unless it was rejected."""
+    return _payment(connection.execute(_BY_KEY, {"rail": rail, "key": key}).first())
+
+
+def find_by_idempotency_key(connection: sa.Connection, *, wallet: str, idempotency_key: str) -> Payment | None:
+    """Return the payment of the order that this wallet opened under this key."""
+    row = connection.execute(_BY_IDEMPOTENCY_KEY, {"wallet": wallet, "idempotency_key": idempotency_key}).first()
+    return _payment(row)
+
+
+def find_by_order(connection: sa.Connection, order_id: str) -> Payment | None:
+    """Return the payment of an order."""
+    return _payment(connection.execute(_BY_ORDER, {"order_id": order_id}).first())
+
+
+def find_order(connection: sa.Connection, order_id: str) -> Order | None:
+    """Return an order by its id."""
+    row = connection.execute(_ORDER, {"id": order_id}).first()
+    return Order(**row._mapping) if row else None  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def claim(connection: sa.Connection, *, order: Order, payment: Payment) -> None:
+    """Take the credential for the order.
+
+    Raises `IntegrityError` if the credential, or the wallet's idempotency key, holds another order: the two unique
+    indexes decide (money rule 1), `find_holder` tells which order it was.
+    """
+    connection.execute(_INSERT_ORDER, _values(order))
+    connection.execute(_INSERT_PAYMENT, _values(payment))
+
+
+def find_holder(connection: sa.Connection, *, order: Order, payment: Payment) -> Payment | None:
+    """Return the payment that already holds this credential or this wallet's idempotency key."""
+    holder = find_by_key(connection, rail=payment.rail, key=payment.key)
+    if holder is None and order.idempotency_key is not None:
+        holder = find_by_idempotency_key(connection, wallet=order.wallet, idempotency_key=order.idempotency_key)
+    return holder
+
+
+def open_payments(connection: sa.Connection, *, before: int) -> list[Payment]:
+    """Return the oldest payments whose outcome nobody has recorded and nobody touched since `before` (ms)."""
+    return [Payment(**row._mapping) for row in connection.execute(_OPEN, {"before": before})]  # noqa: SLF001
+
+
+def settle(connection: sa.Connection, *, payment_id: str, transaction: str, now: int) -> bool:
+    """Record that the money moved; `False` if somebody has recorded an outcome already."""
+    return _decide(connection, payment_id, "settled", transaction=transaction, reason=None, now=now)
+
+
+def mark_unknown(connection: sa.Connection, *, payment_id: str, reason: str, now: int) -> bool:
+    """Record that the outcome is not known yet; the reconciler takes it from here."""
+    return _decide(connection, payment_id, "unknown", transaction=None, reason=reason, now=now)
+
+
+def reject(connection: sa.Connection, *, payment: Payment, reason: str, now: int) -> bool:
+    """Record that certainly nothing moved, and give the credential and the idempotency key back."""
+    if not _decide(connection, payment.id, "rejected", transaction=None, reason=reason, now=now):
+        return False
+    connection.execute(sa.update(orders).where(orders.c.id == payment.order_id).values(idempotency_key=None))
+    return True
+
+
+def _decide(
+    connection: sa.Connection, payment_id: str, state: str, *, transaction: str | None, reason: str | None, now: int
+) -> bool:
+    parameters = {
+        "payment": payment_id,
+        "to_state": state,
+        "to_transaction": transaction,
+        "to_reason": reason,
+        "now": now,
+    }
+    return connection.execute(_DECIDE, parameters).rowcount == 1
+
+
+def _payment(row: sa.Row[Any] | None) -> Payment | None:
+    return Payment(**row._mapping) if row else None  # noqa: SLF001
+
+
+def _values(record: Order | Payment) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}

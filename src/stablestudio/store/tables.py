@@ -1,0 +1,197 @@
+"""The tables. Times are integer milliseconds, token amounts integer base units, enumerations text with a CHECK."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _one_of(column: str, *values: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})", name=column)
+
+
+orders = sa.Table(
+    "orders",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # the job has the same id
+    sa.Column("wallet", sa.Text, nullable=False),  # "eip155:0x..", who paid and who may read
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("operation", sa.Text, nullable=False),
+    sa.Column("input", sa.Text, nullable=False),  # JSON as validated
+    sa.Column("price_micros", sa.BigInteger, nullable=False),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+sa.Index("ix_orders_wallet_id", orders.c.wallet, orders.c.id)
+# The same key of the same wallet can never open a second order; a rejected payment gives its key back as NULL.
+sa.Index("uq_orders_wallet_idempotency_key", orders.c.wallet, orders.c.idempotency_key, unique=True)
+
+payments = sa.Table(
+    "payments",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("order_id", sa.Text, sa.ForeignKey("orders.id"), nullable=False, unique=True),
+    sa.Column("rail", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),  # the rail's own name of the credential, e.g. payer and nonce
+    sa.Column("fingerprint", sa.Text, nullable=False),  # SHA-256 of method, path and body
+    sa.Column("credential", sa.Text, nullable=False),  # JSON: what the rail needs to settle and to look the outcome up
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("network", sa.Text, nullable=False),
+    sa.Column("asset", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("payer", sa.Text, nullable=False),  # as displayed on its network
+    sa.Column("transaction", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("claimed_at", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    _one_of("state", "claimed", "unknown", "settled", "rejected"),
+)
+# Money rule 1: a credential buys at most one order. A rejected one moved nothing and may be presented again.
+sa.Index(
+    "uq_payments_rail_key",
+    payments.c.rail,
+    payments.c.key,
+    unique=True,
+    sqlite_where=sa.text("state <> 'rejected'"),
+    postgresql_where=sa.text("state <> 'rejected'"),
+)
+sa.Index(
+    "ix_payments_open",
+    payments.c.updated_at,
+    sqlite_where=sa.text("state IN ('claimed', 'unknown')"),
+    postgresql_where=sa.text("state IN ('claimed', 'unknown')"),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.Text, sa.ForeignKey("orders.id"), primary_key=True),
+    sa.Column("wallet", sa.Text, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("progress", sa.Integer, nullable=False),
+    sa.Column("provider", sa.Text),
+    sa.Column("upstream_model", sa.Text),
+    sa.Column("task", sa.Text),  # the provider's handle of the accepted work
+    sa.Column("error_code", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Column("finished_at", sa.BigInteger),
+    sa.Column("deleted_at", sa.BigInteger),
+    _one_of("state", "pending", "loading", "complete", "failed"),
+)
+sa.Index(
+    "ix_jobs_open",
+    jobs.c.updated_at,
+    sqlite_where=sa.text("state IN ('pending', 'loading')"),
+    postgresql_where=sa.text("state IN ('pending', 'loading')"),
+)
+
+submissions = sa.Table(
+    "submissions",
+    metadata,
+    # Money rule 4: the intent is on disk before the vendor is asked, once per attempt.
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    _one_of("state", "intended", "accepted", "refused"),
+)
+
+assets = sa.Table(
+    "assets",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id"), nullable=False, index=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("milliseconds", sa.BigInteger),  # duration of a clip
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    _one_of("role", "result", "thumbnail"),
+)
+
+refunds = sa.Table(
+    "refunds",
+    metadata,
+    sa.Column("order_id", sa.Text, sa.ForeignKey("orders.id"), primary_key=True),  # once per order
+    sa.Column("payment_id", sa.Text, sa.ForeignKey("payments.id"), nullable=False, unique=True),
+    sa.Column("rail", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("recipient", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("signed", sa.Text),  # JSON: the signed transfer, stored before it is sent so that a re-send is the same one
+    sa.Column("transaction", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    _one_of("state", "pending", "signed", "refunded"),
+)
+sa.Index(
+    "ix_refunds_open",
+    refunds.c.updated_at,
+    sqlite_where=sa.text("state <> 'refunded'"),
+    postgresql_where=sa.text("state <> 'refunded'"),
+)
+
+used_nonces = sa.Table(
+    "used_nonces",
+    metadata,
+    sa.Column("nonce", sa.Text, primary_key=True),
+    sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
+)
+
+# The embedded world's own books. Nothing of a sale reads them but through the rail and the provider they stand for.
+ledger_balances = sa.Table(
+    "ledger_balances",
+    metadata,
+    sa.Column("asset", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("amount >= 0", name="amount"),
+)
+
+ledger_transactions = sa.Table(
+    "ledger_transactions",
+    metadata,
+    sa.Column("block", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("hash", sa.Text, nullable=False, unique=True),
+    sa.Column("asset", sa.Text, nullable=False),
+    sa.Column("sender", sa.Text, nullable=False),
+    sa.Column("recipient", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("nonce", sa.Text),  # of the EIP-3009 authorization; NULL for a mint
+    sa.Column("mined_at", sa.BigInteger, nullable=False),
+)
+# EIP-3009: an authorization nonce is spent once per token and authorizer.
+sa.Index(
+    "uq_ledger_transactions_authorization",
+    ledger_transactions.c.asset,
+    ledger_transactions.c.sender,
+    ledger_transactions.c.nonce,
+    unique=True,
+)
+
+sandbox_tasks = sa.Table(
+    "sandbox_tasks",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("job_id", sa.Text, nullable=False, index=True),  # not unique: a double submit must be visible
+    sa.Column("ready_at", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)

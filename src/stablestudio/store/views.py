@@ -1,0 +1,87 @@
+"""What a buyer reads of an order: one indexed query, straight to the driver, because it is asked most often."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from stablestudio.store.database import Database
+
+
+class OrderView(NamedTuple):
+    """An order with its payment, job and refund; the job's columns are None while the payment's outcome is open."""
+
+    id: str
+    wallet: str
+    model: str
+    operation: str
+    input: str
+    price_micros: int
+    ordered_at: int
+    network: str
+    asset: str
+    amount: int
+    payer: str
+    payment_state: str
+    transaction: str | None
+    payment_reason: str | None
+    state: str | None
+    progress: int | None
+    upstream_model: str | None
+    error_code: str | None
+    error: str | None
+    updated_at: int | None
+    finished_at: int | None
+    deleted_at: int | None
+    refund_state: str | None
+    refund_transaction: str | None
+    refund_amount: int | None
+
+
+class AssetView(NamedTuple):
+    """A kept file."""
+
+    key: str
+    role: str
+    content_type: str
+    size: int
+    width: int
+    height: int
+    milliseconds: int | None
+
+
+_ORDER = """
+SELECT o.id, o.wallet, o.model, o.operation, o.input, o.price_micros, o.created_at,
+       p.network, p.asset, p.amount, p.payer, p.state, p."transaction", p.reason,
+       j.state, j.progress, j.upstream_model, j.error_code, j.error, j.updated_at, j.finished_at, j.deleted_at,
+       r.state, r."transaction", r.amount
+FROM orders o
+JOIN payments p ON p.order_id = o.id
+LEFT JOIN jobs j ON j.id = o.id
+LEFT JOIN refunds r ON r.order_id = o.id
+"""
+_ONE = _ORDER + "WHERE o.id = ?"
+_LIST = _ORDER + (
+    "WHERE o.wallet = ? AND o.id < ? AND p.state <> 'rejected' AND j.deleted_at IS NULL "
+    "AND (? IS NULL OR COALESCE(j.state, 'pending') = ?) ORDER BY o.id DESC LIMIT ?"
+)
+_ASSETS = "SELECT key, role, content_type, size, width, height, milliseconds FROM assets WHERE job_id = ? ORDER BY key"
+_AFTER_ALL = "~"
+
+
+def find(database: Database, order_id: str) -> OrderView | None:
+    """Return an order by its id."""
+    rows = database.fetch(_ONE, (order_id,))
+    return OrderView._make(rows[0]) if rows else None
+
+
+def assets(database: Database, order_id: str) -> list[AssetView]:
+    """Return the files of a job."""
+    return [AssetView._make(row) for row in database.fetch(_ASSETS, (order_id,))]
+
+
+def of_wallet(
+    database: Database, wallet: str, *, limit: int, state: str | None, before: str | None
+) -> list[OrderView]:
+    """Return a wallet's orders, newest first; `before` is the id after which to go on."""
+    parameters: tuple[Any, ...] = (wallet, before or _AFTER_ALL, state, state, limit)
+    return [OrderView._make(row) for row in database.fetch(_LIST, parameters)]

@@ -1,0 +1,28 @@
+"""What every test may use: a service in its own process, funded wallets, and time moved by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service import Service
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running service of the embedded world, shared by all tests of a worker; quick vendors."""
+    with Service(tmp_path_factory.mktemp("studio"), environment={"STABLESTUDIO_SANDBOX_DELAY": "0.2"}) as service:
+        yield service
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder of its own."""
+    return tmp_path / "data"

@@ -1,0 +1,469 @@
+"""Hostile targets are refused with no look-up or socket; own links and data: URIs need none."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpcore2
+import pytest
+
+from stablestudio.errors import StudioError
+from stablestudio.media.addresses import FetchRefused
+from stablestudio.media.fetch import MAX_INLINE_BYTES, FetchFailed, MediaFetcher, OwnAssets, read_data_uri
+from stablestudio.media.links import LinkSigner
+from stablestudio.media.storage import Storage
+
+pytestmark = pytest.mark.anyio
+PUBLIC_ADDRESS = "93.184.215.14"
+ORIGIN = "https://studio.example"
+NOW_MS = 1_795_205_641_836
+KEY = "jobs/job_abc/0.png"
+
+_sockets: list[list[str]] = []
+
+
+def _listen(event: str, arguments: tuple[Any, ...]) -> None:
+    if _sockets and event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        _sockets[-1].append(f"{event} {arguments[-1 if event != 'socket.getaddrinfo' else 0]}")
+
+
+sys.addaudithook(_listen)
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Record what this process looks up and connects to, whoever does it."""
+    log: list[str] = []
+    _sockets.append(log)
+    try:
+        yield log
+    finally:
+        _sockets.pop()
+
+
+class FixedClock:
+    def now_ms(self) -> int:
+        return NOW_MS
+
+
+@dataclass
+class Resolver:
+    """Answer from a table; each name takes its next answer, and keeps the last."""
+
+    answers: dict[str, list[list[str]]]
+    asked: list[str] = field(default_factory=list)
+
+    async def __call__(self, host: str) -> Sequence[str]:
+        self.asked.append(host)
+        queue = self.answers.get(host, [[]])
+        return queue.pop(0) if len(queue) > 1 else queue[0]
+
+
+class ClosedBackend(httpcore2.AsyncNetworkBackend):
+    """A network where every host is down; it remembers who was called."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        self.called.append(f"{host} {port}")
+        raise httpcore2.ConnectError
+
+
+def test_recorder_hears_look_ups_and_sockets() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, heard() as sockets:
+        address = server.getsockname()
+        socket.create_connection(address).close()
+    assert sockets == ["socket.getaddrinfo 127.0.0.1", f"socket.connect {address}"]
+
+
+HOSTILE_URLS = [
+    # other schemes and shapes
+    "http://example.com/",
+    "HTTP://example.com/",
+    "ftp://example.com/",
+    "file:///etc/passwd",
+    "FILE:///etc/passwd",
+    "gopher://example.com/",
+    "javascript:alert(1)",
+    "https:example.com",
+    "https:/example.com",
+    "https:///example.com",
+    "https://",
+    "//example.com/",
+    "example.com",
+    "",
+    " https://example.com/",
+    "https://example.com/\r\nHost: internal",
+    "http\u017f://example.com/",
+    # other ports
+    "https://example.com:22/",
+    "https://example.com:6379/",
+    "https://example.com:8443/",
+    "https://example.com:0/",
+    "https://example.com:65979/",
+    "https://example.com:/",
+    "https://example.com:443x/",
+    "https://example.com:٤٤٣/",
+    # IPv4, canonical
+    "https://127.0.0.1/",
+    "https://0.0.0.0/",
+    "https://10.0.0.1/",
+    "https://100.64.0.1/",
+    "https://100.100.100.200/latest/meta-data",
+    "https://168.63.129.16/",
+    "https://169.254.169.254/latest/meta-data",
+    "https://172.16.0.1/",
+    "https://192.0.0.8/",
+    "https://192.0.0.192/",
+    "https://192.88.99.1/",
+    "https://192.168.1.1/",
+    "https://198.18.0.1/",
+    "https://224.0.0.1/",
+    "https://255.255.255.255/",
+    # IPv4, in other spellings
+    "https://2130706433/",
+    "https://017700000001/",
+    "https://0x7f000001/",
+    "https://0x7f.0.0.1/",
+    "https://0177.0.0.1/",
+    "https://127.0.1/",
+    "https://127.1/",
+    "https://0/",
+    "https://127.0.0.1./",
+    "https://127.0.0.1.0/",
+    "https://127.0.0.0x1/",
+    "https://256.256.256.256/",
+    "https://1270.0.0.1/",
+    "https://8.8.8.8.8/",
+    "https://[127.0.0.1]/",
+    "https://[8.8.8.8]/",
+    # IPv6
+    "https://[::]/",
+    "https://[::1]/",
+    "https://[0:0:0:0:0:0:0:1]/",
+    "https://[::127.0.0.1]/",
+    "https://[::ffff:127.0.0.1]/",
+    "https://[::ffff:7f00:1]/",
+    "https://[::ffff:169.254.169.254]/",
+    "https://[::FFFF:A00:1]/",
+    "https://[64:ff9b::127.0.0.1]/",
+    "https://[64:ff9b::a9fe:a9fe]/",
+    "https://[64:ff9b:1::1]/",
+    "https://[2001::1]/",
+    "https://[2002:7f00:1::]/",
+    "https://[2002:a9fe:a9fe::]/",
+    "https://[2001:db8::1]/",
+    "https://[3fff::1]/",
+    "https://[fd00:ec2::254]/",
+    "https://[fe80::1]/",
+    "https://[fe80::1%25eth0]/",
+    "https://[fec0::1]/",
+    "https://[ff02::1]/",
+    "https://[::1",
+    "https://::1/",
+    "https://[v1.fe80::a]/",
+    # names that stay at home
+    "https://localhost/",
+    "https://LOCALHOST/",
+    "https://localhost./",
+    "https://localhost.localdomain/",
+    "https://app.localhost/",
+    "https://metadata/",
+    "https://metadata.google.internal/",
+    "https://printer.local/",
+    "https://router.lan/",
+    "https://1.0.0.127.in-addr.arpa/",
+    "https://example.com./",
+    "https://-example.com/",
+    "https://example..com/",
+    "https://.example.com/",
+    f"https://{'a' * 64}.example.com/",
+    f"https://{'a.' * 130}com/",
+    # whose host is it?
+    "https://user@example.com/",
+    "https://user:secret@example.com/",
+    "https://@example.com/",
+    "https://example.com@127.0.0.1/",
+    "https://127.0.0.1@example.com/",
+    "https://example.com:443@127.0.0.1/",
+    "https://example.com\\@127.0.0.1/",
+    "https://127.0.0.1\\.example.com/",
+    "https://127.0.0.1%2eexample.com/",
+    "https://example.com%2f@127.0.0.1/",
+    "https://127.0.0.1%00.example.com/",
+    "https://example.com\x00.internal/",
+    "https://exam\tple.com/",
+    "https://exa mple.com/",
+    "https://127.0.0.1 .example.com/",
+    # letters that are not what they seem
+    "https://\uff11\uff12\uff17.0.0.1/",
+    "https://127\u30020\u30020\u30021/",
+    "https://①②⑦.0.0.1/",
+    "https://\u0661\u0662\u0667.\u0660.\u0660.\u0661/",
+    "https://loc\u200balhost/",
+    "https://local\u00adhost/",
+    "https://\u2060localhost/",
+    "https://ⓛocalhost/",
+    "https://exampl\u0435.com/",
+    "https://example.com\uff0fpath/",
+    "https://example.com\uff20127.0.0.1/",
+    "https://\u212aernel.example.com/",
+    "https://\ud800.example.com/",
+]
+
+
+@pytest.mark.parametrize("url", HOSTILE_URLS)
+async def test_hostile_url_is_refused_without_a_look_up_or_socket(url: str) -> None:
+    resolver = Resolver({})
+    fetcher, down = MediaFetcher(resolve=resolver, backend=(backend := ClosedBackend())), MediaFetcher()
+
+    with heard() as sockets:
+        for each in (fetcher, down):  # the second would use the real resolver and the real network
+            with pytest.raises(FetchRefused) as caught:
+                await each.get(url)
+    assert (caught.value.status, caught.value.retryable) == (400, False)
+    assert "secret" not in caught.value.message
+    assert (resolver.asked, backend.called, sockets) == ([], [], [])
+
+
+HOSTILE_ANSWERS = [
+    ["127.0.0.1"],
+    ["10.1.2.3"],
+    ["169.254.169.254"],
+    ["100.64.0.1"],
+    ["0.0.0.0"],
+    ["192.0.0.8"],
+    ["192.88.99.1"],
+    ["::1"],
+    ["::ffff:10.0.0.1"],
+    ["::ffff:8.8.8.8"],
+    ["64:ff9b::a9fe:a9fe"],
+    ["2002:7f00:1::"],
+    ["3fff::1"],
+    ["fd00:ec2::254"],
+    ["fe80::1%eth0"],
+    [PUBLIC_ADDRESS, "127.0.0.1"],
+    ["127.0.0.1", PUBLIC_ADDRESS],
+    [PUBLIC_ADDRESS, "1.1.1.1", "8.8.8.8", "9.9.9.9", "2606:4700::1111", "10.0.0.1"],
+]
+
+
+@pytest.mark.parametrize("answers", HOSTILE_ANSWERS)
+async def test_name_with_any_private_answer_is_refused_without_a_socket(answers: list[str]) -> None:
+    resolver, backend = Resolver({"rebind.example.com": [answers]}), ClosedBackend()
+
+    with heard() as sockets, pytest.raises(FetchRefused) as caught:
+        await MediaFetcher(resolve=resolver, backend=backend).get("https://rebind.example.com/a.png?token=secret")
+
+    assert (resolver.asked, backend.called, sockets) == (["rebind.example.com"], [], [])
+    assert "rebind.example.com" in caught.value.message
+    assert not any(part in caught.value.message for part in ("secret", *answers))
+
+
+async def test_rebinding_name_is_looked_up_once_and_connected_where_it_was_judged() -> None:
+    resolver = Resolver({"rebind.example.com": [[PUBLIC_ADDRESS], ["127.0.0.1"]]})
+    backend = ClosedBackend()
+
+    with pytest.raises(FetchFailed, match=r"rebind\.example\.com could not be reached"):
+        await MediaFetcher(resolve=resolver, backend=backend).get("https://rebind.example.com/")
+    assert (resolver.asked, backend.called) == (["rebind.example.com"], [f"{PUBLIC_ADDRESS} 443"])
+
+
+async def test_every_address_of_a_host_is_tried_up_to_four() -> None:
+    addresses = ["2606:4700::1111", "1.1.1.1", "8.8.8.8", "9.9.9.9", PUBLIC_ADDRESS]
+    backend = ClosedBackend()
+
+    with pytest.raises(FetchFailed):
+        await MediaFetcher(resolve=Resolver({"example.com": [addresses]}), backend=backend).get("https://example.com/")
+    assert backend.called == [f"{address} 443" for address in addresses[:4]]
+
+
+async def test_public_literal_is_connected_to_without_a_look_up() -> None:
+    resolver, backend = Resolver({}), ClosedBackend()
+
+    for host in ("8.8.8.8", "[2606:4700::1111]"):
+        with pytest.raises(FetchFailed):
+            await MediaFetcher(resolve=resolver, backend=backend).get(f"https://{host}/")
+    assert (resolver.asked, backend.called) == ([], ["8.8.8.8 443", "2606:4700::1111 443"])
+
+
+async def test_name_without_an_address_fails() -> None:
+    with pytest.raises(FetchFailed, match="has no address"):
+        await MediaFetcher(resolve=Resolver({}), backend=ClosedBackend()).get("https://gone.example.com/")
+
+
+class TlsProbe(httpcore2.AsyncNetworkStream):
+    """Note what TLS is asked to check, then fail as a bad certificate does."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str | None, bool, ssl.VerifyMode]] = []
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore2.AsyncNetworkStream:
+        self.asked.append((server_hostname, ssl_context.check_hostname, ssl_context.verify_mode))
+        raise httpcore2.ConnectError(ssl.SSLCertVerificationError("hostname mismatch"))
+
+
+class OpenBackend(ClosedBackend):
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+        super().__init__()
+        self.stream = stream
+
+    async def connect_tcp(self, *_: Any, **__: Any) -> httpcore2.AsyncNetworkStream:
+        return self.stream
+
+
+async def test_certificate_is_checked_against_the_name_though_the_address_is_pinned() -> None:
+    probe = TlsProbe()
+    resolver = Resolver({"example.com": [[PUBLIC_ADDRESS]]})
+
+    with pytest.raises(FetchFailed, match=r"example\.com has no valid certificate"):
+        await MediaFetcher(resolve=resolver, backend=OpenBackend(probe)).get("https://example.com/")
+    assert probe.asked == [("example.com", True, ssl.CERT_REQUIRED)]
+
+
+@pytest.fixture
+async def own(tmp_path: Path) -> OwnAssets:
+    storage = Storage.at(str(tmp_path))
+    await storage.put_once(KEY, b"picture", content_type="image/png")
+    return OwnAssets(links=LinkSigner(b"k" * 32, ORIGIN), storage=storage, clock=FixedClock())
+
+
+def offline(own: OwnAssets) -> tuple[MediaFetcher, ClosedBackend, Resolver]:
+    backend, resolver = ClosedBackend(), Resolver({"studio.example": [[PUBLIC_ADDRESS]]})
+    return MediaFetcher(own=own, resolve=resolver, backend=backend), backend, resolver
+
+
+async def test_own_link_is_read_from_storage_without_network(own: OwnAssets) -> None:
+    fetcher, backend, resolver = offline(own)
+
+    with heard() as sockets:
+        fetched = await fetcher.get(own.links.url(KEY, now_ms=NOW_MS))
+    assert fetched.data == b"picture"
+    assert (backend.called, resolver.asked, sockets) == ([], [], [])
+
+
+async def test_own_link_on_a_loopback_origin_is_read_too(own: OwnAssets) -> None:
+    local = OwnAssets(links=LinkSigner(b"k" * 32, "http://127.0.0.1:8402"), storage=own.storage, clock=own.clock)
+
+    assert (await offline(local)[0].get(local.links.url(KEY, now_ms=NOW_MS))).data == b"picture"
+
+
+async def test_own_link_is_judged_as_of_the_moment_it_was_given(own: OwnAssets) -> None:
+    fetcher, *_ = offline(own)
+    an_hour_ago = NOW_MS - 3_600_000
+    url = own.links.url(KEY, now_ms=an_hour_ago)
+
+    with pytest.raises(FetchRefused, match="expired") as caught:
+        await fetcher.get(url)
+    assert "fresh link" in caught.value.advice
+    assert (await fetcher.get(url, as_of_ms=an_hour_ago)).data == b"picture"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/api/jobs",
+        "/assets/",
+        f"/assets/{KEY}",
+        f"/assets/{KEY}?exp=9999999999&sig={'A' * 24}",
+        "/assets/../api/jobs?exp=1&sig=a",
+        "/assets/%2e%2e/x?exp=9999999999&sig=AAAA",
+        "/ASSETS/x",
+    ],
+)
+async def test_other_own_addresses_are_refused_without_network(own: OwnAssets, path: str) -> None:
+    fetcher, backend, resolver = offline(own)
+
+    for origin in (ORIGIN, "HTTPS://STUDIO.EXAMPLE", f"{ORIGIN}:443"):
+        with pytest.raises(FetchRefused):
+            await fetcher.get(origin + path)
+    assert (backend.called, resolver.asked) == ([], [])
+
+
+async def test_own_link_to_a_removed_file_fails(own: OwnAssets) -> None:
+    await own.storage.delete(KEY)
+
+    with pytest.raises(FetchFailed, match="not kept"):
+        await offline(own)[0].get(own.links.url(KEY, now_ms=NOW_MS))
+
+
+async def test_cap_holds_for_own_links(own: OwnAssets) -> None:
+    with pytest.raises(FetchFailed, match="larger"):
+        await offline(own)[0].get(own.links.url(KEY, now_ms=NOW_MS), max_bytes=6)
+
+
+@pytest.mark.parametrize(
+    ("uri", "data", "content_type"),
+    [
+        ("data:image/png;base64,cGljdHVyZQ==", b"picture", "image/png"),
+        ("DATA:Image/PNG;name=a.png;BASE64,cGljdHVyZQ==", b"picture", "image/png"),
+        ("data:;base64,", b"", None),
+    ],
+)
+async def test_data_uri_is_decoded_without_network(uri: str, data: bytes, content_type: str | None) -> None:
+    with heard() as sockets:
+        fetched = await MediaFetcher().get(uri)
+    assert (fetched.data, fetched.content_type, fetched.url, sockets) == (data, content_type, "data:", [])
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "data:",
+        "data:,plain",
+        "data:image/png,plain",
+        "data:image/png;base64",
+        "data:base64,cGljdHVyZQ==",
+        "data:image/png;base64,cGljdHVyZQ",
+        "data:image/png;base64,cGljdHVyZQ=",
+        "data:image/png;base64,cGlj dHVyZQ==",
+        "data:image/png;base64,cGlj\ndHVyZQ==",
+        "data:image/png;base64,cGljdHVyZQ==cGlj",
+        "data:image/png;base64,cGlj-_VyZQ==",
+        "data:image/png;base64,cGljdHVyZQ%3D%3D",
+        "data:image/png;base64,\u00e4\u00e4\u00e4\u00e4",
+        "data:image/png;base64,\ud800AAA",
+    ],
+)
+def test_data_uri_that_is_not_strict_base64_is_refused(uri: str) -> None:
+    with pytest.raises(FetchRefused):
+        read_data_uri(uri, max_bytes=100)
+
+
+async def test_data_uri_has_a_cap_of_its_own() -> None:
+    text = "A" * (MAX_INLINE_BYTES // 3 * 4)
+
+    assert len((await MediaFetcher().get(f"data:image/png;base64,{text}")).data) == MAX_INLINE_BYTES // 3 * 3
+    with pytest.raises(FetchFailed, match="larger than 4 MB"):
+        await MediaFetcher().get(f"data:image/png;base64,{text}{'A' * 8}")
+
+
+@pytest.mark.parametrize(("data", "fits"), [("AAAA", True), ("AAAAAA==", False), ("AAAAAAA=", False)])
+def test_data_uri_is_capped_to_the_byte(data: str, *, fits: bool) -> None:
+    uri = f"data:image/png;base64,{data}"
+    if fits:
+        assert len(read_data_uri(uri, max_bytes=3).data) == 3
+        return
+    with pytest.raises(StudioError, match="larger"):
+        read_data_uri(uri, max_bytes=3)

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from stablestudio.media.links import AssetGone
+from stablestudio.media.storage import CHUNK, AssetExists, Storage
+
+pytestmark = pytest.mark.anyio
+KEY = "jobs/job_abc/0.png"
+
+
+@pytest.fixture(params=["directory", "file url", "memory"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    locations = {
+        "directory": str(tmp_path / "assets"),
+        "file url": f"file://{tmp_path}/with%20space",
+        "memory": "memory:///",
+    }
+    return Storage.at(locations[request.param])
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def stream(storage: Storage, key: str, start: int, end: int) -> list[bytes]:
+    return [piece async for piece in storage.stream(key, start, end)]
+
+
+async def test_what_was_put_is_read_back(storage: Storage) -> None:
+    assert await storage.put_once(KEY, b"picture", content_type="image/png")
+
+    assert await storage.read(KEY) == b"picture"
+    assert await storage.size(KEY) == 7
+
+
+async def test_second_put_of_the_same_bytes_creates_nothing(storage: Storage) -> None:
+    await storage.put_once(KEY, b"picture", content_type="image/png")
+
+    assert not await storage.put_once(KEY, b"picture", content_type="image/png")
+
+
+@pytest.mark.parametrize("other", [b"pictura", b"longer picture", b""])
+async def test_second_put_of_other_bytes_is_refused_and_changes_nothing(storage: Storage, other: bytes) -> None:
+    await storage.put_once(KEY, b"picture", content_type="image/png")
+
+    with pytest.raises(AssetExists):
+        await storage.put_once(KEY, other, content_type="image/png")
+    assert await storage.read(KEY) == b"picture"
+
+
+async def test_of_many_writers_at_once_one_wins_whole(storage: Storage) -> None:
+    outcomes: list[int | None] = []
+
+    async def put(number: int) -> None:
+        try:
+            created = await storage.put_once(KEY, bytes([number]) * 100_000, content_type="image/png")
+        except AssetExists:
+            outcomes.append(None)
+        else:
+            assert created
+            outcomes.append(number)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(12):
+            tasks.start_soon(put, number)
+
+    (winner,) = [number for number in outcomes if number is not None]
+    assert await storage.read(KEY) == bytes([winner]) * 100_000
+
+
+async def test_large_file_is_created_only_once(storage: Storage) -> None:
+    data = os.urandom(6 * 1024 * 1024)  # above the size at which obstore would upload in parts
+
+    assert await storage.put_once("jobs/job_abc/0.mp4", data, content_type="video/mp4")
+    with pytest.raises(AssetExists):
+        await storage.put_once("jobs/job_abc/0.mp4", data[:-1], content_type="video/mp4")
+    assert await storage.read("jobs/job_abc/0.mp4") == data
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(0, 600_000), (0, 1), (599_999, 600_000), (CHUNK - 1, CHUNK + 1), (5, 2 * CHUNK + 5), (0, CHUNK)],
+)
+async def test_stream_gives_exactly_the_range(storage: Storage, start: int, end: int) -> None:
+    data = os.urandom(600_000)
+    await storage.put_once(KEY, data, content_type="image/png")
+
+    assert b"".join(await stream(storage, KEY, start, end)) == data[start:end]
+
+
+async def test_empty_range_yields_nothing(storage: Storage) -> None:
+    await storage.put_once(KEY, b"", content_type="image/png")
+
+    assert await stream(storage, KEY, 0, 0) == []
+    assert await storage.read(KEY) == b""
+
+
+async def test_directory_streams_in_small_pieces(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path))
+    await storage.put_once(KEY, bytes(3 * CHUNK + 7), content_type="image/png")
+
+    assert [len(piece) for piece in await stream(storage, KEY, 0, 3 * CHUNK + 7)] == [CHUNK, CHUNK, CHUNK, 7]
+
+
+async def test_missing_file_is_told_apart(storage: Storage) -> None:
+    assert await storage.size(KEY) is None
+    with pytest.raises(AssetGone) as caught:
+        await storage.read(KEY)
+    assert caught.value.status == 404
+    with pytest.raises(AssetGone):
+        await stream(storage, KEY, 0, 1)
+
+
+async def test_deleted_file_is_gone_and_deleting_again_is_no_error(storage: Storage) -> None:
+    await storage.put_once(KEY, b"picture", content_type="image/png")
+
+    await storage.delete(KEY)
+    await storage.delete(KEY)
+    assert await storage.size(KEY) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "0.png",
+        "/etc/passwd",
+        "jobs/../../etc/passwd",
+        "jobs/..",
+        "jobs/./0.png",
+        "jobs//0.png",
+        "jobs/job_abc/",
+        "jobs/.hidden",
+        "jobs/-rf/-x",
+        "jobs/JOB/0.png",
+        "jobs/a b/0.png",
+        "jobs/a\\b/0.png",
+        "jobs/a%2f/0.png",
+        "jobs/a/0.png\n",
+        "jobs/a/0.png#1",
+        "jobs/ä/0.png",
+        "jobs/a/0.png\x00",
+        "jobs/" + "a" * 200,
+        "file:///etc/passwd",
+    ],
+)
+async def test_key_outside_the_pattern_is_refused_by_every_verb(storage: Storage, key: str) -> None:
+    with pytest.raises(ValueError, match="Not a key"):
+        await storage.put_once(key, b"x", content_type="image/png")
+    with pytest.raises(ValueError, match="Not a key"):
+        await storage.size(key)
+    with pytest.raises(ValueError, match="Not a key"):
+        await storage.read(key)
+    with pytest.raises(ValueError, match="Not a key"):
+        await stream(storage, key, 0, 1)
+    with pytest.raises(ValueError, match="Not a key"):
+        await storage.delete(key)
+
+
+@pytest.mark.parametrize("key", ["jobs/job_01k9x/0.png", "jobs/job_01k9x/0.thumb.jpg", "uploads/2026/upl-1_a/file"])
+async def test_key_within_the_pattern_is_taken(storage: Storage, key: str) -> None:
+    assert await storage.put_once(key, b"x", content_type="image/png")
+
+
+async def test_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    storage = Storage.at(str(tmp_path))
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(OSError, match="No space"):
+        await storage.put_once(KEY, b"picture", content_type="image/png")
+    assert files(tmp_path) == []
+
+
+async def test_file_is_on_disk_before_its_name_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[bool] = []
+    sync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        shown.append((tmp_path / KEY).exists())
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    await Storage.at(str(tmp_path)).put_once(KEY, b"picture", content_type="image/png")
+
+    # The file before the link, then the folders that hold the new names: job_abc, jobs and the root.
+    assert shown == [False, True, True, True]
+
+
+WRITER = """
+import sys, anyio
+from stablestudio.media.storage import Storage
+
+async def main():
+    storage, data = Storage.at(sys.argv[1]), b"z" * int(sys.argv[2])
+    print("ready", flush=True)
+    for number in range(1000):
+        await storage.put_once(f"jobs/job_abc/{number}.mp4", data, content_type="video/mp4")
+        if number:
+            await storage.delete(f"jobs/job_abc/{number - 1}.mp4")
+
+anyio.run(main)
+"""
+
+
+def kill_a_writer(folder: Path, *, size: int, after_seconds: float) -> None:
+    with subprocess.Popen([sys.executable, "-c", WRITER, folder, str(size)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(after_seconds)
+        writer.kill()
+
+
+@pytest.mark.parametrize("after_seconds", [0.01, 0.03, 0.07])
+async def test_killed_writer_leaves_no_half_file_and_hinders_nobody(tmp_path: Path, after_seconds: float) -> None:
+    size = 32 * 1024 * 1024
+    kill_a_writer(tmp_path, size=size, after_seconds=after_seconds)
+
+    assert {path.stat().st_size for path in files(tmp_path) if path.suffix == ".mp4"} <= {size}
+    storage = Storage.at(str(tmp_path))
+    for number in range(3):
+        key = f"jobs/job_abc/{number}.mp4"
+        await storage.delete(key)
+        assert await storage.put_once(key, b"clip", content_type="video/mp4")
