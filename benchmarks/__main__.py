@@ -17,7 +17,7 @@ MEASURES = ("quotes", "polls", "accepts", "cli")
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("measures", nargs="*", choices=[*MEASURES, "all"], default=["all"])
+    parser.add_argument("measures", nargs="*", choices=[*MEASURES, "all"], default="all")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each contender (default: %(default)s)")
     parser.add_argument("--no-peer", action="store_true", help="leave the peer out; it needs Node.js")

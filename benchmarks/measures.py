@@ -66,7 +66,6 @@ class Bench:
         row = Row(name="quotes", aims=[Aim(other=BARE, ratio=0.5), Aim(other=PEER, ratio=8)])
         with ExitStack() as stack:
             shop = self._open_ours(stack)
-            shop.quote()
             bare = self._open_bare(stack, answer=ask(shop.port, "POST", PATH, body=BODY))
             contenders = [
                 _Contender(name=OURS, port=shop.port, requests=lambda _: shop.quotes(), status=402),
@@ -74,7 +73,7 @@ class Bench:
             ]
             if self.with_peer:
                 peer = self._open_peer(stack)
-                peer.quote()
+                self._facts.append(f"an unpaid order is offered: ours {shop.protocols()}; peer {peer.protocols()}")
                 contenders.append(_Contender(name=PEER, port=peer.port, requests=lambda _: peer.quotes(), status=402))
             self._rounds(row, contenders)
         return [row]
@@ -84,7 +83,6 @@ class Bench:
         fresh = Row(name="polls, a fresh proof each")
         with ExitStack() as stack:
             shop = self._open_ours(stack)
-            shop.fund()
             self.say(f"buying {_JOBS} pictures to poll")
             jobs = shop.buy(_JOBS)
             recorded = drive(shop.port, requests=[next(iter(shop.polls(jobs)))], connections=1, keep=True).kept[0]
@@ -109,7 +107,6 @@ class Bench:
         with ExitStack() as stack:
             # Neither side makes the pictures here: the peer has no maker at all.
             shop = self._open_ours(stack, STABLESTUDIO_JOBS_AT_ONCE="0")
-            shop.fund()
             ours = _buyer(OURS, shop, rate=1500)
             peer = [_buyer(PEER, self._open_peer(stack), rate=500)] if self.with_peer else []
             self._rounds(equal, [ours, *peer])
@@ -139,18 +136,18 @@ class Bench:
     def _open_ours(self, stack: ExitStack, **environment: str) -> Shop:
         self.say("starting the service")
         server = stack.enter_context(servers.ours(self.folder, **environment))
-        return Shop(port=server.port, wallet=Wallet.generate(), issues_nonces=True)
+        return Shop(port=server.port, wallet=Wallet.generate(), is_ours=True)
 
     def _open_bare(self, stack: ExitStack, *, answer: Answer) -> Shop:
         path = self.folder / "answer.json"
         record(answer, to=path)
         server = stack.enter_context(servers.bare(self.folder, answer=path))
-        return Shop(port=server.port, wallet=Wallet.generate(), issues_nonces=False)
+        return Shop(port=server.port, wallet=Wallet.generate(), is_ours=False)
 
     def _open_peer(self, stack: ExitStack, *, checks: bool = True) -> Shop:
         self.say("starting the peer")
         server = stack.enter_context(servers.peer(self.folder, checks=checks))
-        return Shop(port=server.port, wallet=Wallet.generate(), issues_nonces=False)
+        return Shop(port=server.port, wallet=Wallet.generate(), is_ours=False)
 
     def _rounds(self, row: Row, contenders: Sequence[_Contender]) -> None:
         for contender in contenders:

@@ -82,12 +82,14 @@ def free_port() -> int:
 
 @contextmanager
 def process(
-    command: list[str], *, environment: dict[str, str], log: Path, on: int = _SERVER_CORE
+    command: list[str], *, environment: dict[str, str], log: Path, on: int = _SERVER_CORE, cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command on a core until the block ends; its output goes to `log`."""
     with core(on), log.open("ab") as output:
+        # Neither the operator's settings nor a stablestudio.toml nearby should take part.
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("STABLESTUDIO_")}
         child = subprocess.Popen(
-            command, env={**os.environ, **environment}, stdout=output, stderr=output, start_new_session=True
+            command, env=outside | environment, stdout=output, stderr=output, cwd=cwd, start_new_session=True
         )
     try:
         yield child
@@ -131,8 +133,8 @@ def ours(folder: Path, **environment: str) -> Iterator[Server]:
     program = Path(sys.executable).parent / "stablestudio"
     data = folder / f"data-{port}"
     command = [str(program), "serve", "--port", str(port), "--data", str(data)]
-    with process(command, environment=environment, log=log) as child:
-        ready = wait_ready(child, port=port, path="/llms.txt", log=log)
+    with process(command, environment=environment, log=log, cwd=folder) as child:
+        ready = wait_ready(child, port=port, path="/health", log=log)
         yield Server(port=port, pid=child.pid, ready_seconds=ready)
 
 
@@ -148,6 +150,7 @@ def bare(folder: Path, *, answer: Path) -> Iterator[Server]:
         "--lifespan",
         "off",
         "--no-access-log",
+        "--no-server-header",
         "--log-level",
         "error",
     ]

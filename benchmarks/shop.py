@@ -20,11 +20,12 @@ _PROOF_SECONDS = 240.0
 
 @dataclass(slots=True, kw_only=True)
 class Shop:
-    """One server as a buyer sees it; `issues_nonces` where a proof needs a nonce of the server's own."""
+    """One server as a buyer sees it; ours has a faucet and wants a proof to carry a nonce that it issued."""
 
     port: int
     wallet: Wallet
-    issues_nonces: bool
+    is_ours: bool
+    _balance: int = 0
 
     def quotes(self) -> Iterator[bytes]:
         """Give the same unpaid order for ever."""
@@ -34,17 +35,19 @@ class Shop:
         """Ask once; gives the decoded PAYMENT-REQUIRED."""
         answer = ask(self.port, "POST", PATH, body=BODY)
         _expect(answer, status=402)
-        answer.header("www-authenticate")
         return read_header(answer.header("payment-required"))
 
-    def fund(self) -> None:
-        """Fill the wallet from the embedded world's faucet."""
-        body = json.dumps({"address": self.wallet.address}).encode()
-        _expect(ask(self.port, "POST", "/faucet", body=body), status=200)
+    def protocols(self) -> str:
+        """Name what an unpaid order may be paid by."""
+        head = ask(self.port, "POST", PATH, body=BODY).head.lower()
+        named = {"x402": b"\r\npayment-required:", "MPP": b"\r\nwww-authenticate:"}
+        return " and ".join(name for name, header in named.items() if header in head)
 
     def purchases(self, count: int) -> list[bytes]:
-        """Sign so many payments, one a request."""
+        """Sign so many payments, one a request, from a wallet that holds enough."""
         challenge = self.quote()
+        if self.is_ours:
+            self._fund(count * int(challenge["accepts"][0]["amount"]))
         return [
             request(
                 "POST", PATH, port=self.port, headers={"PAYMENT-SIGNATURE": self.wallet.payment(challenge)}, body=BODY
@@ -74,6 +77,15 @@ class Shop:
             for path, info in zip(asked, self._infos(asked), strict=True)
         ]
 
+    def _fund(self, units: int) -> None:
+        """Ask the embedded world's faucet until so many more units are there to be spent."""
+        body = json.dumps({"address": self.wallet.address}).encode()
+        while self._balance < units:
+            answer = ask(self.port, "POST", "/faucet", body=body)
+            _expect(answer, status=200)
+            self._balance += int(json.loads(answer.body)["amount"])
+        self._balance -= units
+
     def _await(self, path: str) -> None:
         deadline = time.monotonic() + _FINISHED_SECONDS
         while time.monotonic() < deadline:
@@ -88,7 +100,7 @@ class Shop:
         return self.wallet.proof(self._infos([path])[0])
 
     def _infos(self, paths: list[str]) -> list[dict[str, Any]]:
-        if not self.issues_nonces:
+        if not self.is_ours:
             return [made_up(domain="127.0.0.1", uri=f"http://127.0.0.1:{self.port}{path}") for path in paths]
         asked = [request("GET", path, port=self.port) for path in paths]
         # One connection keeps the challenges in the order of the paths that they are for.

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import httpx2
 
@@ -17,6 +17,19 @@ from stablestudio.protocols import siwx, x402
 from stablestudio.protocols.evm import EvmKey
 
 _READY_SECONDS = 30.0
+
+
+class Process(Protocol):
+    """What is needed of a started process; `subprocess.Popen` is one."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
 
 
 class Service:
@@ -27,7 +40,7 @@ class Service:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._environment = environment or {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self.log = data.parent / f"{data.name}-{self.port}.log"
 
     def __enter__(self) -> Self:
@@ -48,11 +61,19 @@ class Service:
         environment |= self._environment
         if failpoint is not None:
             environment["STABLESTUDIO_FAILPOINT"] = failpoint
-        command = [sys.executable, "-m", "stablestudio", "serve", "--port", str(self.port), "--data", str(self.data)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        self._process = self._spawn(environment)
         if wait:
             self._wait_ready()
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command line after the program's name."""
+        return ["serve", "--port", str(self.port), "--data", str(self.data)]
+
+    def _spawn(self, environment: dict[str, str]) -> Process:
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "stablestudio", *self.arguments]
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def stop(self) -> None:
         """End the process as an operator does."""

@@ -53,8 +53,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Rank the sources: arguments, environment, file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
@@ -64,7 +64,7 @@ def load_secret(folder: Path) -> bytes:
     """Return the service's secret (32 bytes), made at the first start and readable by its owner only."""
     path = folder / "secret"
     try:
-        with open(path, "xb", opener=_private) as file:  # noqa: PTH123 - Path.open takes no opener
+        with open(path, "xb", opener=_private) as file:
             file.write(secrets.token_hex(32).encode())
     except FileExistsError:
         pass

@@ -43,7 +43,7 @@ class Money:
     def base_units(self, *, decimals: int) -> int:
         """Return the amount in a token's base units; a token too coarse for it is refused."""
         if decimals >= DECIMALS:
-            return int(self.micros * 10 ** (decimals - DECIMALS))
+            return self.micros * int(10 ** (decimals - DECIMALS))
         units, rest = divmod(self.micros, 10 ** (DECIMALS - decimals))
         if rest:
             raise ValueError(f"{self} is not a whole amount at {decimals} decimals")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 import pytest
@@ -24,21 +24,15 @@ from x402.http.clients.requests import x402_requests
 from x402.mechanisms.evm.exact import register_exact_evm_client
 from x402.mechanisms.evm.signers import EthAccountSigner
 
+from tests.service import Service
+
 NPM = Path(__file__).parent / "npm"
 PATH = "/api/generate/flux-2-pro/generate"
 BODY = {"prompt": "a lighthouse at dusk", "resolution": "0.5 MP"}
 
 
-class Studio(Protocol):
-    """What the `studio` fixture gives."""
-
-    url: str
-
-    def fund(self, address: str) -> object: ...
-
-
 @pytest.fixture
-def buyer(studio: Studio) -> LocalAccount:
+def buyer(studio: Service) -> LocalAccount:
     account: LocalAccount = Account.create()
     studio.fund(account.address)
     return account
@@ -84,7 +78,7 @@ def _node(script: str, **environment: str) -> dict[str, Any]:
     return printed
 
 
-def _buy(studio: Studio, buyer: LocalAccount, *, client: str = "today", **body: Any) -> dict[str, Any]:
+def _buy(studio: Service, buyer: LocalAccount, *, client: str = "today", **body: Any) -> dict[str, Any]:
     return _node("buy.mjs", BASE=studio.url, PRIVATE_KEY=_key(buyer), CLIENT=client, BODY=json.dumps({**BODY, **body}))
 
 
@@ -105,7 +99,7 @@ def _check_sale(receipt: dict[str, Any], job: dict[str, Any], *, buyer: LocalAcc
 @pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize("client", ["today", "older"])
 def test_a_stock_npm_client_buys_reads_and_downloads_with_one_payment(
-    studio: Studio, buyer: LocalAccount, client: str
+    studio: Service, buyer: LocalAccount, client: str
 ) -> None:
     sale = _buy(studio, buyer, client=client)
 
@@ -120,7 +114,7 @@ def test_a_stock_npm_client_buys_reads_and_downloads_with_one_payment(
 @pytest.mark.npm
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("packages")
-def test_a_stock_npm_client_is_told_of_a_wrong_field_and_pays_nothing(studio: Studio, buyer: LocalAccount) -> None:
+def test_a_stock_npm_client_is_told_of_a_wrong_field_and_pays_nothing(studio: Service, buyer: LocalAccount) -> None:
     refused = _buy(studio, buyer, resolutoin="1 MP")
 
     assert refused["status"] == 400
@@ -132,11 +126,11 @@ def test_a_stock_npm_client_is_told_of_a_wrong_field_and_pays_nothing(studio: St
 @pytest.mark.npm
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("packages")
-def test_a_proof_in_the_older_library_form_without_port_reads_the_job(studio: Studio, buyer: LocalAccount) -> None:
+def test_a_proof_in_the_older_library_form_without_port_reads_the_job(studio: Service, buyer: LocalAccount) -> None:
     url = _buy(studio, buyer)["answer"]["pollUrl"]
 
     proof = _node("prove.mjs", URL=url, PRIVATE_KEY=_key(buyer))
-    read = httpx2.get(url, headers={"SIGN-IN-WITH-X": proof["header"]})
+    read = httpx2.get(url, headers={"SIGN-IN-WITH-X": proof["header"]}, trust_env=False)
 
     assert proof["domain"] == "127.0.0.1"
     assert proof["verdict"] == {"valid": True}
@@ -146,35 +140,37 @@ def test_a_proof_in_the_older_library_form_without_port_reads_the_job(studio: St
 @pytest.mark.npm
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("packages")
-def test_a_proof_of_another_wallet_does_not_read_the_job(studio: Studio, buyer: LocalAccount) -> None:
+def test_a_proof_of_another_wallet_does_not_read_the_job(studio: Service, buyer: LocalAccount) -> None:
     url = _buy(studio, buyer)["answer"]["pollUrl"]
 
     proof = _node("prove.mjs", URL=url, PRIVATE_KEY=_key(Account.create()))
-    read = httpx2.get(url, headers={"SIGN-IN-WITH-X": proof["header"]})
+    read = httpx2.get(url, headers={"SIGN-IN-WITH-X": proof["header"]}, trust_env=False)
 
     assert read.status_code == 403
     assert read.json()["success"] is False
 
 
-def test_the_python_sdk_buys_and_its_wallet_reads_the_job(studio: Studio, buyer: LocalAccount) -> None:
+def test_the_python_sdk_buys_and_its_wallet_reads_the_job(studio: Service, buyer: LocalAccount) -> None:
     client = register_exact_evm_client(x402ClientSync(), EthAccountSigner(buyer))
     with x402_requests(client) as session:
+        session.trust_env = False
         bought = session.post(studio.url + PATH, json=BODY)
     receipt = json.loads(base64.b64decode(bought.headers["payment-response"]))
 
     job = _wait(bought.json()["pollUrl"], buyer=buyer)
+    picture = httpx2.get(job["result"]["imageUrl"], trust_env=False)
 
     assert bought.status_code == 200
-    assert httpx2.get(job["result"]["imageUrl"]).headers["content-type"].startswith("image/")
+    assert picture.headers["content-type"].startswith("image/")
     _check_sale(receipt, job, buyer=buyer)
 
 
 def _wait(url: str, *, buyer: LocalAccount) -> dict[str, Any]:
     """Read the job with one proof, signed once, until it is finished."""
-    header = _sign_in(httpx2.get(url).json(), buyer=buyer)
+    header = _sign_in(httpx2.get(url, trust_env=False).json(), buyer=buyer)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        read = httpx2.get(url, headers={"SIGN-IN-WITH-X": header})
+        read = httpx2.get(url, headers={"SIGN-IN-WITH-X": header}, trust_env=False)
         assert read.status_code == 200, read.text
         job: dict[str, Any] = read.json()
         if job["status"] in {"complete", "failed"}:

@@ -49,7 +49,12 @@ class LateGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"stablestudio.cli.{COMMANDS[cmd_name][0]}")
+        try:
+            module = importlib.import_module(f"stablestudio.cli.{COMMANDS[cmd_name][0]}")
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("stablestudio"):
+                raise
+            raise click.UsageError(f"{cmd_name!r} needs the server's parts: install stablestudio[server].") from error
         command = getattr(module, cmd_name)
         return command if isinstance(command, click.Command) else None
 

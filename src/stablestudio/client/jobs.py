@@ -12,7 +12,9 @@ from stablestudio.client.errors import UnreadableAnswer
 from stablestudio.client.steps import Reply
 
 _JOB_ID = r"[A-Za-z0-9_-]{1,128}"
-_QUICK = (0.3, 0.6, 1.2, 2.4, 4.8)
+_FIRST = 0.3
+_GROWTH = 1.5  # a look comes late by a third of the time waited so far, at most
+_QUICK = 20
 _SLOWEST = 60
 _DEFAULT_POLL = 5
 
@@ -111,8 +113,7 @@ def poll_delay(count: int, *, poll_after: float) -> float:
 
     Most pictures are there in a second or two, so the first looks cost little and save much.
     """
-    slowest = min(max(poll_after, 0.1), _SLOWEST)
-    return min(_QUICK[count], slowest) if count < len(_QUICK) else slowest
+    return min(_FIRST * _GROWTH ** min(count, _QUICK), max(poll_after, 0.1), _SLOWEST)
 
 
 def is_job_id(value: object) -> bool:

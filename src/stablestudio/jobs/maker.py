@@ -68,15 +68,15 @@ class Maker:
         if job.task is not None:
             return step("poll")
         last = await self._database.read(lambda connection: store.last_submission(connection, job_id))
-        attempt, provider = (last[0], self._bindings.named(last[1])) if last else (0, self._bindings.first(work.offering))
+        attempt, provider = (
+            (last[0], self._bindings.named(last[1])) if last else (0, self._bindings.first(work.offering))
+        )
         if last is not None and last[2] == "intended":
             return await self._adopt(work, attempt=attempt, provider_name=provider.name)
         attempt += 1
         now = self._clock.now_ms()
         if not await self._database.write(
-            lambda connection: store.intend(
-                connection, job_id=job_id, attempt=attempt, provider=provider.name, now=now
-            )
+            lambda connection: store.intend(connection, job_id=job_id, attempt=attempt, provider=provider.name, now=now)
         ):
             return step("submit", wait=1.0)
         reach("make.intended")
@@ -130,7 +130,9 @@ class Maker:
             picture = await asyncio.to_thread(thumbnail, clip, content_type=result.content_type)
             seen = await asyncio.to_thread(probe, picture)
             output = Output(data=picture, content_type="image/jpeg")
-            await self._store_asset(job_id, key=f"jobs/{job_id}/0.thumb.jpg", role="thumbnail", output=output, seen=seen)
+            await self._store_asset(
+                job_id, key=f"jobs/{job_id}/0.thumb.jpg", role="thumbnail", output=output, seen=seen
+            )
             reach("make.thumbnailed")
         now = self._clock.now_ms()
         await self._database.write(lambda connection: store.complete(connection, job_id=job_id, now=now))

@@ -53,12 +53,12 @@ class LinkSigner:
     def url(self, key: str, *, now_ms: int) -> str:
         """Return the link to `key`; its expiry is rounded up to a full minute, so reads within one give equal links."""
         expiry = -(-(now_ms // 1000 + self._ttl_seconds) // _STEP_SECONDS) * _STEP_SECONDS
-        signature = self._signature(f"{key}\n{expiry}\n")
+        signature = self._signature(f"{key}\n{expiry}\n".encode())
         return f"{self._prefix}{key}?exp={expiry}&sig={signature}"
 
     def check(self, key: str, exp: str, sig: str, now_ms: int) -> int:
         """Return the link's expiry in seconds since 1970; raise `LinkInvalid` or `LinkExpired`."""
-        genuine = self._signature(f"{key}\n{exp}\n")
+        genuine = self._signature(f"{key}\n{exp}\n".encode(errors="replace"))
         # Only ASCII text can be compared in constant time, and only ASCII text was ever signed.
         if not sig.isascii() or not hmac.compare_digest(genuine, sig):
             raise LinkInvalid
@@ -79,11 +79,10 @@ class LinkSigner:
         self.check(key, exp, sig, now_ms)
         return key
 
-    def _signature(self, text: str) -> str:
+    def _signature(self, text: bytes) -> str:
         mac = self._keyed.copy()
-        mac.update(text.encode(errors="replace"))
-        short = mac.digest()[:_SIGNATURE_BYTES]
-        return binascii.b2a_base64(short, newline=False).translate(_BASE64_TO_URL).decode()
+        mac.update(text)
+        return binascii.b2a_base64(mac.digest()[:_SIGNATURE_BYTES], newline=False).translate(_BASE64_TO_URL).decode()
 
 
 def link_terms(query: str) -> tuple[str, str]:

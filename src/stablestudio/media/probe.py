@@ -98,7 +98,8 @@ def open_image(data: bytes, *, at_least: tuple[int, int] | None = None) -> Image
         image = _opened(data, sniff(data))
         if at_least is not None:
             image.draft(None, at_least)
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
 
 
 def first_frame(data: bytes) -> Image.Image | None:

@@ -42,7 +42,7 @@ def _opaque(picture: Image.Image) -> Image.Image:
         return picture.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
-    layer = picture.convert("RGBA")
+    layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
     paper = Image.new("RGB", layer.size, "white")
-    paper.paste(layer, mask=layer.getchannel("A"))
+    paper.paste(layer, mask=layer)
     return paper

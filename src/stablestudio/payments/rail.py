@@ -74,7 +74,7 @@ class Rail(Protocol):
         """Prove who signed; raise `PaymentRefused` if the signature does not hold."""
         ...
 
-    def check(self, payload: PaymentPayload, credential: Credential, *, price: Money, now_s: int) -> None:
+    def check(self, payload: PaymentPayload, *, price: Money, now_s: int) -> None:
         """Check terms and time against the price of this very body; raise `PaymentRefused`."""
         ...
 

@@ -63,7 +63,7 @@ class ExactEvmRail:
             saved=_save(authorization, x402.normal_signature(payload.signature)),
         )
 
-    def check(self, payload: x402.PaymentPayload, credential: Credential, *, price: Money, now_s: int) -> None:
+    def check(self, payload: x402.PaymentPayload, *, price: Money, now_s: int) -> None:
         x402.check_terms(payload, self.offer(price))
         x402.check_time(payload, now_s=now_s)
 

@@ -163,7 +163,7 @@ def _unbase64(header: str) -> bytes:
 
 
 def _loads(text: str) -> Any:
-    if "\\u0000" in text:
+    if "\\u0000" in text.replace("\\\\", ""):
         raise ValueError("NUL")
     if text.count("{") + text.count("[") > MAX_DEPTH:
         _require_shallow(text)

@@ -66,7 +66,7 @@ class Output:
     content_type: str
 
 
-class NotAccepted(Exception):  # noqa: N818 - a fact, not a fault
+class NotAccepted(Exception):
     """The vendor certainly did not take the work; asking again, or asking another, is safe."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
@@ -83,7 +83,7 @@ class Seller:
         credential = rail.identify(purchase.payload)
         mark = fingerprint("POST", purchase.offering.path, purchase.body)
         try:
-            rail.check(purchase.payload, credential, price=purchase.price, now_s=self._clock.now_ms() // 1000)
+            rail.check(purchase.payload, price=purchase.price, now_s=self._clock.now_ms() // 1000)
         except StudioError:
             # Terms and time change; a payment that was taken keeps its answer for ever.
             known = await self._database.read(
@@ -141,7 +141,11 @@ class Seller:
         try:
             match outcome:
                 case Settled(transaction=transaction):
-                    await self._database.write(lambda connection: self._commit(connection, order, payment, transaction))
+                    if await self._database.write(
+                        lambda connection: self._commit(connection, order, payment, transaction)
+                    ):
+                        reach("sale.committed")
+                        return Sold(job_id=order.id, payment=replace(payment, state="settled", transaction=transaction))
                 case Rejected(reason=reason):
                     now = self._clock.now_ms()
                     if await self._database.write(
@@ -152,24 +156,22 @@ class Seller:
                 case Unknown(reason=reason):
                     now = self._clock.now_ms()
                     await self._database.write(
-                        lambda connection: store.mark_unknown(
-                            connection, payment_id=payment.id, reason=reason, now=now
-                        )
+                        lambda connection: store.mark_unknown(connection, payment=payment, reason=reason, now=now)
                     )
         except sa.exc.SQLAlchemyError:
             log.exception("outcome_not_written", extra={"order": order.id})
             return Held(job_id=order.id)  # the claim is on disk, so the reconciler finishes this sale
-        reach("sale.committed")
         return await self._recorded(payment)
 
-    def _commit(self, connection: sa.Connection, order: store.Order, payment: store.Payment, transaction: str) -> None:
+    def _commit(self, connection: sa.Connection, order: store.Order, payment: store.Payment, transaction: str) -> bool:
         now = self._clock.now_ms()
-        if not store.settle(connection, payment_id=payment.id, transaction=transaction, now=now):
-            return  # recorded by the reconciler, with the job
+        if not store.settle(connection, payment=payment, transaction=transaction, now=now):
+            return False  # somebody else recorded the outcome, and the job with it
         offering = catalog.find(order.model, order.operation)
         assert offering is not None
         job_store.insert(connection, order_id=order.id, wallet=order.wallet, type_=offering.type, now=now)
         self._engine.enqueue(connection, order.id)
+        return True
 
     async def _recorded(self, payment: store.Payment) -> Sold | Held:
         current = await self._database.read(lambda connection: store.find_by_order(connection, payment.order_id))

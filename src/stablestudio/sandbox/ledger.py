@@ -17,7 +17,7 @@ from stablestudio.store.database import Database
 from stablestudio.store.tables import ledger_balances, ledger_transactions
 
 
-class Reverted(Exception):  # noqa: N818 - the chain's own word
+class Reverted(Exception):
     """The token refused the call; nothing changed. `reason` is the contract's revert string."""
 
     def __init__(self, reason: str) -> None:
@@ -85,9 +85,18 @@ class LedgerChain:
         now = self._clock.now_ms()
 
         def work(connection: sa.Connection) -> str:
-            last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(ledger_transactions.c.block), 0))).scalar_one()
-            return self._record(connection, sender="0x" + "0" * 40, recipient=recipient, amount=amount, nonce=None,
-                                salt=b"mint" + int(last).to_bytes(8), now=now)
+            last = connection.execute(
+                sa.select(sa.func.coalesce(sa.func.max(ledger_transactions.c.block), 0))
+            ).scalar_one()
+            return self._record(
+                connection,
+                sender="0x" + "0" * 40,
+                recipient=recipient,
+                amount=amount,
+                nonce=None,
+                salt=b"mint" + int(last).to_bytes(8),
+                now=now,
+            )
 
         return await self._database.write(work)
 
@@ -109,7 +118,9 @@ class LedgerChain:
 
     async def find_transaction(self, transaction: str) -> Transfer | None:
         """Return a transfer by its transaction hash."""
-        return await self._first(sa.select(ledger_transactions).where(ledger_transactions.c.hash == transaction.lower()))
+        return await self._first(
+            sa.select(ledger_transactions).where(ledger_transactions.c.hash == transaction.lower())
+        )
 
     async def height(self) -> int:
         """Return the newest block's number."""
@@ -133,7 +144,15 @@ class LedgerChain:
         return transaction
 
     def _record(
-        self, connection: sa.Connection, *, sender: str, recipient: str, amount: int, nonce: str | None, salt: bytes, now: int
+        self,
+        connection: sa.Connection,
+        *,
+        sender: str,
+        recipient: str,
+        amount: int,
+        nonce: str | None,
+        salt: bytes,
+        now: int,
     ) -> str:
         sender, recipient = sender.lower(), recipient.lower()
         transaction = "0x" + keccak256(self._asset.encode() + sender.encode() + salt).hex()

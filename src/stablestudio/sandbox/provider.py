@@ -74,7 +74,7 @@ class SandboxProvider:
         task = new_id("task")
         now = self._clock.now_ms()
         row = {"id": task, "job_id": work.job_id, "ready_at": now + int(play.delay * 1000), "created_at": now}
-        await self._database.write(lambda connection: connection.execute(sa.insert(sandbox_tasks), row) and None)
+        await self._database.write(lambda connection: connection.execute(sa.insert(sandbox_tasks), row).close())
         return Accepted(task=task, upstream_model=f"sandbox/{work.offering.model}")
 
     async def find(self, work: Work) -> Accepted | None:

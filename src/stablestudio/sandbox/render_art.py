@@ -91,25 +91,16 @@ def glow(diameter: int, *, strength: float) -> Image.Image:
 def ribbons(picture: Image.Image, *, colour: Colour, chance: random.Random, count: int, opacity: int) -> None:
     """Draw translucent waves across a picture, each between two curves that drift apart."""
     width, height = picture.size
+    reach = min(height, 2 * width)
     draw = ImageDraw.Draw(picture, "RGBA")
     base, swing, waves = chance.uniform(0.25, 0.6), chance.uniform(0.08, 0.2), chance.uniform(0.6, 1.3)
     tilt, phase = chance.uniform(-0.3, 0.3), chance.uniform(0, math.tau)
-    steps = [step / 80 for step in range(81)]
+
+    def lift(x: float, offset: float) -> float:
+        return tilt * (x - 0.5) + offset * (0.3 + x) + swing * math.sin(math.tau * waves * x + phase + offset * 5)
 
     def curve(offset: float) -> list[tuple[float, float]]:
-        return [
-            (
-                x * width,
-                height
-                * (
-                    base
-                    + tilt * (x - 0.5)
-                    + offset * (0.3 + x)
-                    + swing * math.sin(math.tau * waves * x + phase + offset * 5)
-                ),
-            )
-            for x in steps
-        ]
+        return [(step / 80 * width, height * base + reach * lift(step / 80, offset)) for step in range(81)]
 
     for index in range(count):
         near, far = index * 0.035, index * 0.035 + 0.05 + 0.1 * index / count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from stablestudio.sandbox.render_art import Colour, Palette, Size
 from stablestudio.sandbox.render_text import LEADING, Block, clip, fit, font, readable, width
@@ -16,6 +16,8 @@ MARK = "SANDBOX"
 _TRACKING = 0.14
 _PAPER: Colour = (255, 255, 255)
 _SMALLEST = 9
+# How much of the ground the shade under the words takes away, of 255.
+_VEIL = 190
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ def lay_out(size: Size, *, title: str, prompt: str, reserved: int = 0) -> Labels
     limit = room if wide > 3 * tall else min(room, round(0.44 * tall))
     block = fit(
         readable(prompt),
-        box=(min(inner, round(0.8 * inner) if wide > tall else inner), max(1, limit)),
+        box=(round(0.8 * inner) if tall < wide <= 3 * tall else inner, max(1, limit)),
         largest=max(_SMALLEST, round(0.068 * scale)),
         smallest=max(_SMALLEST, round(0.02 * scale)),
     )
@@ -88,14 +90,20 @@ def _rule_room(labels: Labels) -> int:
 def _shade(picture: Image.Image, labels: Labels, palette: Palette) -> None:
     """Darken the ground under the words, so that white reads on every picture."""
     wide, tall = picture.size
-    ramp = Image.linear_gradient("L")
     if labels.prompt.lines:
-        top = max(0, prompt_top(picture.size, labels) - round(0.16 * tall))
-        mask = ramp.point(lambda level: min(215, level * 2.1)).resize((wide, tall - top))
-        picture.paste(palette.ink, (0, top), mask)
+        solid = max(0, prompt_top(picture.size, labels) - round(0.02 * tall))
+        fade = min(solid, round(0.2 * tall))
+        picture.paste(palette.ink, (0, solid - fade), _veil(wide, fade, tall - solid))
     bottom = min(tall, round(labels.header_bottom * 1.7))
-    mask = ramp.point(lambda level: (255 - level) * 0.62).resize((wide, bottom))
-    picture.paste(palette.ink, (0, 0), mask)
+    picture.paste(palette.ink, (0, 0), ImageOps.flip(_veil(wide, bottom, 0)))
+
+
+def _veil(width: int, fade: int, solid: int) -> Image.Image:
+    """Return a mask that grows from nothing over `fade` rows and then stays for `solid` rows."""
+    column = Image.new("L", (1, fade + solid), _VEIL)
+    ramp = Image.linear_gradient("L").crop((0, 0, 1, 256)).resize((1, max(1, fade)))
+    column.paste(ramp.point(lambda level: level * _VEIL / 255), (0, 0))
+    return column.resize((width, fade + solid))
 
 
 def _draw_mark(draw: ImageDraw.ImageDraw, size: Size, labels: Labels, palette: Palette) -> None:

@@ -42,7 +42,7 @@ class Layer:
 class Drift:
     """A glow that wanders: its colour and masks, and the numbers of its path."""
 
-    colour: tuple[int, int, int]
+    colour: Colour
     masks: Planes
     pace: tuple[float, float]
     phase: tuple[float, float]
@@ -147,7 +147,7 @@ def _sound_frame(block: bytes, second: int) -> Any:
 
 
 def _planes(picture: Image.Image) -> Planes:
-    frame = av.VideoFrame.from_image(picture)
+    frame = av.VideoFrame.from_image(picture)  # type: ignore[no-untyped-call] # the package annotates only a part
     frame = frame.reformat(format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED)
     luma, blue, red = (
         Image.frombuffer("L", (plane.line_size, plane.height), bytes(plane), "raw", "L", 0, 1).crop(
@@ -158,11 +158,8 @@ def _planes(picture: Image.Image) -> Planes:
     return luma, blue, red
 
 
-def _yuv(colour: Colour) -> tuple[int, int, int]:
-    luma, blue, red = (plane.getpixel((0, 0)) for plane in _planes(Image.new("RGB", (16, 16), colour)))
-    assert isinstance(luma, int)
-    assert isinstance(blue, int)
-    assert isinstance(red, int)
+def _yuv(colour: Colour) -> Colour:
+    luma, blue, red = (plane.tobytes()[0] for plane in _planes(Image.new("RGB", (16, 16), colour)))
     return luma, blue, red
 
 
@@ -192,7 +189,7 @@ def _drifts(size: Size, palette: Palette, chance: random.Random) -> Iterator[Dri
         diameter = round(min(size) * share) // 2 * 2
         yield Drift(
             colour=_yuv(colour),
-            masks=_masks(glow(diameter, strength=0.55)),
+            masks=_masks(glow(diameter, strength=0.7)),
             pace=(chance.choice((-1, 1)) * chance.uniform(0.5, 0.9), chance.choice((-1, 1)) * chance.uniform(0.3, 0.8)),
             phase=(chance.random(), chance.random()),
         )

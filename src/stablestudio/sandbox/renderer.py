@@ -12,11 +12,11 @@ from stablestudio.catalog import ImageOutput, VideoOutput
 from stablestudio.sandbox.render_art import Palette, Size, choose_palette, paint, ribbons, sketch_size
 from stablestudio.sandbox.render_inputs import Gathered, draw_tiles, gather, tile_side
 from stablestudio.sandbox.render_labels import draw_labels, lay_out, prompt_top
-from stablestudio.sandbox.render_video import encode, make_film, scene_size
+from stablestudio.sandbox.render_video import Film, encode, make_film, scene_size
 
 _QUALITY = {"jpeg": 90, "webp": 85}
-# A clip dissolves between this many of its input pictures; the others are tiles.
-_SCENES = 4
+# A clip begins with its first picture and dissolves into its second; the others are tiles.
+_SCENES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,20 +123,23 @@ def _encoded(picture: Image.Image, output: ImageOutput) -> bytes:
 
 
 def _clip(brief: Brief, output: VideoOutput, palette: Palette, chance: random.Random) -> bytes:
+    if output.width % 2 or output.height % 2:
+        raise ValueError(f"H.264 in yuv420p needs even sides, not {output.width} x {output.height}")
+    film = _film(brief, output, palette, chance)
+    return encode(film, sound=chance if output.audio else None)
+
+
+def _film(brief: Brief, output: VideoOutput, palette: Palette, chance: random.Random) -> Film:
     size = (output.width, output.height)
-    if size[0] % 2 or size[1] % 2:
-        raise ValueError(f"H.264 in yuv420p needs even sides, not {size[0]} x {size[1]}")
     wide = scene_size(size)
     inputs = gather(brief.inputs, size=wide, covers=_SCENES, palette=palette, tile=tile_side(size))
-    scenes = inputs.covers or (paint(wide, palette=palette, chance=chance),)
     words = Image.new("RGBA", size, (*palette.ink, 0))
     _write(words, brief, inputs, palette)
-    film = make_film(
-        scenes,
+    return make_film(
+        inputs.covers or (paint(wide, palette=palette, chance=chance),),
         size=size,
         seconds=output.seconds,
         words=words,
         palette=palette,
         chance=None if inputs.covers else chance,
     )
-    return encode(film, sound=chance if output.audio else None)

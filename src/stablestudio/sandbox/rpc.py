@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from stablestudio.protocols.evm import keccak256
@@ -27,6 +27,15 @@ class LedgerRpc:
 
     def __init__(self, ledger: LedgerChain) -> None:
         self._ledger = ledger
+        self._methods: dict[str, Callable[[list[Any]], Awaitable[Any]]] = {
+            "eth_chainId": self._chain_id,
+            "net_version": self._version,
+            "eth_blockNumber": self._block_number,
+            "eth_getBalance": self._coins,
+            "eth_getCode": self._code,
+            "eth_call": self._call,
+            "eth_getTransactionReceipt": self._receipt,
+        }
         self._views = {
             _selector("balanceOf(address)"): self._balance_of,
             _selector("authorizationState(address,bytes32)"): self._authorization_state,
@@ -42,33 +51,32 @@ class LedgerRpc:
     async def answer(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """Answer one call; a fault becomes an error answer."""
         answer: dict[str, Any] = {"jsonrpc": "2.0", "id": call.get("id")}
-        method, parameters = call.get("method"), call.get("params", [])
         try:
-            if not isinstance(method, str) or not isinstance(parameters, list):
-                raise RpcError(_INVALID_PARAMS, "method is text and params a list")
-            answer["result"] = await self._run(method, parameters)
+            answer["result"] = await self._run(*_read(call))
         except RpcError as error:
             answer["error"] = {"code": error.code, "message": error.message}
         return answer
 
     async def _run(self, method: str, parameters: list[Any]) -> Any:
-        match method:
-            case "eth_chainId":
-                return hex(self._ledger.domain.chain_id)
-            case "net_version":
-                return str(self._ledger.domain.chain_id)
-            case "eth_blockNumber":
-                return hex(await self._ledger.height())
-            case "eth_getBalance":
-                return "0x0"
-            case "eth_getCode":
-                return "0xfe" if _hex(parameters, 0) == self._ledger.domain.contract.lower() else "0x"
-            case "eth_call":
-                return await self._call(parameters)
-            case "eth_getTransactionReceipt":
-                return await self._receipt(_hex(parameters, 0))
-            case _:
-                raise RpcError(_NOT_FOUND, f"the ledger chain does not speak {method[:64]!r}")
+        serve = self._methods.get(method)
+        if serve is None:
+            raise RpcError(_NOT_FOUND, f"the ledger chain does not speak {method[:64]!r}")
+        return await serve(parameters)
+
+    async def _chain_id(self, _: list[Any]) -> str:
+        return hex(self._ledger.domain.chain_id)
+
+    async def _version(self, _: list[Any]) -> str:
+        return str(self._ledger.domain.chain_id)
+
+    async def _block_number(self, _: list[Any]) -> str:
+        return hex(await self._ledger.height())
+
+    async def _coins(self, _: list[Any]) -> str:
+        return "0x0"
+
+    async def _code(self, parameters: list[Any]) -> str:
+        return "0xfe" if _hex(parameters, 0) == self._ledger.domain.contract.lower() else "0x"
 
     async def _call(self, parameters: list[Any]) -> str:
         call = parameters[0] if parameters and isinstance(parameters[0], dict) else {}
@@ -92,8 +100,8 @@ class LedgerRpc:
             raise RpcError(_INVALID_PARAMS, "authorizationState takes an address and 32 bytes")
         return _word(int(await self._ledger.find_authorization(sender, bytes.fromhex(nonce)) is not None))
 
-    async def _receipt(self, transaction: str) -> dict[str, Any] | None:
-        found = await self._ledger.find_transaction(transaction)
+    async def _receipt(self, parameters: list[Any]) -> dict[str, Any] | None:
+        found = await self._ledger.find_transaction(_hex(parameters, 0))
         if found is None:
             return None
         contract = self._ledger.domain.contract.lower()
@@ -125,6 +133,13 @@ class LedgerRpc:
             "logsBloom": "0x" + "0" * 512,
             "type": "0x2",
         }
+
+
+def _read(call: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    method, parameters = call.get("method"), call.get("params", [])
+    if not isinstance(method, str) or not isinstance(parameters, list):
+        raise RpcError(_INVALID_PARAMS, "method is text and params a list")
+    return method, parameters
 
 
 def _selector(signature: str) -> str:

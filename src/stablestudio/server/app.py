@@ -56,7 +56,7 @@ class App:
         if scope["type"] == "lifespan":
             return await self._live(receive, send)
         if scope["type"] != "http":
-            return
+            return None
         try:
             await self._route(scope["path"])(scope, receive, send)
         except StudioError as error:
@@ -108,7 +108,7 @@ def _rest(public: PublicRoutes, embedded: EmbeddedRoutes | None) -> Router:
     return Router(routes=routes, default=_nothing_here)
 
 
-async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001, RUF029 - an ASGI callable
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an ASGI callable
     raise RouteNotFound(f"There is nothing at {scope['path'][:200]!r}.")
 
 

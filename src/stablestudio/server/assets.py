@@ -13,6 +13,7 @@ from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
 from stablestudio.media.links import PATH, AssetGone, LinkSigner, link_terms
 from stablestudio.media.storage import Storage
+from stablestudio.server.http import Headers, refuse_method
 
 _INLINE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "video/mp4"})
 _RANGE = re.compile(rb"bytes=[ \t,]*([0-9]{0,30})-([0-9]{0,30})[ \t,]*", re.IGNORECASE)
@@ -27,15 +28,6 @@ _FIXED_HEADERS = (
         b"Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Content-Type, ETag",
     ),
 )
-
-Headers = list[tuple[bytes, bytes]]
-
-
-class MethodNotAllowed(StudioError):
-    """Files are read with GET or HEAD."""
-
-    status = 405
-    hint = "Send a GET request."
 
 
 class RangeNotSatisfiable(StudioError):
@@ -65,7 +57,7 @@ class AssetEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            raise MethodNotAllowed(headers={"Allow": "GET, HEAD"})
+            raise refuse_method(scope, "GET, HEAD")
         key = scope["path"].partition(PATH)[2]
         exp, sig = link_terms(scope["query_string"].decode("latin-1"))
         now_ms = self.clock.now_ms()

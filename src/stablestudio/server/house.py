@@ -145,12 +145,8 @@ class House:
         return App(
             sells=sells,
             jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock),
-            assets=AssetEndpoint(
-                storage=self.storage, links=self._links, clock=self._clock, describe=self._describe
-            ),
-            public=PublicRoutes(
-                prices=prices, bindings=self.bindings, networks=[self.rail.network], world="embedded"
-            ),
+            assets=AssetEndpoint(storage=self.storage, links=self._links, clock=self._clock, describe=self._describe),
+            public=PublicRoutes(prices=prices, bindings=self.bindings, networks=[self.rail.network], world="embedded"),
             embedded=EmbeddedRoutes(self.ledger),
             docs=f"{settings.origin}/docs/errors",
             startup=self.start,

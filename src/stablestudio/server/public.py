@@ -74,4 +74,3 @@ def _all_errors(base: type[StudioError]) -> Iterator[type[StudioError]]:
     for error in base.__subclasses__():
         yield error
         yield from _all_errors(error)
-

@@ -19,9 +19,7 @@ _REMEMBERED = 20_000
 class Gate:
     """Lets a wallet's owner in; everybody else gets a challenge to sign."""
 
-    def __init__(
-        self, database: Database, *, secret: bytes, origin: str, chains: Sequence[str], clock: Clock
-    ) -> None:
+    def __init__(self, database: Database, *, secret: bytes, origin: str, chains: Sequence[str], clock: Clock) -> None:
         self._database = database
         self._nonces = siwx.NonceIssuer(secret)
         self._origin = origin

@@ -94,14 +94,29 @@ class Database:
 
 
 def _commit_group(connection: sa.Connection, group: list[_Write[Any]]) -> None:
+    if len(group) == 1:
+        return _commit_one(connection, group[0])
     results: list[tuple[_Write[Any], Any, BaseException | None]] = []
     try:
         with connection.begin():
-            for write in group:
-                results.append((write, *_run_savepoint(connection, write.work)))
+            results.extend((write, *_run_savepoint(connection, write.work)) for write in group)
     except sa.exc.SQLAlchemyError as error:  # the commit itself failed: nobody's work happened
         results = [(write, None, error) for write in group]
-    for loop in {write.loop for write in group}:
+    _hand_over(results)
+
+
+def _commit_one(connection: sa.Connection, write: _Write[Any]) -> None:
+    result, error = None, None
+    try:
+        with connection.begin():
+            result = write.work(connection)
+    except BaseException as fault:  # noqa: BLE001 - handed to the caller, whose work is undone
+        error = fault
+    _hand_over([(write, result, error)])
+
+
+def _hand_over(results: list[tuple[_Write[Any], Any, BaseException | None]]) -> None:
+    for loop in {write.loop for write, _, _ in results}:
         own = [result for result in results if result[0].loop is loop]
         if not loop.is_closed():
             loop.call_soon_threadsafe(_deliver, own)

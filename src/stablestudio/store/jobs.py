@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from stablestudio.store.payments import touch
 from stablestudio.store.tables import assets, jobs, orders, payments, refunds, submissions
 
 
@@ -135,6 +136,7 @@ def accept(
         .where(jobs.c.id == job_id, jobs.c.state == "pending")
         .values(state="loading", provider=provider, upstream_model=upstream_model, task=task, updated_at=now)
     )
+    touch(connection, job_id)
 
 
 def refuse(connection: sa.Connection, *, job_id: str, attempt: int, now: int) -> None:
@@ -149,6 +151,7 @@ def set_progress(connection: sa.Connection, *, job_id: str, progress: int, now: 
         .where(jobs.c.id == job_id, jobs.c.state == "loading")
         .values(progress=sa.case((jobs.c.progress > progress, jobs.c.progress), else_=progress), updated_at=now)
     )
+    touch(connection, job_id)
 
 
 def insert_asset(connection: sa.Connection, asset: Asset) -> None:
@@ -230,7 +233,10 @@ def delete_failed(connection: sa.Connection, *, job_id: str, wallet: str, now: i
         .where(jobs.c.id == job_id, jobs.c.wallet == wallet, jobs.c.state == "failed", jobs.c.deleted_at.is_(None))
         .values(deleted_at=now)
     )
-    return connection.execute(statement).rowcount == 1
+    if connection.execute(statement).rowcount != 1:
+        return False
+    touch(connection, job_id)
+    return True
 
 
 def order_input(connection: sa.Connection, job_id: str) -> tuple[str, str, str] | None:
@@ -246,7 +252,10 @@ def _close(connection: sa.Connection, job_id: str, values: dict[str, Any], *, no
         .where(jobs.c.id == job_id, jobs.c.state.in_(("pending", "loading")))
         .values(finished_at=now, updated_at=now, **values)
     )
-    return connection.execute(statement).rowcount == 1
+    if connection.execute(statement).rowcount != 1:
+        return False
+    touch(connection, job_id)
+    return True
 
 
 def _mark_submission(connection: sa.Connection, *, job_id: str, attempt: int, state: str, now: int) -> None:
@@ -257,12 +266,13 @@ def _mark_submission(connection: sa.Connection, *, job_id: str, attempt: int, st
     )
 
 
-def _move_refund(
-    connection: sa.Connection, order_id: str, *, source: str, values: dict[str, Any], now: int
-) -> bool:
+def _move_refund(connection: sa.Connection, order_id: str, *, source: str, values: dict[str, Any], now: int) -> bool:
     statement = (
         sa.update(refunds)
         .where(refunds.c.order_id == order_id, refunds.c.state == source)
         .values(updated_at=now, **values)
     )
-    return connection.execute(statement).rowcount == 1
+    if connection.execute(statement).rowcount != 1:
+        return False
+    touch(connection, order_id)
+    return True

@@ -22,6 +22,7 @@ class Order:
     price_micros: int
     idempotency_key: str | None
     created_at: int
+    revision: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,7 @@ _OPEN = (
     .order_by(payments.c.updated_at)
     .limit(100)
 )
+_TOUCH = sa.update(orders).where(orders.c.id == sa.bindparam("order")).values(revision=orders.c.revision + 1)
 _DECIDE = (
     sa.update(payments)
     .where(payments.c.id == sa.bindparam("payment"), payments.c.state.in_(("claimed", "unknown")))
@@ -118,35 +120,43 @@ def open_payments(connection: sa.Connection, *, before: int) -> list[Payment]:
     return [Payment(**row._mapping) for row in connection.execute(_OPEN, {"before": before})]  # noqa: SLF001
 
 
-def settle(connection: sa.Connection, *, payment_id: str, transaction: str, now: int) -> bool:
+def touch(connection: sa.Connection, order_id: str) -> None:
+    """Count a change that the buyer can see, in the transaction that makes it."""
+    connection.execute(_TOUCH, {"order": order_id})
+
+
+def settle(connection: sa.Connection, *, payment: Payment, transaction: str, now: int) -> bool:
     """Record that the money moved; `False` if somebody has recorded an outcome already."""
-    return _decide(connection, payment_id, "settled", transaction=transaction, reason=None, now=now)
+    return _decide(connection, payment, "settled", transaction=transaction, reason=None, now=now)
 
 
-def mark_unknown(connection: sa.Connection, *, payment_id: str, reason: str, now: int) -> bool:
+def mark_unknown(connection: sa.Connection, *, payment: Payment, reason: str, now: int) -> bool:
     """Record that the outcome is not known yet; the reconciler takes it from here."""
-    return _decide(connection, payment_id, "unknown", transaction=None, reason=reason, now=now)
+    return _decide(connection, payment, "unknown", transaction=None, reason=reason, now=now)
 
 
 def reject(connection: sa.Connection, *, payment: Payment, reason: str, now: int) -> bool:
     """Record that certainly nothing moved, and give the credential and the idempotency key back."""
-    if not _decide(connection, payment.id, "rejected", transaction=None, reason=reason, now=now):
+    if not _decide(connection, payment, "rejected", transaction=None, reason=reason, now=now):
         return False
     connection.execute(sa.update(orders).where(orders.c.id == payment.order_id).values(idempotency_key=None))
     return True
 
 
 def _decide(
-    connection: sa.Connection, payment_id: str, state: str, *, transaction: str | None, reason: str | None, now: int
+    connection: sa.Connection, payment: Payment, state: str, *, transaction: str | None, reason: str | None, now: int
 ) -> bool:
     parameters = {
-        "payment": payment_id,
+        "payment": payment.id,
         "to_state": state,
         "to_transaction": transaction,
         "to_reason": reason,
         "now": now,
     }
-    return connection.execute(_DECIDE, parameters).rowcount == 1
+    if connection.execute(_DECIDE, parameters).rowcount != 1:
+        return False
+    touch(connection, payment.order_id)
+    return True
 
 
 def _payment(row: sa.Row[Any] | None) -> Payment | None:

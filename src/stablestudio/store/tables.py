@@ -29,6 +29,7 @@ orders = sa.Table(
     sa.Column("input", sa.Text, nullable=False),  # JSON as validated
     sa.Column("price_micros", sa.BigInteger, nullable=False),
     sa.Column("idempotency_key", sa.Text),
+    sa.Column("revision", sa.Integer, nullable=False),  # counts what a buyer can see change: payment, job, refund
     sa.Column("created_at", sa.BigInteger, nullable=False),
 )
 sa.Index("ix_orders_wallet_id", orders.c.wallet, orders.c.id)
@@ -135,7 +136,9 @@ refunds = sa.Table(
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("recipient", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
-    sa.Column("signed", sa.Text),  # JSON: the signed transfer, stored before it is sent so that a re-send is the same one
+    sa.Column(
+        "signed", sa.Text
+    ),  # JSON: the signed transfer, stored before it is sent so that a re-send is the same one
     sa.Column("transaction", sa.Text),
     sa.Column("reason", sa.Text),
     sa.Column("created_at", sa.BigInteger, nullable=False),

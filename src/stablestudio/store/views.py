@@ -65,7 +65,14 @@ _LIST = _ORDER + (
     "AND (? IS NULL OR COALESCE(j.state, 'pending') = ?) ORDER BY o.id DESC LIMIT ?"
 )
 _ASSETS = "SELECT key, role, content_type, size, width, height, milliseconds FROM assets WHERE job_id = ? ORDER BY key"
+_REVISION = "SELECT revision FROM orders WHERE id = ?"
 _AFTER_ALL = "~"
+
+
+def revision(database: Database, order_id: str) -> int | None:
+    """Return how often an order has visibly changed: the cheapest question that tells whether an answer still holds."""
+    rows = database.fetch(_REVISION, (order_id,))
+    return int(rows[0][0]) if rows else None
 
 
 def find(database: Database, order_id: str) -> OrderView | None:
@@ -79,9 +86,7 @@ def assets(database: Database, order_id: str) -> list[AssetView]:
     return [AssetView._make(row) for row in database.fetch(_ASSETS, (order_id,))]
 
 
-def of_wallet(
-    database: Database, wallet: str, *, limit: int, state: str | None, before: str | None
-) -> list[OrderView]:
+def of_wallet(database: Database, wallet: str, *, limit: int, state: str | None, before: str | None) -> list[OrderView]:
     """Return a wallet's orders, newest first; `before` is the id after which to go on."""
     parameters: tuple[Any, ...] = (wallet, before or _AFTER_ALL, state, state, limit)
     return [OrderView._make(row) for row in database.fetch(_LIST, parameters)]

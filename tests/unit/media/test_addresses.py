@@ -216,6 +216,33 @@ def test_target_that_others_could_read_differently_is_refused(target: str) -> No
         read_url(f"https://example.com{target}")
 
 
+@pytest.mark.parametrize("url", ["https://user@example.com/", "https://@example.com/"])
+def test_refusal_of_a_user_name_says_so(url: str) -> None:
+    with pytest.raises(FetchRefused, match="user name"):
+        read_url(url)
+
+
+@pytest.mark.parametrize("letter", ["\u212a", "\u017f", "\u0131"])  # they fold to k, s and i
+def test_letters_that_fold_to_ascii_are_not_ascii(letter: str) -> None:
+    for url in (f"https://{letter}.example.com/", f"http{letter}://example.com/"):
+        with pytest.raises(FetchRefused):
+            read_url(url)
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        *("arpa", "corp", "home", "internal", "intranet", "invalid", "lan"),
+        *("local", "localdomain", "localhost", "onion", "private", "test"),
+    ],
+)
+def test_name_of_a_home_network_is_refused(suffix: str) -> None:
+    with pytest.raises(FetchRefused, match=f"nas.{suffix} is not a public address"):
+        admit(read_url(f"https://NAS.{suffix.upper()}/"), FetchPolicy())
+    admit(read_url(f"https://{suffix}.example.com/"), FetchPolicy())
+    admit(read_url(f"https://not{suffix}.com/"), FetchPolicy())
+
+
 def test_too_long_url_is_refused() -> None:
     with pytest.raises(FetchRefused):
         read_url("https://example.com/" + "a" * 8192)

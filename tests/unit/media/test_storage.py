@@ -184,10 +184,12 @@ async def test_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 
 async def test_file_is_on_disk_before_its_name_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[bool] = []
+    sizes: list[int] = []
     sync = os.fsync
 
     def watch(descriptor: int) -> None:
         shown.append((tmp_path / KEY).exists())
+        sizes.append(os.fstat(descriptor).st_size)
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", watch)
@@ -195,6 +197,7 @@ async def test_file_is_on_disk_before_its_name_shows(tmp_path: Path, monkeypatch
 
     # The file before the link, then the folders that hold the new names: job_abc, jobs and the root.
     assert shown == [False, True, True, True]
+    assert sizes[0] == len(b"picture")
 
 
 WRITER = """

@@ -64,7 +64,8 @@ def payment(*, key: EvmKey = KEY, offer: PaymentRequirements = OFFER, nonce: byt
 
 
 def payment_json() -> dict[str, Any]:
-    return payment().wire()
+    body: dict[str, Any] = json.loads(json.dumps(payment().wire()))
+    return body
 
 
 def sign_in(key: EvmKey | SolanaKey = KEY, *, origin: str = ORIGIN, path: str = PATH, now_ms: int = NOW_MS) -> str:

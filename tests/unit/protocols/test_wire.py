@@ -64,7 +64,8 @@ def test_both_alphabets_with_or_without_padding_are_read(text: str) -> None:
         "\u00e930=",
         "\u0665\u0665\u0665=",
         "e30,",
-        "+_" + "e30=",
+        "+_e30=",
+        "+_e30e30",
         "\0",
         "\ud800",
         raw("{}")[:-2] + "*=",
@@ -127,6 +128,10 @@ def test_depth_is_found_before_the_parser_overruns_the_stack(text: str) -> None:
 def test_brackets_inside_texts_are_no_depth() -> None:
     value = {"a": "[{" * 100, 'b\\"[': '\\"' + "[" * 100, "c\\": ["]"]}
     assert decode_json(encode_json(value), limit=LIMIT).value == value
+
+
+def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
+    assert decode_json(raw('{"a":"\\\\\\\\u0000"}'), limit=LIMIT).value == {"a": "\\\\u0000"}
 
 
 def test_many_shallow_members_are_no_depth() -> None:

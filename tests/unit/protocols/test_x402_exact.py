@@ -165,7 +165,7 @@ def test_all_differences_are_told_at_once() -> None:
 
 def test_only_the_terms_of_an_echo_count() -> None:
     echo = replace(OFFER, pay_to=PAY_TO.lower(), asset=USDC.lower(), max_timeout_seconds=0, extra={}, other={"x": 1})
-    assert x402.check_exact(replace(payment(), accepted=echo), OFFER, now_s=NOW)
+    assert x402.check_exact(replace(payment(), accepted=echo), OFFER, now_s=NOW).key == payment().authorization.key
 
 
 @pytest.mark.parametrize("now", [NOW - 600, NOW, NOW + 294])

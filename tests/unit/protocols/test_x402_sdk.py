@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from eth_account import Account
@@ -90,7 +90,7 @@ def test_our_payment_is_good_for_the_sdks_facilitator(monkeypatch: pytest.Monkey
     monkeypatch.setattr("x402.mechanisms.evm.exact.facilitator.time.time", lambda: NOW)
     theirs = decode_payment_signature_header(ours.encode_payment(payment()))
     assert isinstance(theirs, PaymentPayload)
-    facilitator = Facilitator(Chain())
+    facilitator = Facilitator(cast(Any, Chain()))
     verdict = facilitator.verify(theirs, PaymentRequirements.model_validate(OFFER.wire()))
     assert (verdict.invalid_reason, verdict.is_valid, verdict.payer) == (None, True, KEY.address)
     theirs.payload["authorization"]["value"] = "134001"

@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("input", sa.Text(), nullable=False),
         sa.Column("price_micros", sa.BigInteger(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
+        sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_orders")),
     )

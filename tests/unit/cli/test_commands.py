@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stablestudio.client.fakes import PIXEL
+
+from .desk import KEY, Shell, shop
+
+ADDRESS = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
+
+
+def test_generate_buys_waits_and_saves(tmp_path: Path) -> None:
+    with shop(tmp_path) as (seller, shell):
+        told = shell.json("generate", "nano-banana", "a fox", "-p", "imageSize=1K", "-o", str(tmp_path / "fox.png"))
+    assert told["files"] == [str(tmp_path / "fox.png")]
+    assert told["job"]["jobId"] == "job_0"
+    assert told["job"]["payment"]["transaction"] == "0xab"
+    assert (tmp_path / "fox.png").read_bytes() == PIXEL
+    assert json.loads(seller.bodies[0]) == {"prompt": "a fox", "imageSize": "1K"}
+    assert seller.calls[0].url.endswith("/api/models")
+
+
+def test_generate_takes_the_operation_with_the_model(tmp_path: Path) -> None:
+    with shop(tmp_path) as (seller, shell):
+        shell.json("generate", "nano-banana/edit", "bluer", "--image", "job:job_9", "-o", str(tmp_path))
+    assert json.loads(seller.bodies[0]) == {"prompt": "bluer", "images": ["job:job_9"]}
+    assert not any(call.url.endswith("/api/models") for call in seller.calls)
+
+
+def test_an_image_leads_to_the_operation_that_takes_one(tmp_path: Path) -> None:
+    picture = tmp_path / "in.png"
+    picture.write_bytes(PIXEL)
+    with shop(tmp_path) as (seller, shell):
+        shell.json("generate", "nano-banana", "bluer", "--image", str(picture), "-o", str(tmp_path))
+    assert any(call.url.endswith("/nano-banana/edit") for call in seller.calls)
+    assert json.loads(seller.bodies[0])["images"][0].startswith("data:image/png;base64,iVBOR")
+
+
+def test_generate_without_waiting_names_the_next_command(tmp_path: Path) -> None:
+    with shop(tmp_path, states=("loading",)) as (_, shell):
+        told = shell.json("generate", "nano-banana", "a fox", "--no-wait", "--url", shell.url)
+    assert told["next"] == f"stablestudio job job_0 --wait --download --url {shell.url}"
+
+
+def test_a_job_is_continued_by_its_id(tmp_path: Path) -> None:
+    with shop(tmp_path) as (seller, shell):
+        shell.json("generate", "nano-banana", "a fox", "--no-wait")
+        told = shell.json("job", "job_0", "--wait", "--download", "-o", str(tmp_path / "folder"))
+        assert shell.json("jobs")["jobs"][0]["jobId"] == "job_0"
+    assert told["files"] == [str(tmp_path / "folder" / "job_0.png")]
+    assert len(seller.transfers) == 1
+    assert list((tmp_path / "home" / "orders").iterdir()) == []
+
+
+def test_quote_needs_no_wallet_and_signs_nothing(tmp_path: Path) -> None:
+    with shop(tmp_path) as (seller, shell):
+        told = shell.json("quote", "nano-banana", "a fox", STABLESTUDIO_PRIVATE_KEY="")
+    assert (told["amount"], told["currency"], told["network"], told["payTo"]) == (
+        "0.067",
+        "USD",
+        "eip155:84532",
+        seller.pay_to,
+    )
+    assert seller.signatures == []
+    assert not (tmp_path / "home").exists()
+
+
+def test_models_are_listed(tmp_path: Path) -> None:
+    with shop(tmp_path) as (_, shell):
+        told = shell.json("models", "--op", "edit")
+    assert [(each["model"], each["operation"], each["priceTo"]) for each in told["models"]] == [
+        ("nano-banana", "edit", "0.151")
+    ]
+
+
+def test_a_wallet_is_created_once_and_its_key_is_never_shown(tmp_path: Path) -> None:
+    shell = Shell(home=tmp_path / "home", key="")
+    made = shell.run("wallet", "create")
+    address = json.loads(made.stdout)["address"]
+    key = json.loads((tmp_path / "home" / "wallet.json").read_text())["privateKey"]
+    assert key[2:] not in made.output
+    assert shell.json("wallet", "address")["address"] == address
+    assert shell.json("wallet", "create", code=2)["code"] == "wallet_exists"
+
+
+def test_a_wallet_is_funded_by_the_faucet(tmp_path: Path) -> None:
+    with shop(tmp_path) as (seller, shell):
+        told = shell.json("wallet", "fund")
+        assert shell.json("wallet", "balance") == {
+            "success": True,
+            "address": ADDRESS,
+            "balance": "100.00",
+            "currency": "USD",
+        }
+    assert told["balance"] == "100.00"
+    assert json.loads(seller.calls[0].body or b"") == {"address": ADDRESS}
+    asked = json.loads(seller.calls[1].body or b"")["params"][0]
+    assert asked["data"] == "0x70a08231" + "0" * 24 + ADDRESS[2:].lower()
+
+
+def test_resume_tells_what_open_orders_bought(tmp_path: Path) -> None:
+    with shop(tmp_path) as (_, shell):
+        assert shell.json("resume") == {"success": True, "orders": []}
+
+
+@pytest.mark.parametrize("command", ["generate", "quote", "models", "job", "jobs", "resume", "wallet", "serve", "demo"])
+def test_each_command_has_help(tmp_path: Path, command: str) -> None:
+    result = Shell(home=tmp_path).run(command, "--help")
+    assert result.exit_code == 0
+    assert KEY not in result.output
+
+
+def test_help_names_every_exit_code_and_setting(tmp_path: Path) -> None:
+    text = Shell(home=tmp_path).run("--help").output
+    assert all(f"\n    {code}  " in text for code in range(8))
+    assert all(
+        name in text for name in ("STABLESTUDIO_URL", "STABLESTUDIO_HOME", "STABLESTUDIO_PRIVATE_KEY", "NO_COLOR")
+    )

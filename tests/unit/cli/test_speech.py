@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stablestudio.cli.inputs import place_media, read_fields, read_value, split_model
+from stablestudio.cli.output import Output, Progress
+
+from .desk import Shell, shop
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5),
+        ("1.5", 1.5),
+        ("true", True),
+        ('["a", "b"]', ["a", "b"]),
+        ('{"a": 1}', {"a": 1}),
+        ('"512"', "512"),
+        ("1K", "1K"),
+        ("16:9", "16:9"),
+        ("null", "null"),
+        ("NaN", "NaN"),
+        ("-Infinity", "-Infinity"),
+        ("1e999", "1e999"),
+        ("", ""),
+        ("[1,", "[1,"),
+    ],
+)
+def test_a_value_is_json_where_it_reads_as_such(text: str, value: object) -> None:
+    assert read_value(text) == value
+    assert type(read_value(text)) is type(value)
+
+
+@given(st.text())
+def test_any_value_can_be_sent(text: str) -> None:
+    json.dumps(read_value(text), allow_nan=False)
+
+
+def test_a_repeated_field_makes_a_list_and_the_first_equals_sign_divides() -> None:
+    assert read_fields(["images=a", "seed=7", "images=b=c"]) == {"images": ["a", "b=c"], "seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("model", "operation", "field"),
+    [
+        ("nano-banana", "edit", "images"),
+        ("seedance-fast", "i2v", "urls"),
+        ("wan-2.6", "i2v", "image"),
+        ("veo-3.1", "generate", "image"),
+        ("sora-2-pro", "generate", "input_reference"),
+    ],
+)
+def test_media_go_where_the_family_takes_them(model: str, operation: str, field: str) -> None:
+    assert list(place_media(["job:x"], model=model, operation=operation)) == [field]
+    assert place_media([], model=model, operation=operation) == {}
+
+
+def test_a_model_may_name_its_operation() -> None:
+    assert split_model("veo-3.1", operation=None) == ("veo-3.1", None)
+    assert split_model("grok/edit", operation="edit") == ("grok", "edit")
+
+
+def test_talk_goes_to_standard_error_and_one_document_to_standard_output(tmp_path: Path) -> None:
+    with shop(tmp_path) as (_, shell):
+        result = shell.run("generate", "nano-banana/generate", "a fox", "-o", str(tmp_path))
+    assert json.loads(result.stdout)["success"] is True
+    assert "Price $0.067" in result.stderr
+    assert "\r" not in result.stderr
+    assert "\x1b" not in result.output
+
+
+def test_people_get_lines_and_programs_get_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    for as_json, expected in ((False, "line one\nline two\n"), (True, '{\n "a": 1\n}\n')):
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stdout", terminal)
+        Output(as_json=as_json).result({"a": 1}, "line one", "line two")
+        assert terminal.getvalue() == expected
+
+
+@pytest.mark.parametrize(("environ", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_colours_are_for_terminals_that_want_them(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], coloured: bool
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    Output().fail({}, "it broke")
+    assert ("\x1b[31m" in terminal.getvalue()) is coloured
+
+
+def test_progress_off_a_terminal_tells_changes_and_nothing_twice() -> None:
+    said: list[str] = []
+    progress = Progress(said.append, stream=None)
+    for status, percent in (("pending", None), ("loading", 10.0), ("loading", 60.0), ("complete", None)):
+        progress.update(status, percent)
+    progress.sleep(0.001)
+    progress.clear()
+    assert [line.split()[-1] for line in said] == ["pending", "loading", "complete"]
+
+
+def test_progress_on_a_terminal_is_one_line_that_goes() -> None:
+    terminal = Terminal()
+    progress = Progress(lambda _: None, stream=terminal)
+    progress.update("loading", 40.0)
+    progress.sleep(0.001)
+    progress.clear()
+    assert "0:00  loading 40%" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+    assert "\n" not in terminal.getvalue()
+
+
+def test_the_command_line_is_imported_without_what_it_may_not_need() -> None:
+    code = "import stablestudio.cli, sys; print(*sys.modules)"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    heavy = {"sqlalchemy", "dbos", "starlette", "PIL", "av", "uvicorn", "httpx2", "pydantic", "coincurve"}
+    assert not heavy & loaded
+    assert "stablestudio.client" not in loaded
+
+
+def test_a_missing_server_part_is_told_with_its_remedy(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['uvicorn'] = None\nfrom stablestudio.cli import main\nmain(['serve', '--port', '1'])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "stablestudio[server]" in result.stderr
+
+
+def test_commands_end_with_what_became_of_the_money(tmp_path: Path) -> None:
+    result = Shell(home=tmp_path, key="").run("wallet", "address")
+    first, *rest = result.stderr.strip().splitlines()
+    assert first.startswith("Error: There is no wallet in ")
+    assert rest[0].startswith("Next: Make one with `stablestudio wallet create`")
+    assert rest[-1] == "Money: none moved."
