@@ -15,7 +15,6 @@ from benchmarks.load import Answer, Run, ask, drive, request
 PATH = "/api/generate/nano-banana/generate"
 BODY = json.dumps({"prompt": "a lighthouse at dusk, oil on canvas", "aspectRatio": "16:9", "imageSize": "1K"}).encode()
 _FINISHED_SECONDS = 120.0
-_PROOF_SECONDS = 240.0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -103,8 +103,8 @@ def _veo(offering: Offering) -> st.SearchStrategy[Body]:
         {"imageMode": st.just("reference"), "referenceImages": references, "durationSeconds": long},
         {"referenceImages": references, "durationSeconds": long},
     ]
-    plain = st.one_of(_plain(offering, without=tuple(name for name in _FRAMES if name not in s), **s) for s in shapes)
-    return plain.filter(lambda body: _accepts(offering, body))
+    plain = [_plain(offering, without=tuple(name for name in _FRAMES if name not in each), **each) for each in shapes]
+    return st.one_of(plain).filter(lambda body: _accepts(offering, body))
 
 
 _OLDER = ("image", "last_image", "aspect_ratio", "camera_fixed", "generate_audio", "seed")

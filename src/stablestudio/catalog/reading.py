@@ -76,7 +76,10 @@ def _issues(model: type[OfferingInput], body: bytes, error: ValidationError) -> 
     if errors[0]["type"] == "model_type":
         return [Issue((), "not_an_object", "The body must be a JSON object, e.g. " + json.dumps(model.example))]
     pairs = _pairs(body)
-    issues = [field_issue(model, each) for each in errors[:MOST_ISSUES]]
+    # A list whose only entry is wrong counts as empty for the validator; the entry's own error says enough.
+    inside = {each["loc"][0] for each in errors if len(each["loc"]) > 1}
+    told = [each for each in errors if each["type"] != "too_short" or each["loc"][0] not in inside]
+    issues = [field_issue(model, each) for each in told[:MOST_ISSUES]]
     issues += _written_wrong(pairs)
     broken = {issue.path[0] for issue in issues}
     return issues + _across(model, _patched(model, pairs, broken=broken), broken=broken)

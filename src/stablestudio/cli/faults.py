@@ -34,7 +34,7 @@ def exit_code(error: StudioError) -> int:
 
 def tell(out: Output, error: StudioError) -> None:
     """Write an error: the sentence, the fields at fault, what to do next, and whether money moved."""
-    lines = [error.message, *(f"  {_field(issue)}" for issue in error.issues), f"Next: {next_step(error)}"]
+    lines = [error.message, *_fields(error), f"Next: {next_step(error)}"]
     document = error.body() | {"exitCode": exit_code(error), "next": next_step(error)}
     out.fail(document, *lines, f"Money: {money(error)}")
 
@@ -43,8 +43,9 @@ def next_step(error: StudioError) -> str:
     """Return what to do now, as a command where there is one."""
     if isinstance(error, errors.JobStillRunning):
         return command(f"job {error.job.id} --wait --download")
-    if isinstance(error, errors.JobFailed) and error.money_moved:
-        return f"{command(f'job {error.job.id}')}   (shows the refund, which is made automatically)"
+    if isinstance(error, errors.JobFailed):
+        look = f"{command(f'job {error.job.id}')}   (shows the refund, which is made automatically)"
+        return look if error.money_moved else "Change the input and order again; this order costs nothing."
     if isinstance(error, errors.PaymentOutcomeUnknown):
         return f"{command('resume')}   (never order this again by hand)"
     return error.advice
@@ -85,7 +86,13 @@ def _of_failed_job(error: errors.JobFailed) -> str:
     )
 
 
+def _fields(error: StudioError) -> list[str]:
+    """Return what is wrong with each field, without what the sentence above says already."""
+    return [f"  {line}" for issue in error.issues if (line := _field(issue)) != error.message]
+
+
 def _field(issue: Issue) -> str:
-    where = ".".join(str(part) for part in issue.path) or "body"
-    allowed = f" (allowed: {', '.join(str(value) for value in issue.allowed)})" if issue.allowed else ""
-    return f"{where}: {issue.message}{allowed}"
+    where = ".".join(str(part) for part in issue.path)
+    text = issue.message if where in issue.message else f"{where}: {issue.message}"
+    allowed = [str(value) for value in issue.allowed or ()]
+    return f"{text} (allowed: {', '.join(allowed)})" if allowed and allowed[0] not in text else text

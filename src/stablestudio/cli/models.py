@@ -32,9 +32,17 @@ def _price(dish: Dish) -> str:
 
 
 def _remark(dish: Dish) -> str:
+    successor, ends = dish.lifecycle.get("successor"), dish.lifecycle.get("ends")
+    instead = f"; use {successor}" if successor else ""
     if not dish.available:
-        successor = dish.lifecycle.get("successor")
-        return f"not available here{f'; use {successor}' if successor else ''}"
+        return f"not available here{instead}"
     if dish.lifecycle.get("state") == "deprecated":
-        return f"ends {dish.lifecycle.get('ends')}"
-    return f"about {dish.typical_seconds[0]:g} s" if dish.typical_seconds else ""
+        return f"ends {ends}{instead}" if ends else f"deprecated{instead}"
+    return _duration(dish)
+
+
+def _duration(dish: Dish) -> str:
+    if dish.typical_seconds is None:
+        return ""
+    ends = dict.fromkeys(f"{seconds:g}" for seconds in dish.typical_seconds)
+    return f"about {'-'.join(ends)} s"

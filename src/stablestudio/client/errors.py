@@ -140,6 +140,8 @@ class PriceAboveLimit(PurchaseRefused):
 class PurchaseDeclined(PurchaseRefused):
     """The purchase was not approved."""
 
+    hint: ClassVar[str] = "Approve the price, or name a limit that covers it (--max-price); nothing was signed."
+
 
 class MainNetworkNotAllowed(PurchaseRefused):
     """The service asks for real money, and this client signs for test networks only."""

@@ -56,7 +56,10 @@ def error_reply(status: int, code: str, **told: Any) -> Reply:
 
 @dataclass(slots=True, kw_only=True)
 class FakeSeller:
-    """One seller. `transfers` are the payments that moved money, `signatures` all that were ever presented."""
+    """One seller. `transfers` are the payments that moved money, `signatures` all that were ever presented.
+
+    `faults` happen to paid requests, `quote_faults` and `read_faults` to unpaid ones and to reads of jobs, one each.
+    """
 
     origin: str = "http://seller.test"
     clock: HandClock = field(default_factory=HandClock)
@@ -66,6 +69,7 @@ class FakeSeller:
     resource_origin: str | None = None
     states: tuple[str, ...] = ("pending", "loading", "complete")
     faults: list[Fault] = field(default_factory=list)
+    quote_faults: list[Reply | None] = field(default_factory=list)
     read_faults: list[Reply | None] = field(default_factory=list)
     transfers: dict[str, str] = field(default_factory=dict)
     signatures: list[str] = field(default_factory=list)
@@ -113,6 +117,8 @@ class FakeSeller:
     def _sell(self, call: Call) -> Reply | None:
         header = call.headers.get(x402.PAYMENT_SIGNATURE)
         if header is None:
+            if self.quote_faults:
+                return self.quote_faults.pop(0)
             return self._challenge(urlsplit(call.url).path)
         payload = x402.decode_payment(header)
         self.signatures.append(header)

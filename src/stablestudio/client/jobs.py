@@ -59,11 +59,11 @@ class Job(_Told):
     )
     status: str
     type: str | None = None
-    progress: float | None = None
+    progress: int | float | None = None
     error: Any = None
     result: Result | None = None
     payment: Payment | None = None
-    poll_after: float = _DEFAULT_POLL
+    poll_after: int | float = _DEFAULT_POLL
 
     @property
     def ended(self) -> bool:

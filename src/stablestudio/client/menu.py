@@ -29,7 +29,7 @@ class Dish(pydantic.BaseModel):
     price_from: str = ""
     price_to: str = ""
     available: bool = True
-    typical_seconds: tuple[float, float] | None = None
+    typical_seconds: tuple[int | float, int | float] | None = None
     lifecycle: dict[str, Any] = pydantic.Field(default_factory=dict)
 
 

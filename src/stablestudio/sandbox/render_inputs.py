@@ -31,16 +31,19 @@ def gather(inputs: Sequence[bytes], *, size: Size, covers: int, palette: Palette
     tiles: list[Image.Image] = []
     for data in inputs:
         wanted = size if len(full) < covers else (tile, tile)
-        picture = still(data, at_least=wanted)
+        picture = _fitted(data, wanted)
         if picture is None:
             tiles.append(_waveform(data, tile, palette))
-            continue
-        fitted = ImageOps.fit(picture, wanted, Image.Resampling.BICUBIC)
-        if len(full) < covers:
-            full.append(fitted)
+        elif len(full) < covers:
+            full.append(picture)
         else:
-            tiles.append(_with_arrow(fitted) if sniff(data).startswith("video/") else fitted)
+            tiles.append(_with_arrow(picture) if sniff(data).startswith("video/") else picture)
     return Gathered(covers=tuple(full), tiles=tuple(tiles))
+
+
+def _fitted(data: bytes, size: Size) -> Image.Image | None:
+    picture = still(data, at_least=size)
+    return None if picture is None else ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
 
 
 def tile_side(size: Size) -> int:

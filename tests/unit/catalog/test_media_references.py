@@ -10,8 +10,9 @@ import pytest
 
 from stablestudio.catalog import CONTENT_TYPES, MediaInput, by_path
 from stablestudio.catalog.links import LONGEST_DATA_URI, callback_problem, kind_of, media_problem
+from stablestudio.catalog.values import MediaKind
 
-IMAGE = ("image",)
+IMAGE: tuple[MediaKind, ...] = ("image",)
 
 
 @pytest.mark.parametrize(

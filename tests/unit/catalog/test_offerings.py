@@ -134,4 +134,4 @@ def test_uploads_take_every_type_that_inputs_take() -> None:
     upload = find("upload", "upload")
     assert upload is not None
     types = choices(upload.input.model_fields["contentType"].annotation)
-    assert types == tuple(each for kind in ("image", "video", "audio") for each in CONTENT_TYPES[kind])  # type: ignore[index] # a literal
+    assert types == tuple(each for kind in ("image", "video", "audio") for each in CONTENT_TYPES[kind])

@@ -39,7 +39,7 @@ CODES = {
     "unknown_reference",
     "wrong_type",
 }
-some = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+some = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def offered(key: str) -> Offering:
@@ -149,7 +149,7 @@ def test_the_error_counts_its_issues_and_charges_nothing() -> None:
     body = error.body()
     assert body["error"] == "3 problems; the first: Field 'prompt' is required"
     assert (body["code"], body["status"], body["charged"]) == ("invalid_input", 400, False)
-    assert body["issues"][2] == {"path": ["images"], "code": "missing", "message": "Field 'images' is required"} or True
+    assert body["issues"][2] == {"path": ["images"], "code": "missing", "message": "Field 'images' is required"}
     assert refusal("grok/generate", {}).message == "Field 'prompt' is required"
 
 
@@ -256,8 +256,8 @@ def test_a_duration_is_a_string_or_the_same_integer_and_nothing_else(
         (b'{"prompt": "x"} {}', "line 1 column 17"),
         (b'{"prompt": "\xff"}', "line 1 column 13"),
         (b'{"prompt": "\\ud800"}', "line 1 column 19"),
-        (b'{"\\udc00": 1}', "line 1 column 9"),
-        (b'{"prompt": "a\x00b"}', "line 1 column 13"),
+        (b'{"\\udc00": 1}', "line 1 column 8"),
+        (b'{"prompt": "a\x00b"}', "line 1 column 14"),
         (b'\xef\xbb\xbf{"prompt": "x"}', "line 1 column 1"),
         (b'{"prompt":' + b"[" * 100_000, "column 211"),
         (b'{"prompt": ' + b"9" * 100_000 + b"}", "column"),
@@ -345,11 +345,13 @@ def outcome(offering: Offering, body: bytes) -> InvalidInput | None:
     try:
         offering.read(body)
     except InvalidInput as error:
-        assert error.issues
-        assert {issue.code for issue in error.issues} <= CODES
-        json.dumps(error.body()).encode()
-        return error
-    return None
+        refused = error
+    else:
+        return None
+    assert refused.issues
+    assert {issue.code for issue in refused.issues} <= CODES
+    assert json.dumps(refused.body()).encode()
+    return refused
 
 
 @some
@@ -365,7 +367,7 @@ def test_arbitrary_json_raises_nothing_but_invalid_input(offering: Offering, bod
 
 
 @each_offering
-@settings(some, max_examples=40)
+@settings(some, max_examples=20)
 @given(data=st.data())
 def test_a_spoilt_body_raises_nothing_but_invalid_input(offering: Offering, data: st.DataObject) -> None:
     body = data.draw(inputs(offering))

@@ -12,18 +12,18 @@ from stablestudio.catalog import OFFERINGS, Offering, PriceTable, by_path
 PRICES = PriceTable(OFFERINGS)
 BLOB = "https://example.blob.vercel-storage.com/uploads/abc/cat.png"
 
-_BANANA = {
+_BANANA: dict[str, Any] = {
     "prompt": "string",
     "aspectRatio": "1:1|1:4|1:8|2:3|3:2|3:4|4:1|4:3|4:5|5:4|8:1|9:16|16:9|21:9",
     "imageSize": "512|1K|2K|4K",
     "thinkingLevel": "minimal|high",
 }
-_BANANA_PRO = {
+_BANANA_PRO: dict[str, Any] = {
     "prompt": "string",
     "aspectRatio": "1:1|2:3|3:2|3:4|4:3|4:5|5:4|9:16|16:9|21:9",
     "imageSize": "1K|2K|4K",
 }
-_GPT_2 = {
+_GPT_2: dict[str, Any] = {
     "prompt": "string",
     "quality": "low|medium|high",
     "size": "1024x1024|1536x1024|1024x1536|auto",
@@ -33,7 +33,7 @@ _GPT_2 = {
 }
 _GPT_1 = _GPT_2 | {"background": "transparent|opaque|auto"}
 _FLUX_RATIO = "1:1|16:9|9:16|3:2|2:3|4:5|5:4|4:3|3:4"
-_FLUX_PRO = {
+_FLUX_PRO: dict[str, Any] = {
     "prompt": "string",
     "aspect_ratio": _FLUX_RATIO,
     "resolution": "0.5 MP|1 MP|2 MP",
@@ -42,14 +42,19 @@ _FLUX_PRO = {
     "safety_tolerance": 2,
     "prompt_upsampling": False,
 }
-_FLUX_PRO_EDIT = {"prompt": "string", "aspect_ratio": _FLUX_RATIO, "resolution": "0.5 MP|1 MP|2 MP", "images": [BLOB]}
-_MAX = {"resolution": "0.5 MP|1 MP|2 MP|4 MP"}
-_GROK = {
+_FLUX_PRO_EDIT: dict[str, Any] = {
+    "prompt": "string",
+    "aspect_ratio": _FLUX_RATIO,
+    "resolution": "0.5 MP|1 MP|2 MP",
+    "images": [BLOB],
+}
+_MAX: dict[str, Any] = {"resolution": "0.5 MP|1 MP|2 MP|4 MP"}
+_GROK: dict[str, Any] = {
     "prompt": "string",
     "aspect_ratio": "1:1|16:9|9:16|4:3|3:4|3:2|2:3|2:1|1:2|19.5:9|9:19.5|20:9|9:20",
 }
-_IMAGES = {"images": [BLOB]}
-_SEEDANCE = {
+_IMAGES: dict[str, Any] = {"images": [BLOB]}
+_SEEDANCE: dict[str, Any] = {
     "prompt": "string",
     "duration": "4|5|6|7|8|9|10|11|12|13|14|15",
     "aspectRatio": "16:9",
@@ -59,14 +64,16 @@ _SEEDANCE = {
     "callBackUrl": "https://example.com/hook",
 }
 # Route 003 offers upscaling on both models, but no price for it on the fast one: there it is refused.
-_SEEDANCE_FAST = {k: v for k, v in _SEEDANCE.items() if k != "upscaleResolution"} | {"outputResolution": "480p|720p"}
-_SEEDANCE_MEDIA = {
+_SEEDANCE_FAST: dict[str, Any] = {k: v for k, v in _SEEDANCE.items() if k != "upscaleResolution"} | {
+    "outputResolution": "480p|720p"
+}
+_SEEDANCE_MEDIA: dict[str, Any] = {
     "mode": "keyframe|reference",
     "urls": [BLOB],
     "urlMediaTypes": ["image"],
     "audioUrls": ["https://example.com/a.mp3"],
 }
-_SEEDANCE_OLDER = {
+_SEEDANCE_OLDER: dict[str, Any] = {
     "image": BLOB,
     "last_image": BLOB,
     "aspect_ratio": "16:9",
@@ -74,7 +81,7 @@ _SEEDANCE_OLDER = {
     "generate_audio": False,
     "seed": 0,
 }
-_WAN = {
+_WAN: dict[str, Any] = {
     "prompt": "string",
     "duration": "5|10|15",
     "negativePrompt": "string",
@@ -83,14 +90,14 @@ _WAN = {
     "audioUrl": "https://example.com/a.mp3",
     "seed": 0,
 }
-_SORA = {
+_SORA: dict[str, Any] = {
     "prompt": "string",
     "seconds": "4|8|12",
     "size": "1280x720|720x1280",
     "input_reference": BLOB,
     "autoCrop": True,
 }
-_VEO = {
+_VEO: dict[str, Any] = {
     "prompt": "string",
     "durationSeconds": "4|6|8",
     "resolution": "720p|1080p",
@@ -139,7 +146,7 @@ ROUTES: dict[str, dict[str, Any]] = {
     "veo-3.1-fast/generate": _VEO,
     "upload": {"filename": "reference.mp4", "contentType": "video/mp4"},
 }
-_MODES = {
+_MODES: dict[str, dict[str, Any]] = {
     "none": {},
     "first-frame": {"image": BLOB},
     "interpolation": {"image": BLOB, "lastFrame": BLOB},
@@ -187,14 +194,14 @@ def test_every_value_of_the_public_documents_is_accepted_and_priced(key: str, na
 
 
 _SUNSET = "A golden retriever running on a beach at sunset"
-_SORA_EXAMPLE = {
+_SORA_EXAMPLE: dict[str, Any] = {
     "size": "1280x720",
     "prompt": f"{_SUNSET}, cinematic lighting",
     "seconds": "8",
     "autoCrop": True,
     "input_reference": "https://example.blob.vercel-storage.com/uploads/abc/dog.png",
 }
-_SHOT = {"duration": "5", "aspectRatio": "16:9", "outputResolution": "720p"}
+_SHOT: dict[str, Any] = {"duration": "5", "aspectRatio": "16:9", "outputResolution": "720p"}
 _KEYFRAME = _SHOT | {
     "prompt": "optional guidance",
     "mode": "keyframe",
@@ -208,7 +215,7 @@ _REFERENCE = _SHOT | {
     "urlMediaTypes": ["image", "video"],
     "audioUrls": ["https://audio-reference.example"],
 }
-_OLDER = {
+_OLDER: dict[str, Any] = {
     "image": BLOB,
     "prompt": "A cat slowly turning its head and blinking",
     "duration": "5",

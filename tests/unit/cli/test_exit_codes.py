@@ -36,10 +36,9 @@ def test_2_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
 
 
 def test_2_input_that_the_service_does_not_take(tmp_path: Path) -> None:
-    with shop(tmp_path) as (seller, shell):
-        issue = {"path": ["size"], "code": "x", "message": "no such size", "allowed": ["1K"]}
-        refusal = error_reply(400, "invalid_input", charged=False, hint="Fix it.", issues=[issue])
-        seller._sell = lambda _: refusal  # type: ignore[method-assign]
+    issue = {"path": ["size"], "code": "x", "message": "no such size", "allowed": ["1K"]}
+    refusal = error_reply(400, "invalid_input", charged=False, hint="Fix it.", issues=[issue])
+    with shop(tmp_path, quote_faults=[refusal]) as (_, shell):
         result = shell.run(*GENERATE)
     assert result.exit_code == 2
     assert "size: no such size (allowed: 1K)" in result.stderr
@@ -104,8 +103,8 @@ def test_6_nobody_answers(tmp_path: Path) -> None:
 
 
 def test_6_the_service_is_at_fault(tmp_path: Path) -> None:
-    with shop(tmp_path, read_faults=[error_reply(503, "busy", charged=False)] * 4) as (_, shell):
-        assert shell.json("jobs", code=6)["code"] == "busy"
+    with shop(tmp_path, quote_faults=[error_reply(503, "busy", charged=False)]) as (_, shell):
+        assert shell.json(*GENERATE, code=6)["code"] == "busy"
 
 
 def test_7_still_running(tmp_path: Path) -> None:

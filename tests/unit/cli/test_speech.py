@@ -93,7 +93,7 @@ def test_people_get_lines_and_programs_get_json(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(("environ", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
 def test_colours_are_for_terminals_that_want_them(
-    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], coloured: bool
+    monkeypatch: pytest.MonkeyPatch, *, environ: dict[str, str], coloured: bool
 ) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -17,7 +17,7 @@ from stablestudio.client.errors import (
 )
 from stablestudio.client.fakes import FakeSeller, error_reply
 from stablestudio.client.offers import TOKENS, Wish, origin, read_quote
-from stablestudio.client.steps import Call, Reply
+from stablestudio.client.steps import Reply
 from stablestudio.money import Money
 from stablestudio.protocols import x402
 
@@ -125,43 +125,31 @@ def test_an_offer_that_cannot_be_read_is_told_apart() -> None:
 
 
 def test_wrong_input_comes_back_with_its_issues_and_uncharged(tmp_path: Path) -> None:
-    class Strict(FakeSeller):
-        def answer(self, call: Call) -> Reply | None:
-            issue = {"path": ["imageSize"], "code": "unknown_value", "message": "no such size", "allowed": ["1K", "2K"]}
-            return error_reply(400, "invalid_input", charged=False, hint="Fix it.", issues=[issue])
-
+    issue = {"path": ["imageSize"], "code": "unknown_value", "message": "no such size", "allowed": ["1K", "2K"]}
+    refusal = error_reply(400, "invalid_input", charged=False, hint="Fix it.", issues=[issue])
+    seller = FakeSeller(quote_faults=[refusal])
     with pytest.raises(StudioApiError) as caught:
-        buyer(Strict(), tmp_path).submit("nano-banana", "generate", WISH)
+        buyer(seller, tmp_path).submit("nano-banana", "generate", WISH)
     error = caught.value
     assert (error.code, error.status, error.advice, error.money_moved) == ("invalid_input", 400, "Fix it.", False)
     assert error.issues[0].path == ("imageSize",)
     assert error.issues[0].allowed == ("1K", "2K")
+    assert seller.signatures == []
 
 
 def test_a_service_without_an_offer_is_no_seller(tmp_path: Path) -> None:
-    class Open(FakeSeller):
-        def answer(self, call: Call) -> Reply | None:
-            return Reply(status=200, body=b"{}")
-
-    with pytest.raises(UnreadableAnswer):
-        buyer(Open(), tmp_path).quote("nano-banana", "generate", WISH)
+    for answer in (Reply(status=200, body=b"{}"), Reply(status=402, body=b"{}"), Reply(status=307)):
+        with pytest.raises(UnreadableAnswer):
+            buyer(FakeSeller(quote_faults=[answer]), tmp_path).quote("nano-banana", "generate", WISH)
 
 
 def test_asking_the_price_is_tried_again_after_a_lost_answer(tmp_path: Path) -> None:
-    class Shaky(FakeSeller):
-        losses = 2
-
-        def answer(self, call: Call) -> Reply | None:
-            if self.losses:
-                self.losses -= 1
-                return None
-            return super().answer(call)
-
-    assert buyer(Shaky(), tmp_path).quote("nano-banana", "generate", WISH).amount == Money(67_000)
-    hopeless = Shaky()
-    hopeless.losses = 9
+    seller = FakeSeller(quote_faults=[None, None])
+    assert buyer(seller, tmp_path).quote("nano-banana", "generate", WISH).amount == Money(67_000)
+    seller.quote_faults = [None] * 9
     with pytest.raises(ServiceUnreachable):
-        buyer(hopeless, tmp_path).quote("nano-banana", "generate", WISH)
+        buyer(seller, tmp_path).quote("nano-banana", "generate", WISH)
+    assert len(seller.quote_faults) == 6
 
 
 @pytest.mark.parametrize(

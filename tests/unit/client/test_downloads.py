@@ -9,6 +9,7 @@ import pytest
 from stablestudio.client import DownloadFailed, Job, Journal, KeyWallet, StudioClient
 from stablestudio.client.fakes import PIXEL, FakeSeller
 from stablestudio.client.jobs import job_of
+from stablestudio.client.steps import Call, Reply
 
 from .builders import WISH, buyer, journal_files
 
@@ -69,14 +70,10 @@ def test_an_old_link_is_renewed_by_reading_the_job(tmp_path: Path) -> None:
     assert buying.download(job, tmp_path / "out.png") == [tmp_path / "out.png"]
 
 
-def test_a_link_that_is_dead_for_good_is_told(tmp_path: Path) -> None:
+def test_a_link_that_is_dead_for_good_is_told_and_the_order_kept(tmp_path: Path) -> None:
     class Gone(FakeSeller):
-        def _asset(self, call: object) -> object:  # type: ignore[override]
-            return type(self).reply
-
-        from stablestudio.client.steps import Reply
-
-        reply = Reply(status=410)
+        def _asset(self, call: Call) -> Reply:
+            return Reply(status=410)
 
     buying = buyer(Gone(states=("complete",)), tmp_path)
     job = buying.run("nano-banana", "generate", WISH)

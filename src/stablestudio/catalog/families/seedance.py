@@ -227,7 +227,7 @@ def mentions_exist(value: _I2V) -> Iterator[Issue]:
 
 
 class _I2V(_Seedance):
-    priced_by = ("duration", "outputResolution", "resolution")
+    priced_by: ClassVar[tuple[str, ...]] = ("duration", "outputResolution", "resolution")
     rules = (
         one_form,
         something_to_animate,

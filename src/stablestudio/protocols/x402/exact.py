@@ -92,7 +92,7 @@ def _refuse_terms(issues: list[Issue]) -> NoReturn:
 def check_time(payload: PaymentPayload, *, now_s: int) -> None:
     """Raise unless the authorization is valid now and for `SETTLE_MARGIN_SECONDS` more (Unix seconds)."""
     signed = payload.authorization
-    if signed.valid_after > now_s:
+    if signed.valid_after >= now_s:  # the token wants a moment strictly after it
         raise errors.PaymentNotYetValid(f"The payment is valid after {signed.valid_after}, and now is {now_s}.")
     if signed.valid_before < now_s + SETTLE_MARGIN_SECONDS:
         raise errors.PaymentExpired(

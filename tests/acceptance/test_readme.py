@@ -1,0 +1,87 @@
+"""The README's promises: its commands exist and run, its settings and folders are the code's."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stablestudio.client import Journal, KeyWallet, StudioClient
+from stablestudio.config import Settings
+from stablestudio.media.probe import probe
+from stablestudio.money import Money
+from tests.service import Service
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+STUDIO = Path(sys.executable).parent / "stablestudio"
+
+
+def run(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("STABLESTUDIO_")}
+    return subprocess.run(
+        [str(STUDIO), *arguments],
+        env=clean | {"STABLESTUDIO_HOME": str(home)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_settings_are_the_code_s() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? ?\| (.*?) \|$", README, re.MULTILINE)
+    told = {name: (default, meaning) for name, default, meaning in rows if name in Settings.model_fields}
+    assert told == {
+        name: ("" if field.default is None else str(field.get_default(call_default_factory=True)), field.description)
+        for name, field in Settings.model_fields.items()
+    }
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"(?:`|^)make (\w+)", README, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_folders_exist() -> None:
+    for folder in re.findall(r"^\| `(\w+)/`(?:, `(\w+)/`)? \| ", README, re.MULTILINE):
+        for name in filter(None, folder):
+            assert (ROOT / "src" / "stablestudio" / name).is_dir(), name
+
+
+def test_the_demo_leaves_a_picture_and_a_clip(tmp_path: Path) -> None:
+    done = run("demo", "--output", str(tmp_path / "out"), home=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = {file.suffix: probe(file.read_bytes()) for file in (tmp_path / "out").iterdir()}
+    assert {item.kind for item in seen.values()} == {"image", "video"}
+    assert seen[".mp4"].seconds == pytest.approx(4.0, abs=0.2)
+
+
+def test_the_commands_of_the_buyer_s_tour_run(studio: Service, tmp_path: Path) -> None:
+    tour = re.search(r"```sh\n(\.venv/bin/stablestudio wallet create.*?)```", README, re.DOTALL)
+    assert tour is not None
+    for line in tour[1].strip().splitlines():
+        command = re.sub(r"\s+#.*", "", line.removeprefix(".venv/bin/stablestudio "))
+        arguments = [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', command)]
+        arguments = [str(tmp_path / "lighthouse.png") if part == "lighthouse.png" else part for part in arguments]
+        done = run(*arguments, home=tmp_path / "home", STABLESTUDIO_URL=studio.url)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    assert probe((tmp_path / "lighthouse.png").read_bytes()).kind == "image"
+
+
+def test_the_python_example_buys(studio: Service, tmp_path: Path) -> None:
+    """The README's example, with the test's own wallet, journal and address."""
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert example is not None
+    wallet = KeyWallet.generate()
+    studio.fund(wallet.address)
+    body = example[1].partition("\nwith ")[2].partition(":\n")[2]
+    with StudioClient(studio.url, wallet, journal=Journal(tmp_path / "orders")) as client:
+        code = body.replace("    ", "").replace("fox.png", str(tmp_path / "fox.png"))
+        exec(code, {"studio": client, "Money": Money})
+    assert probe((tmp_path / "fox.png").read_bytes()).kind == "image"
