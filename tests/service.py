@@ -17,6 +17,7 @@ from stablestudio.protocols import siwx, x402
 from stablestudio.protocols.evm import EvmKey
 
 _READY_SECONDS = 30.0
+_USDC = "0x036CbD53842c5426634e7929541eC2318f3dCF7e"
 
 
 class Process(Protocol):
@@ -87,6 +88,10 @@ class Service:
         """Wait until the process has ended by itself; return its exit status."""
         assert self._process is not None
         return self._process.wait(seconds)
+
+    @property
+    def database(self) -> Path:
+        return self.data / "stablestudio.db"
 
     @property
     def alive(self) -> bool:
@@ -163,6 +168,20 @@ class Buyer:
         assert answer.status_code == 200, answer.text
         body: dict[str, Any] = answer.json()
         return body
+
+    def jobs(self, **filters: str | int) -> list[dict[str, Any]]:
+        """List the wallet's jobs, newest first."""
+        answer = self.http.get("/api/jobs", params=filters, headers=self.proof("/api/jobs"))
+        assert answer.status_code == 200, answer.text
+        listed: list[dict[str, Any]] = answer.json()["jobs"]
+        return listed
+
+    def balance(self) -> int:
+        """Ask the chain what the wallet holds, in base units."""
+        call = {"to": _USDC, "data": "0x70a08231" + self.key.address[2:].lower().rjust(64, "0")}
+        question = {"jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": [call, "latest"]}
+        answer = self.http.post("/rpc/eip155:84532", json=question)
+        return int(answer.json()["result"], 16)
 
     def wait(self, job_id: str, *, seconds: float = 60.0) -> dict[str, Any]:
         """Poll until the job and its money have come to an end."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from stablestudio.errors import StudioError
 
 CONFIG_FILE = Path("stablestudio.toml")
 
@@ -58,6 +62,26 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Rank the sources: arguments, environment, file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+class ConfigurationInvalid(StudioError):
+    """The settings of this service are wrong, so it does not start."""
+
+    hint = "Correct the settings named above, in the environment or in stablestudio.toml."
+
+
+def load_settings(given: Mapping[str, Any]) -> Settings:
+    """Read the settings; arguments that are None are left to environment, file and defaults.
+
+    Raises `ConfigurationInvalid` with every problem.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise ConfigurationInvalid("; ".join(problems)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationInvalid(f"{CONFIG_FILE}: {error}") from None
 
 
 def load_secret(folder: Path) -> bytes:

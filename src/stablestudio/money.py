@@ -42,9 +42,10 @@ class Money:
 
     def base_units(self, *, decimals: int) -> int:
         """Return the amount in a token's base units; a token too coarse for it is refused."""
+        scale: int = 10 ** abs(decimals - DECIMALS)
         if decimals >= DECIMALS:
-            return self.micros * int(10 ** (decimals - DECIMALS))
-        units, rest = divmod(self.micros, 10 ** (DECIMALS - decimals))
+            return self.micros * scale
+        units, rest = divmod(self.micros, scale)
         if rest:
             raise ValueError(f"{self} is not a whole amount at {decimals} decimals")
         return units

@@ -17,6 +17,8 @@ from typing import Any
 
 from tests.service import Process, Service
 
+from .audit import audit
+
 
 class Zygote:
     """Starts services without importing anything anew."""
@@ -76,6 +78,13 @@ class ForkedService(Service):
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+    def wait_for_rest(self, seconds: float = 30.0) -> None:
+        """Wait until the books show nothing under way: the engine's own last line follows the job's."""
+        deadline = time.monotonic() + seconds
+        while (open_ends := audit(self.database)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert open_ends == []
 
     def _spawn(self, environment: dict[str, str]) -> Process:
         order = {"arguments": self.arguments, "environment": environment, "log": str(self.log)}

@@ -92,7 +92,7 @@ def _fields(error: StudioError) -> list[str]:
 
 
 def _field(issue: Issue) -> str:
-    where = ".".join(str(part) for part in issue.path)
-    text = issue.message if where in issue.message else f"{where}: {issue.message}"
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in issue.path).removeprefix(".")
+    text = issue.message if not where or f"'{where}'" in issue.message else f"{where}: {issue.message}"
     allowed = [str(value) for value in issue.allowed or ()]
     return f"{text} (allowed: {', '.join(allowed)})" if allowed and allowed[0] not in text else text

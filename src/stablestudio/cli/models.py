@@ -19,7 +19,7 @@ def models(out: Output, *, operation: str | None, url: str) -> None:
         dishes = [dish for dish in client.models() if operation in (None, dish.operation)]
     document = {"success": True, "models": [dish.model_dump(by_alias=True, exclude_none=True) for dish in dishes]}
     width = max((len(_name(dish)) for dish in dishes), default=0)
-    out.result(document, *(f"{_name(dish):<{width}}  {_price(dish):<13}  {_remark(dish)}" for dish in dishes))
+    out.result(document, *(f"{_name(dish):<{width}}  {_price(dish):<13}  {remark(dish)}" for dish in dishes))
 
 
 def _name(dish: Dish) -> str:
@@ -31,7 +31,8 @@ def _price(dish: Dish) -> str:
     return "-".join(f"${price}" for price in ends)
 
 
-def _remark(dish: Dish) -> str:
+def remark(dish: Dish) -> str:
+    """Return how long an offering takes, or what stands in its way."""
     successor, ends = dish.lifecycle.get("successor"), dish.lifecycle.get("ends")
     instead = f"; use {successor}" if successor else ""
     if not dish.available:

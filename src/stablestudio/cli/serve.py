@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from stablestudio.errors import StudioError
 from stablestudio.server.main import serve as run
 
 
@@ -15,4 +16,7 @@ from stablestudio.server.main import serve as run
 @click.option("--data", type=click.Path(path_type=Path), default=None, help="Folder of all that is kept.")
 def serve(host: str | None, port: int | None, data: Path | None) -> None:
     """Run the service. With nothing configured it runs in its embedded world, where no money is real."""
-    run(host=host, port=port, data=data)
+    try:
+        run(host=host, port=port, data=data)
+    except StudioError as error:
+        raise click.ClickException(f"{error.message}\nNext: {error.advice}") from None

@@ -16,7 +16,7 @@ def job_document(job: Job) -> dict[str, Any]:
 
 def job_lines(job: Job) -> list[str]:
     """Return a job for people: state, payment, refund, links."""
-    lines = [f"{job.id}  {job.type or ''}  {job.status}".replace("    ", "  ")]
+    lines = ["  ".join(word for word in (job.id, job.type, job.status) if word)]
     if job.complaint:
         lines.append(f"  reason   {job.complaint}")
     payment = job.payment

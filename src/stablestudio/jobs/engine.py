@@ -51,7 +51,7 @@ class DbosEngine:
             serializer=DBOSPortableJSONSerializer(),
             log_level="WARNING",
             max_executor_threads=8,
-            notification_listener_polling_interval_sec=5.0,
+            notification_listener_polling_interval_sec=1.0,
             scheduler_polling_interval_sec=300.0,
         )
         self._database = database

@@ -11,7 +11,7 @@ from typing import IO
 
 from stablestudio.catalog import OFFERINGS, Kind, PriceTable
 from stablestudio.clock import Clock, SystemClock
-from stablestudio.config import Settings, load_secret
+from stablestudio.config import ConfigurationInvalid, Settings, load_secret
 from stablestudio.errors import StudioError
 from stablestudio.jobs.engine import DbosEngine
 from stablestudio.jobs.maker import Maker
@@ -121,7 +121,10 @@ class House:
         return Bindings({Kind.IMAGE: [sandbox], Kind.VIDEO: [sandbox]})
 
     def _app(self, settings: Settings, secret: bytes) -> App:
-        prices = PriceTable(OFFERINGS, overrides=settings.prices)
+        try:
+            prices = PriceTable(OFFERINGS, overrides=settings.prices)
+        except ValueError as error:
+            raise ConfigurationInvalid(f"prices: {error}") from None
         challenges = Challenges([self.rail], origin=settings.origin)
         sells = {
             offering.path: SellRoute(

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from stablestudio.config import Settings
+from stablestudio.config import Settings, load_settings
 from stablestudio.server.house import House
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -34,8 +34,7 @@ class JsonLines(logging.Formatter):
 
 def serve(*, host: str | None = None, port: int | None = None, data: Path | None = None) -> None:
     """Serve until stopped. Arguments go before environment and file."""
-    given = {"host": host, "port": port, "data": data}
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    settings = load_settings({"host": host, "port": port, "data": data})
     configure_logs(settings.log_level)
     house = House(settings)
     print(_welcome(settings), file=sys.stderr, flush=True)  # noqa: T201 - for the person who started it

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from stablestudio.client.fakes import PIXEL
+from stablestudio.cli import models
+from stablestudio.cli.views import file_lines, job_lines
+from stablestudio.client.fakes import PIXEL, Fault, error_reply
+from stablestudio.client.jobs import job_of
+from stablestudio.client.menu import Dish
+from stablestudio.client.steps import Reply
 
 from .desk import KEY, Shell, shop
 
@@ -101,9 +107,32 @@ def test_a_wallet_is_funded_by_the_faucet(tmp_path: Path) -> None:
     assert asked["data"] == "0x70a08231" + "0" * 24 + ADDRESS[2:].lower()
 
 
-def test_resume_tells_what_open_orders_bought(tmp_path: Path) -> None:
+def test_resume_without_open_orders_is_no_error(tmp_path: Path) -> None:
     with shop(tmp_path) as (_, shell):
         assert shell.json("resume") == {"success": True, "orders": []}
+
+
+def test_one_order_that_cannot_be_continued_does_not_hide_another(tmp_path: Path) -> None:
+    unanswered = [Fault(takes=True), Fault(reply=Reply(status=402, body=b"{}"))]
+    refused = Fault(reply=error_reply(402, "payment_expired", charged=False))
+    with shop(tmp_path, faults=[*unanswered, *unanswered, refused]) as (seller, shell):
+        for prompt in ("a fox", "a hen"):
+            shell.json("generate", "nano-banana/generate", prompt, code=7)
+        told = shell.json("resume", code=4)
+    assert told["success"] is False
+    assert told["orders"][0]["error"]["code"] == "payment_expired"
+    assert told["orders"][1]["job"]["jobId"] == "job_1"
+    assert len(set(seller.signatures)) == 2
+
+
+def test_an_open_order_is_told_before_the_next_is_bought(tmp_path: Path) -> None:
+    unanswered = [Fault(takes=True), Fault(reply=Reply(status=402, body=b"{}"))]
+    with shop(tmp_path, faults=unanswered) as (seller, shell):
+        shell.json("generate", "nano-banana/generate", "a fox", code=7)
+        result = shell.run("generate", "nano-banana/generate", "a fox", "-o", str(tmp_path))
+    assert result.exit_code == 0
+    assert "Orders without an answer: 1." in result.stderr
+    assert len(seller.transfers) == 1
 
 
 @pytest.mark.parametrize("command", ["generate", "quote", "models", "job", "jobs", "resume", "wallet", "serve", "demo"])
@@ -119,3 +148,51 @@ def test_help_names_every_exit_code_and_setting(tmp_path: Path) -> None:
     assert all(
         name in text for name in ("STABLESTUDIO_URL", "STABLESTUDIO_HOME", "STABLESTUDIO_PRIVATE_KEY", "NO_COLOR")
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "remark"),
+    [
+        ({"typicalSeconds": [5, 5]}, "about 5 s"),
+        ({"typicalSeconds": [60, 180]}, "about 60-180 s"),
+        ({}, ""),
+        ({"lifecycle": {"state": "deprecated", "successor": "b"}}, "deprecated; use b"),
+        ({"lifecycle": {"state": "deprecated", "ends": "2026-12-01"}}, "ends 2026-12-01"),
+        ({"available": False, "lifecycle": {"successor": "b"}}, "not available here; use b"),
+    ],
+)
+def test_a_model_says_how_long_it_takes_or_how_long_it_lives(told: dict[str, object], remark: str) -> None:
+    assert models.remark(Dish.model_validate({"model": "a", "operation": "o"} | told)) == remark
+
+
+def test_a_job_is_told_to_people_with_its_money_and_its_files(tmp_path: Path) -> None:
+    payment = {"amount": "0.07", "network": "eip155:84532", "transaction": "0xab", "state": "charged"}
+    refund = payment | {"state": "refunded", "refund": {"transaction": "0xba"}}
+    failed = job_of(
+        {"jobId": "job_0", "type": "grok", "status": "failed", "error": {"message": "no"}, "payment": refund}
+    )
+    assert job_lines(failed) == [
+        "job_0  grok  failed",
+        "  reason   no",
+        "  paid     $0.07 on eip155:84532, transaction 0xab",
+        "  refunded, transaction 0xba",
+    ]
+    done = job_of(
+        {"jobId": "job_1", "status": "complete", "payment": payment, "result": {"videoUrl": "v", "thumbnailUrl": "t"}}
+    )
+    assert job_lines(done)[0] == "job_1  complete"
+    assert job_lines(done)[-2:] == ["  video    v", "  thumb    t"]
+    (tmp_path / "x.mp4").write_bytes(bytes(1234))
+    assert file_lines([tmp_path / "x.mp4"]) == [f"  saved    {tmp_path / 'x.mp4'} (1,234 bytes)"]
+
+
+def test_a_demonstration_that_cannot_start_its_service_fails_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho the cat sat on it >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    told = Shell(home=tmp_path).json("demo", "--output", str(tmp_path / "out"), code=1)
+    assert told["code"] == "demo_failed"
+    assert "the cat sat on it" in told["error"]

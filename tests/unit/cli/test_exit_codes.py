@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from stablestudio.client.fakes import Fault, error_reply
+from stablestudio.cli.faults import exit_code
+from stablestudio.cli.generate import follow_job
+from stablestudio.cli.output import Progress
+from stablestudio.client import JobStillRunning, Journal, KeyWallet, StudioClient
+from stablestudio.client.fakes import FakeSeller, Fault, error_reply
 from stablestudio.client.steps import Reply
 from stablestudio.money import Money
 
-from .desk import Shell, shop
+from .desk import KEY, Shell, shop
 
 GENERATE = ("generate", "nano-banana/generate", "a fox")
 
@@ -123,3 +127,32 @@ def test_7_not_known_whether_it_is_paid_and_then_continued(tmp_path: Path) -> No
         assert shell.json("resume")["orders"][0]["job"]["jobId"] == "job_0"
     assert len(set(seller.signatures)) == 1
     assert len(seller.transfers) == 1
+
+
+def test_7_an_interrupt_leaves_the_job_running(tmp_path: Path) -> None:
+    class Interrupted(FakeSeller):
+        def _read(self, method: str, job_id: str) -> Reply:
+            raise KeyboardInterrupt
+
+    seller = Interrupted()
+    client = StudioClient(
+        seller.origin,
+        KeyWallet.from_hex(KEY),
+        journal=Journal(tmp_path),
+        transport=seller.transport(),
+        clock=seller.clock,
+        sleep=seller.clock.sleep,
+    )
+    job = client.submit("nano-banana", "generate", {"prompt": "a fox"})
+    with pytest.raises(JobStillRunning) as caught:
+        follow_job(client, job, progress=Progress(lambda _: None, stream=None), timeout=60)
+    assert exit_code(caught.value) == 7
+    assert len(list(tmp_path.glob("*.json"))) == 1
+
+
+def test_5_a_job_that_is_waited_for_and_fails(tmp_path: Path) -> None:
+    with shop(tmp_path, states=("loading", "loading", "failed", "refunded")) as (_, shell):
+        shell.json(*GENERATE, "--no-wait")
+        assert shell.json("job", "job_0")["job"]["status"] == "loading"
+        assert shell.json("job", "job_0", "--wait", code=5)["code"] == "job_failed"
+        assert shell.json("job", "job_0")["job"]["payment"]["state"] == "refunded"

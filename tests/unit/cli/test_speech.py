@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stablestudio.cli.generate import approval
 from stablestudio.cli.inputs import place_media, read_fields, read_value, split_model
 from stablestudio.cli.output import Output, Progress
+from stablestudio.client import Journal, KeyWallet, StudioClient
+from stablestudio.client.fakes import FakeSeller
+from stablestudio.money import Money
 
 from .desk import Shell, shop
 
@@ -151,3 +155,20 @@ def test_commands_end_with_what_became_of_the_money(tmp_path: Path) -> None:
     assert first.startswith("Error: There is no wallet in ")
     assert rest[0].startswith("Next: Make one with `stablestudio wallet create`")
     assert rest[-1] == "Money: none moved."
+
+
+@pytest.mark.parametrize(("answer", "approved"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_above_a_dollar_the_person_at_the_terminal_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, answer: str, approved: bool
+) -> None:
+    seller = FakeSeller(price=Money.parse("1.000001"))
+    client = StudioClient(
+        seller.origin, KeyWallet.generate(), journal=Journal(tmp_path), transport=seller.transport(), clock=seller.clock
+    )
+    quote = client.quote("veo-3.1", "generate", {"prompt": "a fox"})
+    for name in ("stdin", "stderr"):
+        monkeypatch.setattr(sys, name, Terminal(answer))
+    approve = approval(Output(), max_price=None, yes=False)
+    assert approve(quote) is approved
+    assert approval(Output(), max_price=None, yes=True)(quote)
+    assert approval(Output(), max_price=Money.parse("3"), yes=False)(quote)

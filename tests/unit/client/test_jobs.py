@@ -8,7 +8,7 @@ from stablestudio.client import JobFailed, JobStillRunning, StudioApiError
 from stablestudio.client.errors import ServiceUnreachable, SignInRejected, UnreadableAnswer
 from stablestudio.client.fakes import FakeSeller, error_reply
 from stablestudio.client.jobs import job_of, poll_delay
-from stablestudio.client.steps import Reply
+from stablestudio.client.steps import Call, Reply
 from stablestudio.protocols import siwx
 
 from .builders import WISH, buyer, journal_files
@@ -156,3 +156,27 @@ def test_looks_are_quick_at_first_and_then_as_the_service_asks() -> None:
     assert sum(delay < 2 for delay in delays) == 5
     assert poll_delay(0, poll_after=0.05) == 0.1
     assert poll_delay(10_000, poll_after=1e9) == 60
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"models": 5}', b'{"models": [{"model": 5}]}', b"<html>"])
+def test_a_list_of_models_that_cannot_be_read_is_told(tmp_path: Path, body: bytes) -> None:
+    class Odd(FakeSeller):
+        def answer(self, call: Call) -> Reply:
+            return Reply(status=200, body=body)
+
+    with pytest.raises(UnreadableAnswer):
+        buyer(Odd(), tmp_path).models()
+    with pytest.raises(UnreadableAnswer):
+        buyer(Odd(), tmp_path).balance()
+
+
+def test_where_there_is_no_faucet_that_is_told(tmp_path: Path) -> None:
+    class Real(FakeSeller):
+        def answer(self, call: Call) -> Reply | None:
+            return None if call.url.endswith("/faucet") else error_reply(404, "route_not_found", charged=False)
+
+    with pytest.raises(ServiceUnreachable):
+        buyer(Real(), tmp_path).fund()
+    with pytest.raises(StudioApiError) as caught:
+        buyer(Real(), tmp_path).balance()
+    assert caught.value.code == "route_not_found"
