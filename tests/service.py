@@ -40,7 +40,7 @@ class Service:
         self.data = data
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._environment = environment or {}
+        self.environment = dict(environment or {})
         self._process: Process | None = None
         self.log = data.parent / f"{data.name}-{self.port}.log"
 
@@ -59,7 +59,7 @@ class Service:
     def start(self, *, failpoint: str | None = None, wait: bool = True) -> None:
         """Start the process; with a failpoint it will kill itself there."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("STABLESTUDIO_")}
-        environment |= self._environment
+        environment |= self.environment
         if failpoint is not None:
             environment["STABLESTUDIO_FAILPOINT"] = failpoint
         self._process = self._spawn(environment)
@@ -130,6 +130,12 @@ class Buyer:
         self.key = key or EvmKey.generate()
         self.http = httpx2.Client(base_url=url, trust_env=False, timeout=30)
         self._proofs: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
 
     def fund(self) -> Self:
         self.http.post("/faucet", json={"address": self.key.address}).raise_for_status()

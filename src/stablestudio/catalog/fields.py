@@ -21,20 +21,22 @@ Prompt = Annotated[
 ]
 
 
-class WireSeconds:
-    """A duration in whole seconds: a string on the wire, as the public documents have it; an integer is taken too."""
+class Numeral:
+    """A number that is a string on the wire, as the public documents have it: an integer of the same value is taken too."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(_seconds_text, handler(source))
+        return core_schema.no_info_before_validator_function(_numeral_text, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         text = handler(schema)
-        return {"anyOf": [text, {"type": "integer", "enum": [int(value) for value in text["enum"]]}]}
+        return {
+            "anyOf": [text, {"type": "integer", "enum": [int(value) for value in text["enum"] if value.isdecimal()]}]
+        }
 
 
-def _seconds_text(value: object) -> object:
-    # `bool` is an `int` to isinstance, and `true` seconds is a mistake.
-    return str(value) if type(value) is int and 0 <= value < 1000 else value
+def _numeral_text(value: object) -> object:
+    # `bool` is an `int` to isinstance, and `true` is a mistake.
+    return str(value) if type(value) is int and 0 <= value < 10_000 else value
 
 
 def _checked(problem: Callable[[str], str | None], *, code: str) -> AfterValidator:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from stablestudio.client.answers import api_error
 from stablestudio.client.errors import (
     PaymentOutcomeUnknown,
+    PaymentRejected,
     PurchaseDeclined,
     ServiceUnreachable,
     UnreadableAnswer,
@@ -56,7 +58,9 @@ class Till:
         for left in self.unanswered(wish):
             with self.journal.hold(left.key) as ours:
                 if ours and self.journal.find(left.key) == left:
-                    return (yield from self._pay(left, doubt=True))
+                    # With a doubt on it, an order is only rejected by a word that nothing was charged: then this call is free to buy.
+                    with contextlib.suppress(PaymentRejected):
+                        return (yield from self._pay(left, doubt=True))
         quote = yield from self.quote(wish)
         order = self._sign(quote, limit=self.limit if limit is None else limit, approve=approve)
         with self.journal.hold(order.key):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from stablestudio.clock import Clock
 from stablestudio.jobs.engine import Engine
+from stablestudio.loops import every
 from stablestudio.store import jobs as store
 from stablestudio.store.database import Database
 
@@ -33,9 +33,7 @@ class Sweep:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            await self.work_once()
-            await asyncio.sleep(_INTERVAL)
+        await every(_INTERVAL, self.work_once, name="sweep")
 
     async def work_once(self, *, quiet_ms: int = _QUIET_MS) -> None:
         """Look once at every job untouched for `quiet_ms`."""

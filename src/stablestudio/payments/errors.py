@@ -62,4 +62,4 @@ _BY_REASON: dict[str, type[StudioError]] = {
 
 def rejection(outcome: Rejected, *, headers: dict[str, str]) -> StudioError:
     """Return the error that tells a buyer why nothing moved."""
-    return _BY_REASON.get(outcome.reason, PaymentRejected)(outcome.message, headers=headers)
+    return _BY_REASON.get(outcome.reason, PaymentRejected)(outcome.message or None, headers=headers)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from stablestudio.clock import Clock
 from stablestudio.failpoints import reach
+from stablestudio.loops import every
 from stablestudio.payments.rail import Rail, Rejected, Settled
 from stablestudio.store import jobs as store
 from stablestudio.store.database import Database
@@ -31,13 +32,7 @@ class RefundWorker:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            self._wake.clear()
-            await self.work_once()
-            try:
-                await asyncio.wait_for(self._wake.wait(), _INTERVAL)
-            except TimeoutError:
-                continue
+        await every(_INTERVAL, self.work_once, name="refunds", wake=self._wake)
 
     async def work_once(self) -> None:
         """Bring every owed refund one attempt further."""

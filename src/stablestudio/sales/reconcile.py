@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
+from stablestudio.loops import every
 from stablestudio.payments.rail import Outcome, Rail, Unknown
 from stablestudio.sales.sell import Seller
 from stablestudio.store import payments as store
@@ -30,9 +30,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            await self.work_once()
-            await asyncio.sleep(_INTERVAL)
+        await every(_INTERVAL, self.work_once, name="reconciler")
 
     async def work_once(self, *, quiet_ms: int = _QUIET_MS) -> None:
         """Look once at every open payment untouched for `quiet_ms`."""

@@ -177,6 +177,9 @@ class Seller:
         current = await self._database.read(lambda connection: store.find_by_order(connection, payment.order_id))
         if current is not None and current.state == "settled":
             return Sold(job_id=current.order_id, payment=current)
+        if current is not None and current.state == "rejected":
+            outcome = Rejected(reason=current.reason or "", message="")
+            raise rejection(outcome, headers={PAYMENT_RESPONSE: _failure(current, outcome)})
         return Held(job_id=payment.order_id)
 
     async def _answer_again(self, holder: store.Payment, *, mark: str, key: str) -> Sold | Held:

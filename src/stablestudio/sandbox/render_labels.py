@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw, ImageOps
 
@@ -61,7 +61,7 @@ def lay_out(size: Size, *, title: str, prompt: str, reserved: int = 0) -> Labels
         largest=max(_SMALLEST, round(0.068 * scale)),
         smallest=max(_SMALLEST, round(0.02 * scale)),
     )
-    return Labels(margin=margin, header=header, mark=mark, title=shown, title_below=title_below, prompt=block)
+    return replace(labels, prompt=block)
 
 
 def mark_width(size: float) -> float:

@@ -177,6 +177,28 @@ def test_resume_of_an_order_that_never_arrived_ends_it_uncharged(tmp_path: Path)
     assert client.pending() == []
 
 
+def test_an_order_that_ended_uncharged_does_not_stand_in_the_way_of_the_next_call(tmp_path: Path) -> None:
+    seller = FakeSeller(faults=[LOST] * 11)
+    client = buyer(seller, tmp_path)
+    with pytest.raises(PaymentOutcomeUnknown):
+        client.submit("nano-banana", "generate", WISH)
+    seller.clock.ms += 3_600_000
+    assert client.submit("nano-banana", "generate", WISH).id == "job_0"
+    assert len(set(seller.signatures)) == 2
+    assert len(seller.transfers) == 1
+    assert len(journal_files(tmp_path)) == 1
+
+
+def test_an_open_order_that_stays_unknown_is_never_paid_a_second_time(tmp_path: Path) -> None:
+    seller = FakeSeller(faults=[TAKEN_AND_LOST] * 22)
+    client = buyer(seller, tmp_path)
+    for _ in range(2):
+        with pytest.raises(PaymentOutcomeUnknown):
+            client.submit("nano-banana", "generate", WISH)
+    assert len(set(seller.signatures)) == 1
+    assert len(seller.transfers) == 1
+
+
 def test_an_order_of_another_wallet_is_not_continued(tmp_path: Path) -> None:
     seller = FakeSeller(faults=[TAKEN_AND_LOST] * 11)
     client = buyer(seller, tmp_path)

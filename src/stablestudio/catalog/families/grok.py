@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from stablestudio.catalog.fields import LINK_HELP, ImageLink, Prompt, WireSeconds
+from stablestudio.catalog.fields import LINK_HELP, ImageLink, Numeral, Prompt
 from stablestudio.catalog.inputs import ImageInput, MediaField, VideoInput
 from stablestudio.catalog.offering import Model, Operation
 from stablestudio.catalog.sizes import MEGAPIXEL, of_area, of_short_side
@@ -62,7 +62,7 @@ class GrokVideo(VideoInput):
     media_fields = (MediaField("image", "image", "first_frame"),)
 
     prompt: Prompt
-    duration: Annotated[Literal["3", "6", "9", "12", "15"], WireSeconds()] = Field(
+    duration: Annotated[Literal["3", "6", "9", "12", "15"], Numeral()] = Field(
         default="6", description="Seconds; each second is priced."
     )
     resolution: Literal["480p", "720p"] = Field(default="720p", description="Height of a landscape clip.")

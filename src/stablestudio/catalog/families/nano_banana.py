@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from stablestudio.catalog.fields import LINK_HELP, ImageLink, Prompt
+from stablestudio.catalog.fields import LINK_HELP, ImageLink, Numeral, Prompt
 from stablestudio.catalog.inputs import ImageInput, MediaField
 from stablestudio.catalog.offering import Model, Operation
 from stablestudio.catalog.values import ImageOutput, Kind, Lifecycle, LifecycleState
@@ -56,7 +56,9 @@ class NanoBananaGenerate(ImageInput):
 
     prompt: Prompt
     aspectRatio: Ratio | None = Field(default=None, description="Shape of the image; the model chooses where omitted.")
-    imageSize: Literal["512", "1K", "2K", "4K"] = Field(default="1K", description="Resolution tier; sets the price.")
+    imageSize: Annotated[Literal["512", "1K", "2K", "4K"], Numeral()] = Field(
+        default="1K", description="Resolution tier; sets the price."
+    )
     thinkingLevel: Literal["minimal", "high"] = Field(default="minimal", description="How long the model plans first.")
 
     def cell(self) -> str:

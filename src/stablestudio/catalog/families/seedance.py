@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from stablestudio.catalog.fields import LINK_HELP, AudioLink, CallbackUrl, ImageLink, Prompt, VisualLink, WireSeconds
+from stablestudio.catalog.fields import LINK_HELP, AudioLink, CallbackUrl, ImageLink, Numeral, Prompt, VisualLink
 from stablestudio.catalog.inputs import VideoInput, rule
 from stablestudio.catalog.issues import conflict, missing, not_allowed, too_many
 from stablestudio.catalog.links import kind_of
@@ -19,7 +19,7 @@ from stablestudio.catalog.sizes import pixels
 from stablestudio.catalog.values import Kind, MediaInput, MediaKind, Role, VideoOutput
 from stablestudio.errors import Issue
 
-Seconds = Annotated[Literal["4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"], WireSeconds()]
+Seconds = Annotated[Literal["4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"], Numeral()]
 Ratio = Literal["16:9", "9:16", "1:1", "4:3", "3:4", "21:9"]
 Tier = Literal["480p", "720p", "1080p"]
 FastTier = Literal["480p", "720p"]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from stablestudio.catalog.fields import LINK_HELP, ImageLink, Prompt, WireSeconds
+from stablestudio.catalog.fields import LINK_HELP, ImageLink, Numeral, Prompt
 from stablestudio.catalog.inputs import MediaField, VideoInput
 from stablestudio.catalog.offering import Model, Operation
 from stablestudio.catalog.sizes import pixels
@@ -22,7 +22,7 @@ class _Sora(VideoInput):
     media_fields = (MediaField("input_reference", "image", "first_frame"),)
 
     prompt: Prompt
-    seconds: Annotated[Literal["4", "8", "12"], WireSeconds()] = Field(
+    seconds: Annotated[Literal["4", "8", "12"], Numeral()] = Field(
         default="4", description="Length; each second is priced."
     )
     size: str

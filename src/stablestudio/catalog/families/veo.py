@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from stablestudio.catalog.fields import LINK_HELP, ImageLink, Prompt, WireSeconds
+from stablestudio.catalog.fields import LINK_HELP, ImageLink, Numeral, Prompt
 from stablestudio.catalog.inputs import MediaField, VideoInput, rule
 from stablestudio.catalog.issues import conflict, missing
 from stablestudio.catalog.offering import Model, Operation
@@ -72,7 +72,7 @@ class Veo(VideoInput):
     )
 
     prompt: Prompt
-    durationSeconds: Annotated[Literal["4", "6", "8"], WireSeconds()] = Field(
+    durationSeconds: Annotated[Literal["4", "6", "8"], Numeral()] = Field(
         default="8", description="Seconds; each second is priced. 1080p, lastFrame and referenceImages need 8."
     )
     resolution: Literal["720p", "1080p"] = Field(default="720p", description="Tier of the clip.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from stablestudio.catalog.fields import LINK_HELP, AudioLink, ImageLink, WireSeconds
+from stablestudio.catalog.fields import LINK_HELP, AudioLink, ImageLink, Numeral
 from stablestudio.catalog.inputs import MediaField, VideoInput, rule
 from stablestudio.catalog.issues import conflict
 from stablestudio.catalog.offering import Model, Operation
@@ -36,7 +36,7 @@ class _Wan(VideoInput):
             min_length=1, max_length=1500, pattern=r"\S", description="What to show, in words; 1 to 1,500 characters."
         ),
     ]
-    duration: Annotated[Literal["5", "10", "15"], WireSeconds()] = Field(
+    duration: Annotated[Literal["5", "10", "15"], Numeral()] = Field(
         default="5", description="Seconds; each second is priced."
     )
     negativePrompt: str | None = Field(default=None, max_length=500, description="What to avoid, in words.")
