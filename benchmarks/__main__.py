@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from types import FrameType
 from benchmarks.measures import Bench
 from benchmarks.servers import core, install_peer, load_core, pinned
 
+_QUIET_LOAD = 0.7
 MEASURES = ("quotes", "polls", "accepts", "cli")
 
 
@@ -42,11 +44,14 @@ def main() -> int:
         _say(f"no peer: {missing}")
     if not pinned():
         _say("fewer than two cores to pin to: the figures will be noisy")
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="stablestudio-bench-") as folder, core(load_core()):
         bench = Bench(
             folder=Path(folder), seconds=wanted.seconds, rounds=wanted.rounds, with_peer=missing is None, say=_say
         )
         print(bench.run(chosen))
+    if load > _QUIET_LOAD:
+        print(f"other work was running when this began (load {load:.1f}): trust the ratios, repeat the rest")
     return 0
 
 

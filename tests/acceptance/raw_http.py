@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,27 +38,30 @@ class Answer:
         return json.loads(self.body, parse_constant=_no_constant, object_pairs_hook=_unique)
 
 
-def request(method: bytes, target: bytes, *, headers: HeaderLines = (), body: bytes = b"") -> bytes:
+def request(method: str, path: str, *, headers: HeaderLines = (), body: bytes = b"") -> bytes:
     """Write a request whose framing is right, whatever its parts are."""
     lines = [(b"host", b"127.0.0.1"), (b"connection", b"close"), (b"content-length", b"%d" % len(body)), *headers]
     head = b"".join(name + b": " + value + b"\r\n" for name, value in lines)
-    return method + b" " + target + b" HTTP/1.1\r\n" + head + b"\r\n" + body
+    return f"{method} {path} HTTP/1.1\r\n".encode() + head + b"\r\n" + body
 
 
-def exchange(port: int, data: bytes, *, method: bytes = b"GET", cut: bool = False) -> Answer | None:
+def exchange(port: int, data: bytes, *, method: str = "GET", cut: bool = False) -> Answer | None:
     """Send bytes and read one answer; None where the server closed without any. `cut` ends our side after the bytes.
 
     Raises `http.client.HTTPException` for an answer that is no HTTP, and `TimeoutError` where none comes.
     """
     with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
-        try:
+        # Refused half-way through, we may find the refusal all the same.
+        with suppress(ConnectionError):
             connection.sendall(data)
-            if cut:
+        if cut:
+            with suppress(OSError):
                 connection.shutdown(socket.SHUT_WR)
-            with http.client.HTTPResponse(connection, method=method.decode("latin-1")) as answer:
+        try:
+            with http.client.HTTPResponse(connection, method=method) as answer:
                 answer.begin()
                 return Answer(status=answer.status, headers=answer.getheaders(), body=answer.read())
-        except (ConnectionError, BrokenPipeError):  # also http.client.RemoteDisconnected
+        except ConnectionError:  # also http.client.RemoteDisconnected
             return None
 
 

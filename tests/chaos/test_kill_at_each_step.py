@@ -126,9 +126,7 @@ def test_a_second_kill_while_the_first_is_mended(world: World, first: str, secon
 def test_every_place_of_the_sources_is_killed_at() -> None:
     sources = Path(__file__).parents[2] / "src" / "stablestudio"
     named = {
-        part.partition('"')[0]
-        for source in sources.rglob("*.py")
-        for part in source.read_text().split('reach("')[1:]
+        part.partition('"')[0] for source in sources.rglob("*.py") for part in source.read_text().split('reach("')[1:]
     }
     assert named == {kill.place for kill in PAID + UNPAID}
 
@@ -187,4 +185,3 @@ def _expect_nothing_sold(world: World) -> None:
 def _transfers(database: Path, **end: str) -> list[tuple[object, ...]]:
     ((column, address),) = end.items()
     return rows(database, f"SELECT recipient, amount FROM ledger_transactions WHERE {column} = ?", address)
-

@@ -77,7 +77,11 @@ class App:
             return self._jobs.one
         if path.startswith(ASSETS):
             return self._assets
-        return self._rest
+        return self._other
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self  # with an application in the scope, Starlette raises a 405 instead of writing one
+        await self._rest(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -105,7 +109,7 @@ def _rest(public: PublicRoutes, embedded: EmbeddedRoutes | None) -> Router:
             Route("/rpc/{network}", embedded.rpc, methods=["POST"]),
         ]
     # Starlette's own middleware would answer errors in its own shape: the router alone raises them to our edge.
-    return Router(routes=routes, default=_nothing_here)
+    return Router(routes=routes, default=_nothing_here, redirect_slashes=False)
 
 
 async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an ASGI callable

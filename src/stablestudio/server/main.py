@@ -13,6 +13,7 @@ import uvicorn
 
 from stablestudio.config import Settings, load_settings
 from stablestudio.server.house import House
+from stablestudio.server.limits import LimitedHttp
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -42,12 +43,11 @@ def serve(*, host: str | None = None, port: int | None = None, data: Path | None
         house.app,
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=LimitedHttp,
         lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,
-        h11_max_incomplete_event_size=64 * 1024,
         timeout_graceful_shutdown=10,
     )
 

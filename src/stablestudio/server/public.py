@@ -61,7 +61,7 @@ class PublicRoutes:
 
 def error_page() -> str:
     """Return every error that a buyer can meet, made from the classes themselves."""
-    seen = {error.code: error for error in _all_errors(StudioError)}
+    seen = {error.code: error for error in _all_errors(StudioError) if error.status}
     lines = ["# Errors", ""]
     for code, error in sorted(seen.items()):
         says = (error.__doc__ or "").strip().splitlines()[0]

@@ -6,8 +6,9 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -98,7 +99,7 @@ def _commit_group(connection: sa.Connection, group: list[_Write[Any]]) -> None:
         return _commit_one(connection, group[0])
     results: list[tuple[_Write[Any], Any, BaseException | None]] = []
     try:
-        with connection.begin():
+        with _transaction(connection):
             results.extend((write, *_run_savepoint(connection, write.work)) for write in group)
     except sa.exc.SQLAlchemyError as error:  # the commit itself failed: nobody's work happened
         results = [(write, None, error) for write in group]
@@ -108,11 +109,23 @@ def _commit_group(connection: sa.Connection, group: list[_Write[Any]]) -> None:
 def _commit_one(connection: sa.Connection, write: _Write[Any]) -> None:
     result, error = None, None
     try:
-        with connection.begin():
+        with _transaction(connection):
             result = write.work(connection)
     except BaseException as fault:  # noqa: BLE001 - handed to the caller, whose work is undone
         error = fault
     _hand_over([(write, result, error)])
+
+
+@contextmanager
+def _transaction(connection: sa.Connection) -> Iterator[None]:
+    try:
+        with connection.begin():
+            yield
+    finally:
+        # A COMMIT that failed (full disk, deferred constraint) leaves SQLite inside the transaction.
+        driver = connection.connection.dbapi_connection
+        if isinstance(driver, sqlite3.Connection) and driver.in_transaction:
+            driver.rollback()
 
 
 def _hand_over(results: list[tuple[_Write[Any], Any, BaseException | None]]) -> None:

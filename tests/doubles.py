@@ -1,0 +1,216 @@
+"""Stand-ins for the world outside: a clock moved by hand, a chain, a vendor and an engine that do as they are told."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from PIL import Image
+
+from stablestudio.money import Money
+from stablestudio.payments.rail import Outcome, Settled, Unknown
+from stablestudio.payments.x402_evm import ExactEvmRail
+from stablestudio.protocols import x402
+from stablestudio.protocols.eip3009 import Authorization, TokenDomain
+from stablestudio.protocols.evm import EvmKey
+from stablestudio.providers.provider import Accepted, Failed, Made, Output, Running, Work
+from stablestudio.store import jobs, payments
+from stablestudio.store.database import Database
+from stablestudio.store.tables import metadata
+
+NOW_MS = 1_795_204_441_000
+USDC = TokenDomain(name="USDC", version="2", chain_id=84532, contract="0x036CbD53842c5426634e7929541eC2318f3dCF7e")
+PAY_TO = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
+BUYER = EvmKey.from_hex("0x" + "4c" * 32)
+REFUNDS = EvmKey.from_hex("0x" + "7e" * 32)
+
+
+class ManualClock:
+    """Time that passes when it is told to."""
+
+    def __init__(self, now_ms: int = NOW_MS) -> None:
+        self._now_ms = now_ms
+
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    @property
+    def now_s(self) -> int:
+        return self._now_ms // 1000
+
+    def advance(self, seconds: float) -> None:
+        self._now_ms += int(seconds * 1000)
+
+
+def open_database(folder: Path) -> Database:
+    """Return an empty database of today's schema."""
+    database = Database(folder / "test.db")
+    with database.engine.connect() as connection:
+        metadata.create_all(connection)
+        connection.commit()
+    return database
+
+
+Answer = Outcome | Exception | Callable[[Authorization], Awaitable[Outcome]]
+
+
+class ScriptedChain:
+    """A token chain that answers from a list; the last answer holds for ever."""
+
+    domain = USDC
+
+    def __init__(self, *submits: Answer, finds: Sequence[Answer] = (Unknown(reason="not_seen"),)) -> None:
+        self.submits = list(submits) or [Settled(transaction="0x01")]
+        self.finds = list(finds)
+        self.submitted: list[Authorization] = []
+
+    async def submit(self, authorization: Authorization, signature: bytes) -> Outcome:
+        self.submitted.append(authorization)
+        return await _next(self.submits, authorization)
+
+    async def find(self, authorization: Authorization) -> Outcome:
+        return await _next(self.finds, authorization)
+
+
+async def _next(answers: list[Answer], authorization: Authorization) -> Outcome:
+    answer = answers.pop(0) if len(answers) > 1 else answers[0]
+    if isinstance(answer, Exception):
+        raise answer
+    return await answer(authorization) if callable(answer) else answer
+
+
+def rail_on(chain: Any) -> ExactEvmRail:
+    return ExactEvmRail(chain, pay_to=PAY_TO, refund_key=REFUNDS)
+
+
+def payment_of(rail: ExactEvmRail, price: Money, *, clock: ManualClock, key: EvmKey = BUYER) -> x402.PaymentPayload:
+    """Sign a payment of this price."""
+    offer = rail.offer(price)
+    return x402.sign_exact(x402.PaymentRequired(accepts=[offer]), offer, key, now_s=clock.now_s)
+
+
+class FakeEngine:
+    """Remembers what it was asked; its states are set by the test."""
+
+    def __init__(self) -> None:
+        self.enqueued: list[str] = []
+        self.restarted: list[str] = []
+        self.known: dict[str, str] = {}
+        self.faults: dict[str, Exception] = {}
+
+    def enqueue(self, connection: sa.Connection, job_id: str) -> None:
+        if fault := self.faults.get("enqueue"):
+            raise fault
+        self.enqueued.append(job_id)
+
+    async def states(self, job_ids: Sequence[str]) -> Mapping[str, str]:
+        return {job_id: self.known[job_id] for job_id in job_ids if job_id in self.known}
+
+    async def restart(self, job_id: str) -> None:
+        if fault := self.faults.get(job_id):
+            raise fault
+        self.restarted.append(job_id)
+
+
+def png(size: tuple[int, int] = (8, 8), colour: str = "red") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, "PNG")
+    return out.getvalue()
+
+
+class FakeVendor:
+    """A provider whose answers are lists; an exception in one is raised, the last answer holds for ever."""
+
+    name = "fake"
+
+    def __init__(self, **answers: Sequence[Any]) -> None:
+        self._answers: dict[str, list[Any]] = {
+            "submit": [Accepted(task="task_1", upstream_model="fake/1")],
+            "find": [None],
+            "poll": [Made()],
+            "fetch": [Output(data=png(), content_type="image/png")],
+        } | {verb: list(given) for verb, given in answers.items()}
+        self.asked: list[str] = []
+        self.on_submit: Callable[[Work], None] | None = None
+
+    async def submit(self, work: Work) -> Accepted | Failed:
+        if self.on_submit is not None:
+            self.on_submit(work)
+        return self._next("submit")
+
+    async def find(self, work: Work) -> Accepted | None:
+        return self._next("find")
+
+    async def poll(self, work: Work, task: str) -> Running | Made | Failed:
+        return self._next("poll")
+
+    async def fetch(self, work: Work, task: str) -> Output | Failed:
+        return self._next("fetch")
+
+    def _next(self, verb: str) -> Any:
+        self.asked.append(verb)
+        answers = self._answers[verb]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+WALLET = f"eip155:{BUYER.address.lower()}"
+INPUT = '{"prompt":"a cat","imageSize":"512"}'
+
+
+def order(number: int, *, now: int = NOW_MS, **changes: Any) -> payments.Order:
+    """Return order number so-and-so of the buyer."""
+    values: dict[str, Any] = {
+        "id": f"job_{number:026d}",
+        "wallet": WALLET,
+        "model": "nano-banana",
+        "operation": "generate",
+        "input": INPUT,
+        "price_micros": 45_000,
+        "idempotency_key": None,
+        "created_at": now,
+    }
+    return payments.Order(**(values | changes))
+
+
+def payment(number: int, *, now: int = NOW_MS, **changes: Any) -> payments.Payment:
+    """Return the payment of that order, claimed."""
+    values: dict[str, Any] = {
+        "id": f"pay_{number:026d}",
+        "order_id": f"job_{number:026d}",
+        "rail": f"x402:eip155:84532:{USDC.contract.lower()}",
+        "key": f"{BUYER.address.lower()}:0x{number:064x}",
+        "fingerprint": "f" * 64,
+        "credential": "{}",
+        "state": "claimed",
+        "network": "eip155:84532",
+        "asset": USDC.contract,
+        "amount": 45_000,
+        "payer": BUYER.address,
+        "transaction": None,
+        "reason": None,
+        "claimed_at": now,
+        "updated_at": now,
+    }
+    return payments.Payment(**(values | changes))
+
+
+def sell(connection: sa.Connection, number: int, *, now: int = NOW_MS, **changes: Any) -> str:
+    """Write down a paid order with its pending job; return the id."""
+    made, paid = order(number, now=now, **changes), payment(number, now=now)
+    payments.claim(connection, order=made, payment=paid)
+    payments.settle(connection, payment=paid, transaction=f"0x{number:02x}", now=now)
+    jobs.insert(connection, order_id=made.id, wallet=made.wallet, type_="nano-banana-generate", now=now)
+    return made.id
+
+
+def fail(connection: sa.Connection, number: int, *, now: int = NOW_MS) -> str:
+    """Write down a paid order whose job has failed, so that money is owed; return the id."""
+    job_id = sell(connection, number, now=now)
+    jobs.fail(connection, job_id=job_id, code="upstream_error", message="no", now=now)
+    return job_id

@@ -1,0 +1,95 @@
+"""Every offering is sold and delivered: the file has the size, the format and the length that the input asked for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stablestudio.catalog import OFFERINGS, ImageOutput, Kind, Offering, VideoOutput
+from stablestudio.media.probe import probe
+from tests.service import Buyer, Service
+
+from .samples import CHEAPEST, cheapest
+
+_SOLD = [offering for offering in OFFERINGS if offering.kind is not Kind.UPLOAD]
+IMAGE = "/api/generate/nano-banana/generate"
+EDIT = "/api/generate/nano-banana/edit"
+SMALL = {"prompt": "a cat", "imageSize": "512"}
+
+
+def test_every_offering_is_delivered_below() -> None:
+    assert CHEAPEST.keys() == {offering.key for offering in _SOLD}
+
+
+@pytest.mark.parametrize("offering", _SOLD, ids=lambda offering: offering.key)
+def test_an_offering_delivers_what_was_ordered(buyer: Buyer, offering: Offering) -> None:
+    body = cheapest(offering)
+    job = buyer.wait(buyer.buy(offering.path, body))
+    assert (job["status"], job["type"], job["progress"]) == ("complete", offering.type, 100), job
+    assert job["payment"]["state"] == "charged"
+    assert job["input"] == body
+    assert job["upstreamModel"] == f"sandbox/{offering.model}"
+    wanted = offering.read(json.dumps(body).encode()).output()
+    if isinstance(wanted, ImageOutput):
+        _expect_image(buyer, job["result"], wanted)
+    else:
+        _expect_clip(buyer, job["result"], wanted)
+
+
+def _expect_image(buyer: Buyer, result: dict[str, object], wanted: ImageOutput) -> None:
+    file = buyer.http.get(str(result["imageUrl"]))
+    seen = probe(file.content)
+    assert (seen.kind, seen.width, seen.height) == ("image", wanted.width, wanted.height)
+    assert file.headers["content-type"] == seen.content_type == f"image/{wanted.format}" == result["contentType"]
+    assert (result["width"], result["height"], result["size"]) == (seen.width, seen.height, len(file.content))
+    assert "videoUrl" not in result
+    assert "seconds" not in result
+
+
+def _expect_clip(buyer: Buyer, result: dict[str, object], wanted: VideoOutput) -> None:
+    file = buyer.http.get(str(result["videoUrl"]))
+    seen = probe(file.content)
+    assert (seen.kind, seen.width, seen.height) == ("video", wanted.width, wanted.height)
+    assert seen.seconds == pytest.approx(wanted.seconds, abs=0.1)
+    assert seen.has_audio is wanted.audio
+    assert file.headers["content-type"] == seen.content_type == "video/mp4" == result["contentType"]
+    assert result["seconds"] == pytest.approx(wanted.seconds, abs=0.1)
+    assert "imageUrl" not in result
+    thumbnail = buyer.http.get(str(result["thumbnailUrl"]))
+    small = probe(thumbnail.content)
+    assert (small.content_type, max(small.width, small.height)) == ("image/jpeg", 512)
+    assert small.width * wanted.height == pytest.approx(small.height * wanted.width, rel=0.02)
+
+
+def test_an_earlier_result_is_an_input_of_its_own_wallet(buyer: Buyer) -> None:
+    earlier = buyer.buy(IMAGE, SMALL)
+    buyer.wait(earlier)
+    job = buyer.wait(buyer.buy(EDIT, SMALL | {"images": [f"job:{earlier}"]}))
+    assert job["status"] == "complete"
+
+
+def test_a_result_link_is_an_input(buyer: Buyer) -> None:
+    earlier = buyer.wait(buyer.buy(IMAGE, SMALL))
+    job = buyer.wait(buyer.buy(EDIT, SMALL | {"images": [earlier["result"]["imageUrl"]]}))
+    assert job["status"] == "complete"
+
+
+def test_somebody_elses_result_is_no_input_and_the_money_goes_back(buyer: Buyer, studio: Service) -> None:
+    with Buyer(studio.url) as stranger:
+        secret = stranger.fund().buy(IMAGE, SMALL)
+        stranger.wait(secret)
+    job = buyer.wait(buyer.buy(EDIT, SMALL | {"images": [f"job:{secret}"]}))
+    assert (job["status"], job["errorCode"], job["payment"]["state"]) == ("failed", "invalid_input", "refunded")
+    assert buyer.balance() == 100_000_000
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:1/a.png", "http://localhost/a.png", "job:job_unknown", "data:image/png;base64,iVBORw0KGgo="],
+)
+def test_an_input_that_cannot_be_read_fails_the_job_and_the_money_goes_back(buyer: Buyer, url: str) -> None:
+    job = buyer.wait(buyer.buy(EDIT, SMALL | {"images": [url]}))
+    assert (job["status"], job["errorCode"], job["payment"]["state"]) == ("failed", "invalid_input", "refunded")
+    assert job["error"]
+    assert buyer.balance() == 100_000_000

@@ -1,0 +1,253 @@
+"""The sale in each of its outcomes: settled, rejected, unknown, and whatever breaks between two of its steps."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from stablestudio.errors import StudioError
+from stablestudio.payments.errors import IdempotencyConflict, InsufficientFunds, PaymentReused, StoreUnavailable
+from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
+from stablestudio.protocols.eip3009 import Authorization
+from stablestudio.protocols.x402 import PAYMENT_RESPONSE, PaymentExpired, decode_response
+from stablestudio.sales.sell import Held, Sold
+from stablestudio.store.database import Database
+from tests.doubles import BUYER, ManualClock, ScriptedChain
+
+from .shop import CAT, DOG, Shop
+
+pytestmark = pytest.mark.anyio
+
+POOR = Rejected(reason="insufficient_funds", message="The wallet is empty.")
+LOST = Unknown(reason="timeout")
+PAID = Settled(transaction="0x01")
+
+
+@pytest.fixture
+def shop(database: Database, clock: ManualClock) -> Shop:
+    return Shop(database=database, clock=clock)
+
+
+def _with(shop: Shop, *submits: Any, finds: tuple[Any, ...] = (LOST,)) -> Shop:
+    return replace(shop, chain=ScriptedChain(*submits, finds=finds))
+
+
+async def test_a_settled_payment_becomes_an_order_with_its_job_and_workflow(shop: Shop) -> None:
+    answer = await shop.sell(shop.purchase())
+    assert isinstance(answer, Sold)
+    assert shop.payments() == [("settled", "0x01", None)]
+    assert shop.jobs() == shop.engine.enqueued == [answer.job_id]
+    row = shop.database.fetch("SELECT wallet, model, operation, input, price_micros FROM orders")
+    wallet = f"eip155:{BUYER.address.lower()}"
+    assert row == [(wallet, "nano-banana", "generate", '{"prompt":"a cat","imageSize":"512"}', 45_000)]
+
+
+async def test_the_same_payment_gets_an_equal_answer_and_is_submitted_once(shop: Shop) -> None:
+    purchase = shop.purchase()
+    answers = [await shop.sell(purchase), await shop.sell(purchase), await shop.reopen().sell(purchase)]
+    told = [(answer.job_id, answer.payment.transaction) for answer in answers if isinstance(answer, Sold)]
+    assert told == [told[0]] * 3
+    assert (len(shop.chain.submitted), len(shop.jobs())) == (1, 1)
+
+
+async def test_the_answer_is_kept_after_time_and_price_have_moved_on(shop: Shop) -> None:
+    purchase = shop.purchase()
+    answer = await shop.sell(purchase)
+    shop.clock.advance(365 * 24 * 3600)
+    assert isinstance(answer, Sold)
+    for later in (purchase, replace(purchase, price=purchase.price * 2)):
+        again = await shop.sell(later)
+        assert isinstance(again, Sold)
+        assert again.job_id == answer.job_id
+    with pytest.raises(PaymentReused):
+        await shop.sell(shop.purchase(DOG, payload=purchase.payload))
+
+
+async def test_an_expired_payment_that_was_never_taken_is_refused(shop: Shop) -> None:
+    purchase = shop.purchase()
+    shop.clock.advance(295)
+    with pytest.raises(PaymentExpired):
+        await shop.sell(purchase)
+    assert (shop.payments(), shop.chain.submitted) == ([], [])
+
+
+async def test_a_payment_buys_nothing_else(shop: Shop) -> None:
+    purchase = shop.purchase()
+    await shop.sell(purchase)
+    with pytest.raises(PaymentReused):
+        await shop.sell(shop.purchase(DOG, payload=purchase.payload))
+    assert (len(shop.chain.submitted), len(shop.jobs())) == (1, 1)
+
+
+async def test_a_key_opens_one_order_and_no_second_payment_is_submitted(shop: Shop) -> None:
+    first = await shop.sell(shop.purchase(key="k"))
+    second = await shop.sell(shop.purchase(key="k"))
+    assert isinstance(first, Sold)
+    assert isinstance(second, Sold)
+    assert (second.job_id, len(shop.chain.submitted)) == (first.job_id, 1)
+    with pytest.raises(IdempotencyConflict):
+        await shop.sell(shop.purchase(DOG, key="k"))
+
+
+async def test_a_rejected_payment_gives_credential_and_key_back(shop: Shop) -> None:
+    shop = _with(shop, POOR, PAID)
+    purchase = shop.purchase(key="k")
+    with pytest.raises(InsufficientFunds) as refused:
+        await shop.sell(purchase)
+    receipt = decode_response(refused.value.headers[PAYMENT_RESPONSE])
+    assert (receipt.success, receipt.error_reason, receipt.transaction) == (False, "insufficient_funds", "")
+    assert (shop.payments(), shop.jobs()) == ([("rejected", None, "insufficient_funds")], [])
+    assert isinstance(await shop.sell(purchase), Sold)
+    with pytest.raises(IdempotencyConflict):
+        await shop.sell(shop.purchase(DOG, key="k"))
+
+
+@pytest.mark.parametrize("lost", [LOST, TimeoutError(), ConnectionError("the node hung up"), ValueError("a bug")])
+async def test_an_unknown_outcome_is_held_and_never_refused(shop: Shop, lost: Any) -> None:
+    shop = _with(shop, lost)
+    purchase = shop.purchase(key="k")
+    answer = await shop.sell(purchase)
+    assert isinstance(answer, Held)
+    assert (shop.payments()[0][0], shop.jobs()) == ("unknown", [])
+    for later in (purchase, shop.purchase(key="k")):
+        assert await shop.sell(later) == answer
+    shop.clock.advance(10_000)
+    assert await shop.reopen().sell(purchase) == answer  # expired by now, and still not known to be unpaid
+    assert len(shop.chain.submitted) == 1
+
+
+async def test_a_payment_of_an_unknown_outcome_buys_nothing_else(shop: Shop) -> None:
+    shop = _with(shop, LOST)
+    purchase = shop.purchase(key="k")
+    await shop.sell(purchase)
+    with pytest.raises(PaymentReused):
+        await shop.sell(shop.purchase(DOG, payload=purchase.payload))
+    with pytest.raises(IdempotencyConflict):
+        await shop.sell(shop.purchase(DOG, key="k"))
+
+
+async def _write_never(_: Any) -> Any:
+    raise sa.exc.OperationalError("COMMIT", None, OSError("disk full"))
+
+
+async def test_a_claim_that_cannot_be_written_is_not_paid(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    purchase = shop.purchase()
+    with monkeypatch.context() as patched:
+        patched.setattr(shop.database, "write", _write_never)
+        with pytest.raises(StoreUnavailable):
+            await shop.sell(purchase)
+    assert (shop.chain.submitted, shop.payments()) == ([], [])
+    assert isinstance(await shop.sell(purchase), Sold)
+
+
+@pytest.mark.parametrize("outcome", [PAID, POOR, LOST])
+async def test_an_outcome_that_cannot_be_written_is_held(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    async def settle_on_a_full_disk(_: Authorization) -> Outcome:
+        monkeypatch.setattr(shop.database, "write", _write_never)
+        return outcome
+
+    shop = _with(shop, settle_on_a_full_disk, finds=(outcome,))
+    purchase = shop.purchase()
+    answer = await shop.sell(purchase)
+    monkeypatch.undo()
+    assert isinstance(answer, Held)
+    assert shop.payments() == [("claimed", None, None)]
+    if outcome is PAID:
+        await shop.reconcile()
+        assert shop.jobs() == [answer.job_id]
+        assert isinstance(await shop.sell(purchase), Sold)
+
+
+async def test_settlement_and_job_are_one_commit_with_the_workflow(shop: Shop) -> None:
+    shop.engine.faults["enqueue"] = sa.exc.OperationalError("INSERT", None, OSError("locked"))
+    purchase = shop.purchase()
+    answer = await shop.sell(purchase)
+    assert isinstance(answer, Held)
+    assert (shop.payments(), shop.jobs()) == ([("claimed", None, None)], [])
+    shop.engine.faults.clear()
+    shop.chain.finds = [PAID]
+    await shop.reconcile()
+    assert (shop.payments(), shop.jobs()) == ([("settled", "0x01", None)], [answer.job_id])
+
+
+async def test_money_that_moved_is_never_called_uncharged(shop: Shop) -> None:
+    """Whatever breaks after the settlement, the buyer must not be told that nothing was charged."""
+    shop.engine.faults["enqueue"] = RuntimeError("a bug of the engine")
+    purchase = shop.purchase()
+    try:
+        answer = await shop.sell(purchase)
+    except StudioError as error:
+        pytest.fail(f"refused with {error.code}")
+    except RuntimeError:
+        pytest.fail("answered as an internal error, whose body says charged: false")
+    assert isinstance(answer, Held)
+
+
+async def test_copies_wait_for_the_first_and_get_its_answer(shop: Shop) -> None:
+    gate = asyncio.Event()
+
+    async def slow(_: Authorization) -> Outcome:
+        await gate.wait()
+        return PAID
+
+    shop = _with(shop, slow)
+    purchase = shop.purchase()
+    copies = [asyncio.create_task(shop.sell(purchase)) for _ in range(20)]
+    await asyncio.sleep(0.1)
+    assert not any(copy.done() for copy in copies)
+    gate.set()
+    answers = await asyncio.gather(*copies)
+    assert len({(answer.job_id, type(answer)) for answer in answers}) == 1
+    assert isinstance(answers[0], Sold)
+    assert len(shop.chain.submitted) == 1
+
+
+async def test_copies_of_a_rejected_payment_are_all_refused_alike(shop: Shop) -> None:
+    gate = asyncio.Event()
+
+    async def slow(_: Authorization) -> Outcome:
+        await gate.wait()
+        return POOR
+
+    shop = _with(shop, slow)
+    purchase = shop.purchase()
+    copies = [asyncio.create_task(shop.sell(purchase)) for _ in range(10)]
+    await asyncio.sleep(0.1)
+    gate.set()
+    results = await asyncio.gather(*copies, return_exceptions=True)
+    assert {type(result) for result in results} == {InsufficientFunds}
+    assert all(PAYMENT_RESPONSE in result.headers for result in results if isinstance(result, StudioError))
+    assert shop.jobs() == []
+
+
+async def test_a_copy_does_not_wait_for_ever(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stablestudio.sales.sell._TWIN_SECONDS", 0.05)
+    gate = asyncio.Event()
+
+    async def stuck(_: Authorization) -> Outcome:
+        await gate.wait()
+        return PAID
+
+    shop = _with(shop, stuck)
+    purchase = shop.purchase()
+    first = asyncio.create_task(shop.sell(purchase))
+    await asyncio.sleep(0.05)
+    copy = await shop.sell(purchase)
+    assert isinstance(copy, Held)
+    gate.set()
+    sold = await first
+    assert isinstance(sold, Sold)
+    assert sold.job_id == copy.job_id
+
+
+async def test_other_wallets_may_use_the_same_key(shop: Shop) -> None:
+    from stablestudio.protocols.evm import EvmKey
+
+    answers = [await shop.sell(shop.purchase(CAT, key="k", buyer=key)) for key in (BUYER, EvmKey.generate())]
+    assert len({answer.job_id for answer in answers}) == 2
