@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
 
 from stablestudio.jobs.decisions import Step
 from stablestudio.jobs.maker import Maker
@@ -17,6 +17,7 @@ from stablestudio.store.database import Database
 # A constant: DBOS's default is a hash of source and library version, which strands running jobs at every upgrade.
 APPLICATION_VERSION = "1"
 QUEUE = "make"
+LOST = "LOST"
 _WORKFLOW = "make"
 _POLL_SECONDS = 0.2
 _UNLIMITED = 10_000
@@ -56,13 +57,15 @@ class DbosEngine:
         )
         self._database = database
         self._client: DBOSClient | None = None
+        self._executor_id = executor_id
+        self._running: set[str] = set()
 
     async def start(self, maker: Maker | None) -> None:
         """Launch; with a maker this process works on jobs, without one it only accepts them."""
         logging.getLogger("dbos").setLevel(logging.WARNING)
         DBOS(config=self._config)
         if maker is not None:
-            _register(maker)
+            _register(maker, self._running)
         DBOS.listen_queues([QUEUE] if maker is not None else [])
         await asyncio.to_thread(DBOS.launch)
         await asyncio.to_thread(self._register_queue)
@@ -92,7 +95,12 @@ class DbosEngine:
         if not job_ids:
             return {}
         known = await DBOS.list_workflows_async(workflow_ids=list(job_ids), load_input=False, load_output=False)
-        return {workflow.workflow_id: workflow.status for workflow in known}
+        return {workflow.workflow_id: self._state(workflow) for workflow in known}
+
+    def _state(self, workflow: WorkflowStatus) -> str:
+        """Tell apart what runs from what this process dropped, as when the disk was too full to write a step down."""
+        ours = workflow.status == "PENDING" and workflow.executor_id == self._executor_id
+        return LOST if ours and workflow.workflow_id not in self._running else workflow.status
 
     async def restart(self, job_id: str) -> None:
         await DBOS.delete_workflow_async(job_id)
@@ -104,7 +112,7 @@ class DbosEngine:
         )
 
 
-def _register(maker: Maker) -> None:
+def _register(maker: Maker, running: set[str]) -> None:
     """Bind the workflow to this process' maker. Its body stays tiny: recorded histories are replayed against it."""
     durable = DBOS.step(retries_allowed=True, max_attempts=8, interval_seconds=0.5, backoff_rate=2.0)
 
@@ -121,8 +129,12 @@ def _register(maker: Maker) -> None:
 
     @DBOS.workflow(name=_WORKFLOW)
     async def make(job_id: str) -> None:
-        following = await advance("submit", job_id)
-        while following["do"] not in ("deliver", "fail"):
-            await DBOS.sleep_async(following["wait"])
-            following = await advance(following["do"], job_id)
-        await close(job_id, following)
+        running.add(job_id)
+        try:
+            following = await advance("submit", job_id)
+            while following["do"] not in ("deliver", "fail"):
+                await DBOS.sleep_async(following["wait"])
+                following = await advance(following["do"], job_id)
+            await close(job_id, following)
+        finally:
+            running.discard(job_id)

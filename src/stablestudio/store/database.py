@@ -123,8 +123,8 @@ def _transaction(connection: sa.Connection) -> Iterator[None]:
             yield
     finally:
         # A COMMIT that failed (full disk, deferred constraint) leaves SQLite inside the transaction.
-        driver = connection.connection.dbapi_connection
-        if isinstance(driver, sqlite3.Connection) and driver.in_transaction:
+        driver: Any = connection.connection.dbapi_connection
+        if driver.in_transaction:
             driver.rollback()
 
 

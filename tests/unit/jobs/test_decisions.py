@@ -1,0 +1,56 @@
+"""What follows what, in the making of a job; no clock, no network, no database."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stablestudio.jobs.decisions import (
+    HARD_DEADLINE_SECONDS,
+    MAX_ATTEMPTS,
+    Pace,
+    after_refusal,
+    again,
+    failure,
+    is_overdue,
+    step,
+)
+from stablestudio.providers.provider import FailureKind
+
+_SECONDS = st.floats(min_value=0, max_value=1e9)
+
+
+@pytest.mark.parametrize(("elapsed", "wait"), [(0, 0.2), (0.5, 0.2), (2, 0.5), (8, 2), (20, 5), (3600, 5)])
+def test_polls_are_eager_at_first_and_then_steady(elapsed: float, wait: float) -> None:
+    assert Pace(steady=5).wait(elapsed) == wait
+
+
+@given(_SECONDS, _SECONDS)
+def test_the_pause_grows_within_its_bounds(one: float, other: float) -> None:
+    pace = Pace(first=0.2, steady=15)
+    early, late = sorted((one, other))
+    assert 0.2 <= pace.wait(early) <= pace.wait(late) <= 15
+
+
+def test_a_refused_submission_is_tried_again_and_then_fails() -> None:
+    steps = [after_refusal(attempt) for attempt in range(1, MAX_ATTEMPTS + 2)]
+    assert [(one["do"], one["wait"]) for one in steps] == [("submit", 0.5), ("submit", 1.0), ("fail", 0), ("fail", 0)]
+    assert steps[-1]["code"] == FailureKind.UPSTREAM_ERROR
+
+
+@pytest.mark.parametrize("verb", ["submit", "poll", "keep"])
+def test_a_fault_repeats_its_own_step(verb: str) -> None:
+    assert again(verb, wait=3) == {"do": verb, "wait": 3, "code": "", "message": ""}
+
+
+def test_steps_are_plain_json_that_the_engine_can_write_down() -> None:
+    assert step("poll") == {"do": "poll", "wait": 0.0, "code": "", "message": ""}
+    failed = failure(FailureKind.MODERATION, "No.")
+    assert failed == {"do": "fail", "wait": 0.0, "code": "moderation", "message": "No."}
+    assert type(failed["code"]) is str
+
+
+def test_a_job_is_late_for_a_day_before_it_is_lost() -> None:
+    assert HARD_DEADLINE_SECONDS == 86_400
+    assert [is_overdue(elapsed) for elapsed in (0, 86_399.9, 86_400)] == [False, False, True]

@@ -1,0 +1,274 @@
+"""The maker with a vendor that answers as it is told: asked once, refunded when it fails, patient when nobody knows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from stablestudio.catalog import Kind
+from stablestudio.jobs.decisions import Step
+from stablestudio.jobs.maker import Maker
+from stablestudio.media.storage import Storage
+from stablestudio.providers.bindings import Bindings
+from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, NotAccepted, Output, Running, Work
+from stablestudio.store import jobs as store
+from stablestudio.store.database import Database
+from tests.doubles import INPUT, FakeVendor, ManualClock, png, sell
+
+pytestmark = pytest.mark.anyio
+
+TASK = Accepted(task="task_1", upstream_model="fake/1")
+GONE = ConnectionResetError("the vendor hung up")
+NO = NotAccepted("over quota")
+REFUSED = Failed(kind=FailureKind.MODERATION, message="Not this.")
+
+
+class Bench:
+    """A maker, a vendor, and one paid job."""
+
+    def __init__(self, database: Database, storage: Storage, clock: ManualClock, answers: dict[str, Sequence[Any]]) -> None:
+        self.database = database
+        self.storage = storage
+        self.clock = clock
+        self.vendor = FakeVendor(**answers)
+        self.woken = 0
+        self.maker = Maker(
+            database,
+            bindings=Bindings({Kind.IMAGE: [self.vendor]}),
+            storage=storage,
+            clock=clock,
+            on_failed=self._wake,
+        )
+        self.job_id = ""
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    async def advance(self, *verbs: str) -> Step:
+        """Do these steps and return what is to follow the last."""
+        following: Step | None = None
+        for verb in verbs:
+            following = await self.maker.advance(verb, self.job_id)
+        assert following is not None
+        return following
+
+    async def run(self, *, most: int = 50) -> Step:
+        """Do as the workflow does, without waiting, until it delivers or fails; close, and return the last step."""
+        following = await self.advance("submit")
+        for _ in range(most):
+            if following["do"] in ("deliver", "fail"):
+                break
+            self.clock.advance(following["wait"])
+            following = await self.advance(following["do"])
+        if following["do"] == "fail":
+            await self.maker.fail(self.job_id, code=following["code"], message=following["message"])
+        else:
+            await self.maker.deliver(self.job_id)
+        return following
+
+    def submissions(self) -> list[tuple[Any, ...]]:
+        return self.database.fetch("SELECT attempt, provider, state FROM submissions ORDER BY attempt")
+
+    def job(self) -> tuple[Any, ...]:
+        return self.database.fetch("SELECT state, task, error_code FROM jobs")[0]
+
+    def refunds(self) -> list[tuple[Any, ...]]:
+        return self.database.fetch("SELECT order_id, amount, reason FROM refunds")
+
+
+@pytest.fixture
+async def make_bench(database: Database, clock: ManualClock, tmp_path: Any) -> Any:
+    storage = Storage.at(str(tmp_path / "assets"))
+
+    async def make(input_: str = INPUT, model: str = "nano-banana", **answers: Sequence[Any]) -> Bench:
+        bench = Bench(database, storage, clock, answers)
+        now = clock.now_ms()
+        bench.job_id = await database.write(lambda c: sell(c, 1, now=now, input=input_, model=model))
+        return bench
+
+    return make
+
+
+async def test_a_job_is_asked_for_polled_kept_and_delivered(make_bench: Any) -> None:
+    bench = await make_bench(poll=[Running(progress=40), Made()])
+    assert (await bench.run())["do"] == "deliver"
+    assert bench.vendor.asked == ["submit", "poll", "poll", "fetch"]
+    assert bench.submissions() == [(1, "fake", "accepted")]
+    assert bench.job() == ("complete", "task_1", None)
+    ((key, size, digest, width),) = bench.database.fetch("SELECT key, size, sha256, width FROM assets")
+    data = await bench.storage.read(key)
+    assert (len(data), hashlib.sha256(data).hexdigest(), width) == (size, digest, 8)
+    assert (bench.refunds(), bench.woken) == ([], 0)
+
+
+async def test_the_intent_is_on_disk_before_the_vendor_is_asked(make_bench: Any) -> None:
+    bench = await make_bench()
+    seen: list[Any] = []
+
+    def look(_: Work) -> None:
+        seen.append(bench.submissions())
+
+    bench.vendor.on_submit = look
+    await bench.advance("submit")
+    assert seen == [[(1, "fake", "intended")]]
+
+
+async def test_a_lost_answer_is_looked_for_and_never_asked_for_again(make_bench: Any) -> None:
+    bench = await make_bench(submit=[GONE], find=[TASK])
+    following = await bench.advance("submit")
+    assert (following["do"], bench.submissions()) == ("submit", [(1, "fake", "intended")])
+    assert (await bench.run())["do"] == "deliver"
+    assert bench.vendor.asked == ["submit", "find", "poll", "fetch"]
+    assert bench.job()[1] == "task_1"
+
+
+async def test_while_the_vendor_cannot_say_nobody_asks_again(make_bench: Any) -> None:
+    bench = await make_bench(submit=[GONE], find=[GONE, GONE, GONE, TASK])
+    await bench.run()
+    assert bench.vendor.asked[:5] == ["submit", "find", "find", "find", "find"]
+    assert bench.job()[0] == "complete"
+
+
+async def test_a_vendor_that_cannot_look_it_up_ends_in_a_refund_not_in_a_second_order(make_bench: Any) -> None:
+    bench = await make_bench(submit=[GONE], find=[None])
+    following = await bench.run()
+    assert (following["do"], following["code"]) == ("fail", "upstream_unknown")
+    assert bench.vendor.asked == ["submit", "find"]
+    assert (bench.job()[0], len(bench.refunds()), bench.woken) == ("failed", 1, 1)
+
+
+async def test_a_submission_that_certainly_was_not_taken_is_made_again(make_bench: Any) -> None:
+    bench = await make_bench(submit=[GONE, TASK], find=[NO])
+    await bench.run()
+    assert bench.vendor.asked[:3] == ["submit", "find", "submit"]
+    assert bench.submissions() == [(1, "fake", "refused"), (2, "fake", "accepted")]
+    assert bench.job()[0] == "complete"
+
+
+async def test_a_vendor_that_never_takes_it_is_asked_three_times_and_the_money_goes_back(make_bench: Any) -> None:
+    bench = await make_bench(submit=[NO])
+    following = await bench.run()
+    assert (following["do"], following["code"]) == ("fail", "upstream_error")
+    assert bench.vendor.asked == ["submit"] * 3
+    assert bench.submissions() == [(attempt, "fake", "refused") for attempt in (1, 2, 3)]
+    assert bench.refunds() == [(bench.job_id, 45_000, "upstream_error")]
+    assert bench.woken == 1
+
+
+async def test_a_refusal_at_the_door_is_not_asked_twice(make_bench: Any) -> None:
+    bench = await make_bench(submit=[REFUSED])
+    following = await bench.run()
+    assert (following["code"], following["message"]) == ("moderation", "Not this.")
+    assert (bench.vendor.asked, bench.job()[2]) == (["submit"], "moderation")
+
+
+async def test_a_submitted_job_is_not_submitted_again(make_bench: Any) -> None:
+    bench = await make_bench()
+    steps = [await bench.advance("submit") for _ in range(4)]
+    assert ([one["do"] for one in steps], bench.vendor.asked) == (["poll"] * 4, ["submit"])
+
+
+async def test_a_filtered_result_is_a_failure_with_a_refund(make_bench: Any) -> None:
+    for verb in ("poll", "fetch"):
+        bench = await make_bench(**{verb: [REFUSED]}) if verb == "poll" else bench
+    following = await bench.run()
+    assert (following["code"], bench.job()[0], len(bench.refunds())) == ("moderation", "failed", 1)
+
+
+async def test_an_output_that_turns_out_missing_is_a_failure_with_a_refund(make_bench: Any) -> None:
+    bench = await make_bench(fetch=[REFUSED])
+    await bench.run()
+    assert (bench.vendor.asked[-1], bench.job()[0], len(bench.refunds())) == ("fetch", "failed", 1)
+
+
+async def test_a_poll_that_breaks_is_no_failure(make_bench: Any) -> None:
+    bench = await make_bench(poll=[GONE, TimeoutError(), ValueError(), Made()], fetch=[GONE, Output(data=png(), content_type="image/png")])
+    await bench.run()
+    assert bench.vendor.asked == ["submit", "poll", "poll", "poll", "poll", "fetch", "fetch"]
+    assert bench.job()[0] == "complete"
+
+
+async def test_a_late_job_is_late_for_a_day_and_then_refunded(make_bench: Any) -> None:
+    bench = await make_bench(poll=[Running()])
+    await bench.advance("submit")
+    bench.clock.advance(86_390)
+    assert (await bench.advance("poll"))["do"] == "poll"
+    bench.clock.advance(20)
+    following = await bench.advance("poll")
+    assert (following["do"], following["code"]) == ("fail", "upstream_timeout")
+
+
+async def test_a_job_that_is_ready_after_a_day_is_delivered_all_the_same(make_bench: Any) -> None:
+    bench = await make_bench()
+    await bench.advance("submit")
+    bench.clock.advance(100_000)
+    assert (await bench.advance("poll"))["do"] == "keep"
+
+
+@pytest.mark.parametrize("verb", ["submit", "poll", "keep"])
+async def test_what_breaks_for_a_day_is_given_up_and_refunded(make_bench: Any, verb: str) -> None:
+    bench = await make_bench(submit=[TASK if verb != "submit" else GONE], find=[GONE], poll=[GONE], fetch=[GONE])
+    if verb != "submit":
+        await bench.advance("submit")
+    first = await bench.advance(verb)
+    assert first["do"] == verb
+    assert 1 <= first["wait"] <= 60
+    bench.clock.advance(86_401)
+    assert (await bench.advance(verb))["code"] == "upstream_unknown"
+
+
+async def test_a_file_kept_before_a_stop_stays_and_is_described_as_it_is(make_bench: Any) -> None:
+    kept, other = png((8, 8), "red"), png((16, 16), "blue")
+    bench = await make_bench(fetch=[Output(data=kept, content_type="image/png"), Output(data=other, content_type="image/png")])
+    await bench.advance("submit", "poll", "keep")
+    bench.database.engine.dispose()
+    await bench.database.write(lambda c: c.exec_driver_sql("DELETE FROM assets").close())  # the stop came before this
+    await bench.advance("keep")
+    ((key, size, width, height, digest),) = bench.database.fetch("SELECT key, size, width, height, sha256 FROM assets")
+    assert await bench.storage.read(key) == kept
+    assert (size, digest) == (len(kept), hashlib.sha256(kept).hexdigest())
+    assert (width, height) == (8, 8)
+
+
+async def test_keeping_and_delivering_twice_changes_nothing(make_bench: Any) -> None:
+    bench = await make_bench()
+    await bench.advance("submit", "poll", "keep", "keep")
+    for _ in range(2):
+        await bench.maker.deliver(bench.job_id)
+    assert bench.job()[0] == "complete"
+    assert len(bench.database.fetch("SELECT key FROM assets")) == 1
+
+
+async def test_failing_twice_owes_the_money_once(make_bench: Any) -> None:
+    bench = await make_bench()
+    for code in ("moderation", "upstream_error"):
+        await bench.maker.fail(bench.job_id, code=code, message="no")
+    assert bench.refunds() == [(bench.job_id, 45_000, "moderation")]
+
+
+async def test_a_delivered_job_cannot_be_failed_any_more(make_bench: Any) -> None:
+    bench = await make_bench()
+    await bench.run()
+    await bench.maker.fail(bench.job_id, code="upstream_error", message="too late")
+    assert (bench.job()[0], bench.refunds()) == ("complete", [])
+
+
+@pytest.mark.parametrize(
+    "gone", [{"model": "sold-out-1"}, {"input_": '{"prompt":"a cat","imageSize":"3K"}'}], ids=["model", "input"]
+)
+async def test_an_order_that_the_catalog_no_longer_knows_fails_and_is_refunded(make_bench: Any, gone: Any) -> None:
+    """An upgrade may drop a model or tighten an input while its orders are under way; their money must not hang."""
+    bench = await make_bench(**gone)
+    following = await bench.advance("submit")
+    assert following["do"] == "fail"
+    assert bench.vendor.asked == []
+
+
+async def test_junk_from_the_vendor_is_not_delivered(make_bench: Any) -> None:
+    bench = await make_bench(fetch=[Output(data=b"<html>504</html>", content_type="image/png")])
+    await bench.advance("submit", "poll")
+    assert (await bench.advance("keep"))["do"] == "keep"
+    assert bench.database.fetch("SELECT key FROM assets") == []

@@ -1,0 +1,77 @@
+"""The sweep: who is stranded is set going again, who is being worked on is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from stablestudio.jobs.sweep import Sweep, is_stranded
+from stablestudio.store import jobs
+from stablestudio.store.database import Database
+from tests.doubles import FakeEngine, ManualClock, fail, sell
+
+pytestmark = pytest.mark.anyio
+
+_LOOKS = 3  # a sweep may want to see a job twice before it believes it
+
+
+@pytest.mark.parametrize("state", ["ENQUEUED", "PENDING", "DELAYED"])
+def test_what_the_engine_still_has_is_not_stranded(state: str) -> None:
+    assert not is_stranded(state)
+
+
+@pytest.mark.parametrize("state", [None, "SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "NEW WORD"])
+def test_what_the_engine_will_not_touch_again_is_stranded(state: str | None) -> None:
+    assert is_stranded(state)
+
+
+async def _look(database: Database, engine: FakeEngine, clock: ManualClock, *, times: int = _LOOKS) -> None:
+    sweep = Sweep(database, engine=engine, clock=clock)
+    for _ in range(times):
+        await sweep.work_once()
+
+
+async def test_only_old_unfinished_jobs_that_the_engine_dropped_are_restarted(
+    database: Database, clock: ManualClock
+) -> None:
+    engine = FakeEngine()
+    dropped, known, done, failed = [
+        await database.write(lambda connection, n=number: sell(connection, n)) for number in range(1, 5)
+    ]
+    engine.known = {dropped: "ERROR", known: "PENDING", done: "SUCCESS"}
+    await database.write(lambda connection: jobs.complete(connection, job_id=done, now=clock.now_ms()))
+    await database.write(
+        lambda connection: jobs.fail(connection, job_id=failed, code="x", message="x", now=clock.now_ms())
+    )
+    await _look(database, engine, clock)
+    assert engine.restarted == []
+    clock.advance(61)
+    young = await database.write(lambda connection: sell(connection, 9, now=clock.now_ms()))
+    await _look(database, engine, clock)
+    assert set(engine.restarted) == {dropped}
+    clock.advance(61)
+    await _look(database, engine, clock)
+    assert set(engine.restarted) == {dropped, young}
+
+
+async def test_a_job_that_cannot_be_restarted_holds_no_other_up(database: Database, clock: ManualClock) -> None:
+    engine = FakeEngine()
+    stuck, other = [await database.write(lambda connection, n=number: sell(connection, n)) for number in (1, 2)]
+    engine.faults[stuck] = RuntimeError("the engine does not like it")
+    await database.write(
+        lambda connection: jobs.refuse(connection, job_id=other, attempt=1, now=clock.now_ms())
+    )
+    clock.advance(61)
+    sweep = Sweep(database, engine=engine, clock=clock)
+    for _ in range(_LOOKS):
+        await asyncio.gather(sweep.work_once(), return_exceptions=True)
+    assert set(engine.restarted) == {other}
+
+
+async def test_a_finished_job_is_nobodys_business(database: Database, clock: ManualClock) -> None:
+    engine = FakeEngine()
+    await database.write(lambda connection: fail(connection, 1))
+    clock.advance(10_000)
+    await _look(database, engine, clock)
+    assert engine.restarted == []
