@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,16 @@ def open_database(folder: Path) -> Database:
         metadata.create_all(connection)
         connection.commit()
     return database
+
+
+async def eventually(holds: Callable[[], bool | Awaitable[bool]], *, seconds: float = 15.0) -> None:
+    """Wait until something holds."""
+    for _ in range(int(seconds / 0.02)):
+        told = holds()
+        if told if isinstance(told, bool) else await told:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it never came to hold")
 
 
 Answer = Outcome | Exception | Callable[[Authorization], Awaitable[Outcome]]
@@ -127,28 +138,35 @@ class FakeVendor:
     name = "fake"
 
     def __init__(self, **answers: Sequence[Any]) -> None:
-        self._answers: dict[str, list[Any]] = {
+        usual: dict[str, list[Any]] = {
             "submit": [Accepted(task="task_1", upstream_model="fake/1")],
             "find": [None],
             "poll": [Made()],
             "fetch": [Output(data=png(), content_type="image/png")],
-        } | {verb: list(given) for verb, given in answers.items()}
+        }
+        self._answers = usual | {verb: list(given) for verb, given in answers.items()}
         self.asked: list[str] = []
         self.on_submit: Callable[[Work], None] | None = None
+        self.pause = 0.0  # seconds that a submission takes
 
     async def submit(self, work: Work) -> Accepted | Failed:
         if self.on_submit is not None:
             self.on_submit(work)
-        return self._next("submit")
+        answer: Accepted | Failed = self._next("submit")
+        await asyncio.sleep(self.pause)
+        return answer
 
     async def find(self, work: Work) -> Accepted | None:
-        return self._next("find")
+        found: Accepted | None = self._next("find")
+        return found
 
     async def poll(self, work: Work, task: str) -> Running | Made | Failed:
-        return self._next("poll")
+        state: Running | Made | Failed = self._next("poll")
+        return state
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:
-        return self._next("fetch")
+        fetched: Output | Failed = self._next("fetch")
+        return fetched
 
     def _next(self, verb: str) -> Any:
         self.asked.append(verb)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import tomllib
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from stablestudio.errors import StudioError
 
 CONFIG_FILE = Path("stablestudio.toml")
+_ORIGIN = re.compile(r"(https?://(?:[A-Za-z0-9](?:[-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?)/?")
 
 
 class Settings(BaseSettings):
@@ -41,15 +43,16 @@ class Settings(BaseSettings):
     def _origin(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        scheme, _, rest = value.rstrip("/").partition("://")
-        if scheme not in ("http", "https") or not rest or set(rest) & set("/?#@"):
+        match = _ORIGIN.fullmatch(value)
+        if match is None or int(match[2] or 0) > 65535:
             raise ValueError("an origin such as https://studio.example, without a path")
-        return f"{scheme}://{rest}"
+        return match[1]
 
     @property
     def origin(self) -> str:
         """Return the public origin. It never comes from a request (money rule 7)."""
-        return self.public_url or f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
 
     @classmethod
     def settings_customise_sources(
@@ -92,7 +95,10 @@ def load_secret(folder: Path) -> bytes:
             file.write(secrets.token_hex(32).encode())
     except FileExistsError:
         pass
-    return bytes.fromhex(path.read_text().strip())
+    written = path.read_text().strip()
+    if not re.fullmatch("[0-9a-f]{64}", written):
+        raise ConfigurationInvalid(f"The secret in {path} is damaged: restore it, or remove it for a new one.")
+    return bytes.fromhex(written)
 
 
 def _private(path: str, flags: int) -> int:

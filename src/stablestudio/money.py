@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 
 DECIMALS = 6
 _SCALE = 10**DECIMALS
+_DOLLARS = re.compile(r"\$?(-?[0-9]{1,30})(?:\.([0-9]{1,60}))?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,13 +23,13 @@ class Money:
     @classmethod
     def parse(cls, text: str) -> Money:
         """Read a decimal such as `0.134` or `$0.134`; more than six decimals are refused, never rounded."""
-        try:
-            scaled = Decimal(text.strip().removeprefix("$")) * _SCALE
-        except InvalidOperation:
-            raise ValueError(f"Not an amount of dollars: {text!r}") from None
-        if not scaled.is_finite() or scaled != scaled.to_integral_value():
+        match = _DOLLARS.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"Not an amount of dollars: {text!r}")
+        whole, places = match[1], (match[2] or "").rstrip("0")
+        if len(places) > DECIMALS:
             raise ValueError(f"An amount of dollars has at most {DECIMALS} decimals: {text!r}")
-        return cls(int(scaled))
+        return cls(int(whole + places.ljust(DECIMALS, "0")))
 
     @classmethod
     def from_base_units(cls, units: int, *, decimals: int) -> Money:

@@ -117,7 +117,7 @@ def _hasten() -> None:
 
     sweep._INTERVAL = reconcile._INTERVAL = 0.2
     for mender in (sweep.Sweep, reconcile.Reconciler):
-        mender.work_once.__kwdefaults__["quiet_ms"] = 1_000
+        mender.work_once.__kwdefaults__ = {"quiet_ms": 1_000}
 
 
 def _poll(pid: int) -> int | None:

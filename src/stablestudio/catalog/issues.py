@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from stablestudio.catalog.inputs import OfferingInput, choices
-from stablestudio.catalog.spelling import nearest, shown
+from stablestudio.catalog.spelling import clipped, nearest, shown
 from stablestudio.errors import Issue
 
 Path = tuple[str | int, ...]
@@ -56,7 +56,7 @@ def unknown_field(model: type[OfferingInput], name: str) -> Issue:
         message += f": {advice}"
     elif near := nearest(name, fields):
         message += f"; did you mean {near!r}?"
-    return Issue((name,), "unknown_field", message, fields)
+    return Issue((clipped(name),), "unknown_field", message, fields)
 
 
 def not_allowed(path: Path, allowed: tuple[Any, ...]) -> Issue:

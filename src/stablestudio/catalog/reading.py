@@ -15,15 +15,15 @@ from pydantic import ValidationError
 
 from stablestudio.catalog.inputs import OfferingInput
 from stablestudio.catalog.issues import field_issue
-from stablestudio.catalog.spelling import shown
+from stablestudio.catalog.spelling import clipped, shown
 from stablestudio.errors import InvalidInput, Issue
 
 Input = TypeVar("Input", bound=OfferingInput)
 
 MOST_ISSUES = 50
 _LONGEST_NUMBER = 32
-# The longest prompt may be all commas; a list of a million mistakes would hold up everybody else for seconds.
-_MOST_COMMAS = 40_000
+# The longest texts may be all commas; a list of a million mistakes would hold up everybody else for seconds.
+_MOST_COMMAS = 80_000
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -85,7 +85,8 @@ def _issues(model: type[OfferingInput], body: bytes, error: ValidationError) -> 
     told = [each for each in errors if each["type"] != "too_short" or each["loc"][0] not in inside]
     issues = [field_issue(model, each) for each in told[:MOST_ISSUES]]
     issues += _written_wrong(pairs)
-    broken = {issue.path[0] for issue in issues}
+    # Of all errors, not of those that are told: a wrong value among the patches would be a fault of ours.
+    broken = {issue.path[0] for issue in issues} | {each["loc"][0] for each in errors}
     return issues + _across(model, _patched(model, pairs, broken=broken), broken=broken)
 
 
@@ -114,7 +115,7 @@ def _written_wrong(pairs: _Pairs) -> Iterator[Issue]:
     for name, value in pairs:
         if name in seen and name not in twice:
             twice.add(name)
-            yield Issue((name,), "duplicate_key", f"Field {shown(name)} is given twice")
+            yield Issue((clipped(name),), "duplicate_key", f"Field {shown(name)} is given twice")
         seen.add(name)
         for path, text in _texts(name, value):
             if "\0" in text:

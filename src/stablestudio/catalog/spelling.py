@@ -18,7 +18,12 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 def shown(name: str) -> str:
     """Quote a name that came from outside, shortened and with control characters escaped."""
-    return repr(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...")
+    return repr(clipped(name))
+
+
+def clipped(name: str) -> str:
+    """Shorten a name that came from outside."""
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
 
 
 def _plain(name: str) -> str:

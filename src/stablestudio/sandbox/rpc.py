@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from stablestudio.sandbox.ledger import LedgerChain
 _INVALID_PARAMS = -32602
 _NOT_FOUND = -32601
 _WORD = 64
+_HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 
 
 class RpcError(Exception):
@@ -50,7 +52,10 @@ class LedgerRpc:
 
     async def answer(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """Answer one call; a fault becomes an error answer."""
-        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": call.get("id")}
+        identifier = call.get("id")
+        # JSON-RPC knows no other ids, and another one might not even be JSON when it comes back.
+        known = identifier if isinstance(identifier, str | int) else None
+        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": known}
         try:
             answer["result"] = await self._run(*_read(call))
         except RpcError as error:
@@ -161,10 +166,6 @@ def _text(value: str) -> str:
 
 def _hex(parameters: list[Any], index: int) -> str:
     value = parameters[index] if len(parameters) > index else None
-    if not isinstance(value, str) or not value.startswith("0x"):
+    if not isinstance(value, str) or not _HEX.fullmatch(value):
         raise RpcError(_INVALID_PARAMS, "expected hexadecimal text")
-    try:
-        bytes.fromhex(value[2:])
-    except ValueError:
-        raise RpcError(_INVALID_PARAMS, "expected hexadecimal text") from None
     return value.lower()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,6 +13,7 @@ from stablestudio.protocols.evm import is_address
 from stablestudio.sandbox.ledger import LedgerChain
 from stablestudio.sandbox.rpc import LedgerRpc
 from stablestudio.server.answers import answer
+from stablestudio.server.http import read_body
 
 FAUCET_UNITS = 100_000_000  # 100 test dollars
 _MAX_BODY = 1_000_000
@@ -52,14 +53,10 @@ class EmbeddedRoutes:
 
 
 async def _read_object(request: Request) -> dict[str, Any]:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MAX_BODY:
-            raise InvalidInput("The body is too large.")
+    body = await read_body(request.receive, limit=_MAX_BODY)
     try:
-        read = json.loads(body)
-    except (ValueError, RecursionError):
+        read = from_json(body, allow_inf_nan=False)
+    except ValueError:
         raise InvalidInput("The body is not JSON.") from None
     if not isinstance(read, dict):
         raise InvalidInput("The body is not a JSON object.")

@@ -1,19 +1,31 @@
-"""The HTTP server's own bound: request heads that do not end are cut off."""
+"""The HTTP server's own answers: request heads that do not end are cut off, and what is no HTTP is told so."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
+from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from stablestudio.errors import StudioError
 
 # Payments echo the challenge and come to a few KB; buyers' proxies add more (facts/agentcash.md 0.2 asks for 32 KB).
 MAX_HEAD = 128 * 1024
-_BODY = (
-    b'{"success":false,"error":"The request headers are too large.","code":"headers_too_large","status":431,'
-    b'"hint":"Send fewer or shorter headers; nothing was charged.","retryable":false,"charged":false}'
-)
-_ANSWER = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%s"
-)
+_ANSWER = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
+
+
+class HeadersTooLarge(StudioError):
+    """The request headers are too large."""
+
+    status = 431
+    hint = "Send fewer or shorter headers; nothing was charged."
+
+
+class MalformedRequest(StudioError):
+    """This is not HTTP/1.1."""
+
+    status = 400
+    hint = "Send a well-formed HTTP/1.1 request; nothing was charged."
 
 
 class LimitedHttp(HttpToolsProtocol):
@@ -34,9 +46,16 @@ class LimitedHttp(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         # Counted after it was read: the last piece of a head may carry the beginning of a body.
         if self._in_head and self._head > MAX_HEAD:
-            self.transport.write(_ANSWER % (len(_BODY), _BODY))
-            self.transport.close()
-            return
+            return self._hang_up(HeadersTooLarge())
         super().data_received(data)
         if self._in_head:
             self._head += len(data)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours says the same as JSON
+        self._hang_up(MalformedRequest())
+
+    def _hang_up(self, error: StudioError) -> None:
+        body = to_json(error.body() | {"docs": f"/docs/errors#{error.code}"})
+        reason = HTTPStatus(error.status).phrase.encode()
+        self.transport.write(_ANSWER % (error.status, reason, len(body), body))
+        self.transport.close()

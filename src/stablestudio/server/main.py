@@ -44,6 +44,7 @@ def serve(*, host: str | None = None, port: int | None = None, data: Path | None
         host=settings.host,
         port=settings.port,
         http=LimitedHttp,
+        ws="none",
         lifespan="on",
         access_log=False,
         log_config=None,

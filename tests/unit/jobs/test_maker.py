@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,6 @@ from stablestudio.jobs.maker import Maker
 from stablestudio.media.storage import Storage
 from stablestudio.providers.bindings import Bindings
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, NotAccepted, Output, Running, Work
-from stablestudio.store import jobs as store
 from stablestudio.store.database import Database
 from tests.doubles import INPUT, FakeVendor, ManualClock, png, sell
 
@@ -29,7 +29,9 @@ REFUSED = Failed(kind=FailureKind.MODERATION, message="Not this.")
 class Bench:
     """A maker, a vendor, and one paid job."""
 
-    def __init__(self, database: Database, storage: Storage, clock: ManualClock, answers: dict[str, Sequence[Any]]) -> None:
+    def __init__(
+        self, database: Database, storage: Storage, clock: ManualClock, answers: dict[str, Sequence[Any]]
+    ) -> None:
         self.database = database
         self.storage = storage
         self.clock = clock
@@ -171,9 +173,33 @@ async def test_a_submitted_job_is_not_submitted_again(make_bench: Any) -> None:
     assert ([one["do"] for one in steps], bench.vendor.asked) == (["poll"] * 4, ["submit"])
 
 
+async def test_two_runs_of_one_job_at_once_ask_the_vendor_once(make_bench: Any) -> None:
+    """A question that is under way in this very process is no lost answer."""
+    bench = await make_bench(find=[NO])
+    bench.vendor.pause = 0.1
+
+    async def late(pause: float) -> None:
+        await asyncio.sleep(pause)
+        await bench.advance("submit")
+
+    await asyncio.gather(*(late(number / 100) for number in range(30)))
+    assert (bench.vendor.asked, bench.submissions()) == (["submit"], [(1, "fake", "accepted")])
+
+
+@pytest.mark.parametrize("verb", ["submit", "poll", "keep"])
+async def test_nobody_is_asked_anything_about_a_job_that_has_ended(make_bench: Any, verb: str) -> None:
+    """An engine that lost its own last line may run a closed job once more."""
+    bench = await make_bench(submit=[REFUSED, TASK], find=[NO])
+    await bench.run()
+    before = list(bench.vendor.asked)
+    following = await bench.advance(verb)
+    assert following["do"] == "fail"
+    await bench.maker.fail(bench.job_id, code=following["code"], message=following["message"])
+    assert (bench.vendor.asked, bench.job()[2], len(bench.refunds())) == (before, "moderation", 1)
+
+
 async def test_a_filtered_result_is_a_failure_with_a_refund(make_bench: Any) -> None:
-    for verb in ("poll", "fetch"):
-        bench = await make_bench(**{verb: [REFUSED]}) if verb == "poll" else bench
+    bench = await make_bench(poll=[REFUSED])
     following = await bench.run()
     assert (following["code"], bench.job()[0], len(bench.refunds())) == ("moderation", "failed", 1)
 
@@ -185,7 +211,9 @@ async def test_an_output_that_turns_out_missing_is_a_failure_with_a_refund(make_
 
 
 async def test_a_poll_that_breaks_is_no_failure(make_bench: Any) -> None:
-    bench = await make_bench(poll=[GONE, TimeoutError(), ValueError(), Made()], fetch=[GONE, Output(data=png(), content_type="image/png")])
+    bench = await make_bench(
+        poll=[GONE, TimeoutError(), ValueError(), Made()], fetch=[GONE, Output(data=png(), content_type="image/png")]
+    )
     await bench.run()
     assert bench.vendor.asked == ["submit", "poll", "poll", "poll", "poll", "fetch", "fetch"]
     assert bench.job()[0] == "complete"
@@ -222,9 +250,10 @@ async def test_what_breaks_for_a_day_is_given_up_and_refunded(make_bench: Any, v
 
 async def test_a_file_kept_before_a_stop_stays_and_is_described_as_it_is(make_bench: Any) -> None:
     kept, other = png((8, 8), "red"), png((16, 16), "blue")
-    bench = await make_bench(fetch=[Output(data=kept, content_type="image/png"), Output(data=other, content_type="image/png")])
+    bench = await make_bench(
+        fetch=[Output(data=kept, content_type="image/png"), Output(data=other, content_type="image/png")]
+    )
     await bench.advance("submit", "poll", "keep")
-    bench.database.engine.dispose()
     await bench.database.write(lambda c: c.exec_driver_sql("DELETE FROM assets").close())  # the stop came before this
     await bench.advance("keep")
     ((key, size, width, height, digest),) = bench.database.fetch("SELECT key, size, width, height, sha256 FROM assets")

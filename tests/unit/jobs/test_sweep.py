@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -36,9 +37,7 @@ async def test_only_old_unfinished_jobs_that_the_engine_dropped_are_restarted(
     database: Database, clock: ManualClock
 ) -> None:
     engine = FakeEngine()
-    dropped, known, done, failed = [
-        await database.write(lambda connection, n=number: sell(connection, n)) for number in range(1, 5)
-    ]
+    dropped, known, done, failed = [await database.write(partial(sell, number=number)) for number in range(1, 5)]
     engine.known = {dropped: "ERROR", known: "PENDING", done: "SUCCESS"}
     await database.write(lambda connection: jobs.complete(connection, job_id=done, now=clock.now_ms()))
     await database.write(
@@ -55,13 +54,26 @@ async def test_only_old_unfinished_jobs_that_the_engine_dropped_are_restarted(
     assert set(engine.restarted) == {dropped, young}
 
 
+async def test_a_job_that_looked_lost_for_a_moment_is_left_alone(database: Database, clock: ManualClock) -> None:
+    """Between the queue and the first step of a workflow, and after its last, the engine and the process disagree."""
+    engine = FakeEngine()
+    job_id = await database.write(lambda connection: sell(connection, 1))
+    clock.advance(61)
+    sweep = Sweep(database, engine=engine, clock=clock)
+    for state in ("LOST", "PENDING", "LOST", "PENDING"):
+        engine.known = {job_id: state}
+        await sweep.work_once()
+    assert engine.restarted == []
+    engine.known = {job_id: "LOST"}
+    for _ in range(_LOOKS):
+        await sweep.work_once()
+    assert set(engine.restarted) == {job_id}
+
+
 async def test_a_job_that_cannot_be_restarted_holds_no_other_up(database: Database, clock: ManualClock) -> None:
     engine = FakeEngine()
-    stuck, other = [await database.write(lambda connection, n=number: sell(connection, n)) for number in (1, 2)]
+    stuck, other = [await database.write(partial(sell, number=number)) for number in (1, 2)]
     engine.faults[stuck] = RuntimeError("the engine does not like it")
-    await database.write(
-        lambda connection: jobs.refuse(connection, job_id=other, attempt=1, now=clock.now_ms())
-    )
     clock.advance(61)
     sweep = Sweep(database, engine=engine, clock=clock)
     for _ in range(_LOOKS):

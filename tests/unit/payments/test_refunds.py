@@ -15,7 +15,7 @@ from stablestudio.payments.x402_evm import ExactEvmRail
 from stablestudio.sandbox.chain import LedgerTokenChain
 from stablestudio.sandbox.ledger import LedgerChain
 from stablestudio.store.database import Database
-from tests.doubles import BUYER, REFUNDS, USDC, ManualClock, fail, rail_on
+from tests.doubles import BUYER, REFUNDS, USDC, ManualClock, eventually, fail, rail_on
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +47,7 @@ class Stage:
         self.clock = clock
         self.ledger = LedgerChain(database, domain=USDC, clock=clock)
         self.rail = SpiedRail(rail_on(LedgerTokenChain(self.ledger, clock=clock)))
-        self.worker = RefundWorker(database, rails={self.rail.name: self.rail}, clock=clock)  # type: ignore[dict-item]
+        self.worker = RefundWorker(database, rails={self.rail.name: self.rail}, clock=clock)
 
     async def owe(self, number: int = 1) -> str:
         return await self.database.write(lambda connection: fail(connection, number, now=self.clock.now_ms()))
@@ -168,7 +168,7 @@ async def test_the_old_and_the_new_signature_cannot_both_pay(stage: Stage) -> No
 async def test_two_workers_pay_once(stage: Stage) -> None:
     for number in range(1, 6):
         await stage.owe(number)
-    other = RefundWorker(stage.database, rails={stage.rail.name: stage.rail}, clock=stage.clock)  # type: ignore[dict-item]
+    other = RefundWorker(stage.database, rails={stage.rail.name: stage.rail}, clock=stage.clock)
     await asyncio.gather(*(worker.work_once() for worker in (stage.worker, other) * 2))
     await stage.worker.work_once()
     assert (stage.state(), await stage.paid_back()) == ([("refunded", 1)] * 5, 5 * OWED)
@@ -232,9 +232,7 @@ async def test_the_running_worker_looks_at_once_when_woken(stage: Stage) -> None
     await asyncio.sleep(0.05)
     await stage.owe()
     stage.worker.wake()
-    async with asyncio.timeout(2):
-        while stage.state() != [("refunded", 1)]:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: stage.state() == [("refunded", 1)], seconds=3)
     running.cancel()
 
 
@@ -245,9 +243,7 @@ async def test_a_broken_look_does_not_end_the_running_worker(stage: Stage) -> No
     await asyncio.sleep(0.1)
     stage.rail.send = send
     stage.worker.wake()
-    async with asyncio.timeout(2):
-        while stage.state() != [("refunded", 1)]:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: stage.state() == [("refunded", 1)], seconds=3)
     assert isinstance(await stage.rail.send_refund(stage.rail.sent[0]), Settled)
     running.cancel()
 

@@ -103,9 +103,17 @@ VECTORS = [
     Vector(name="good", reverts=None, call=_GOOD),
     Vector(name="the whole balance", reverts=None, call=_signed(value=FUNDS)),
     Vector(name="nothing", reverts=None, call=_signed(value=0)),
-    Vector(name="nothing from an empty account", reverts=None, call=_signed(key=_STRANGER, sender=_STRANGER.address, value=0)),
+    Vector(
+        name="nothing from an empty account",
+        reverts=None,
+        call=_signed(key=_STRANGER, sender=_STRANGER.address, value=0),
+    ),
     Vector(name="to oneself", reverts=None, call=_signed(recipient=BUYER.address)),
-    Vector(name="addresses in lower case", reverts=None, call=_signed(sender=BUYER.address.lower(), recipient=PAY_TO.lower())),
+    Vector(
+        name="addresses in lower case",
+        reverts=None,
+        call=_signed(sender=BUYER.address.lower(), recipient=PAY_TO.lower()),
+    ),
     Vector(name="in its first second", reverts=None, call=_at(valid_after=-1)),
     Vector(name="in its last second", reverts=None, call=_at(valid_before=1)),
     Vector(name="for ever", reverts=None, call=_signed(valid_after=0, valid_before=2**256 - 1)),
@@ -200,14 +208,18 @@ async def test_a_nonce_belongs_to_its_sender(ledger: LedgerChain, clock: ManualC
 
 async def test_calls_at_once_never_overdraw(ledger: LedgerChain, clock: ManualClock) -> None:
     calls = [sign(authorization(clock, value=300_000, nonce=os.urandom(32))) for _ in range(20)]
-    results = await asyncio.gather(*(ledger.transfer_with_authorization(*call) for call in calls), return_exceptions=True)
+    results = await asyncio.gather(
+        *(ledger.transfer_with_authorization(*call) for call in calls), return_exceptions=True
+    )
     assert sorted(type(result).__name__ for result in results) == ["Reverted"] * 17 + ["str"] * 3
     assert (await ledger.balance_of(BUYER.address), await ledger.balance_of(PAY_TO)) == (100_000, 900_000)
 
 
 async def test_copies_at_once_move_the_money_once(ledger: LedgerChain, clock: ManualClock) -> None:
     call = sign(authorization(clock))
-    results = await asyncio.gather(*(ledger.transfer_with_authorization(*call) for _ in range(20)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(ledger.transfer_with_authorization(*call) for _ in range(20)), return_exceptions=True
+    )
     assert [isinstance(result, str) for result in results].count(True) == 1
     assert await ledger.balance_of(PAY_TO) == 45_000
 

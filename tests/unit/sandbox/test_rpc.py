@@ -151,7 +151,9 @@ _JSON = st.recursive(
 )
 _SELECTORS = [_selector(name) for name in ("balanceOf(address)", "authorizationState(address,bytes32)", "name()")]
 _DATA = st.builds(lambda selector, rest: selector + rest.hex(), st.sampled_from(_SELECTORS), st.binary(max_size=80))
-_CALL = st.fixed_dictionaries({}, optional={"to": st.just(USDC.contract) | _JSON, "data": _DATA | _JSON, "input": _DATA})
+_CALL = st.fixed_dictionaries(
+    {}, optional={"to": st.just(USDC.contract) | _JSON, "data": _DATA | _JSON, "input": _DATA}
+)
 _METHODS = ["eth_call", "eth_getCode", "eth_getTransactionReceipt", "eth_getBalance", "eth_chainId"]
 
 

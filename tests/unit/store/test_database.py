@@ -125,7 +125,15 @@ async def test_a_nested_transaction_that_fails_keeps_the_rest(database: Database
 def _break_the_commit(connection: sa.Connection) -> None:
     """Insert a job without an order and have it found at the commit only."""
     connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
-    orphan = {"id": "x", "wallet": "w", "type": "t", "state": "pending", "progress": 0, "created_at": 0, "updated_at": 0}
+    orphan = {
+        "id": "x",
+        "wallet": "w",
+        "type": "t",
+        "state": "pending",
+        "progress": 0,
+        "created_at": 0,
+        "updated_at": 0,
+    }
     connection.execute(sa.insert(jobs), orphan)
 
 

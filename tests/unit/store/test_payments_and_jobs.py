@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -95,13 +96,15 @@ async def test_a_known_outcome_is_never_changed(database: Database, first: str, 
 @pytest.mark.parametrize("later", _OUTCOMES)
 async def test_an_unknown_outcome_may_still_become_known(database: Database, later: str) -> None:
     claimed = await _claim(database, 1)
-    for outcome in ("unknown", later):
-        assert await database.write(lambda connection, o=outcome: _OUTCOMES[o](connection, claimed))
+    assert await database.write(lambda connection: _OUTCOMES["unknown"](connection, claimed))
+    assert await database.write(lambda connection: _OUTCOMES[later](connection, claimed))
     assert database.fetch("SELECT state FROM payments") == [(later,)]
 
 
 async def test_open_payments_are_the_quiet_ones_oldest_first(database: Database) -> None:
-    for number, (age, state) in enumerate([(5, "claimed"), (9, "unknown"), (7, "settled"), (8, "rejected"), (0, "claimed")]):
+    for number, (age, state) in enumerate(
+        [(5, "claimed"), (9, "unknown"), (7, "settled"), (8, "rejected"), (0, "claimed")]
+    ):
         await _claim(database, number, state=state, updated_at=NOW_MS - age * 1000)
     found = await database.read(lambda connection: payments.open_payments(connection, before=NOW_MS - 5000))
     assert [one.id for one in found] == [payment(1).id, payment(0).id]
@@ -158,9 +161,7 @@ async def test_progress_never_goes_back(database: Database) -> None:
         )
     )
     for progress in (10, 50, 30):
-        await database.write(
-            lambda connection, p=progress: jobs.set_progress(connection, job_id=job_id, progress=p, now=NOW_MS)
-        )
+        await database.write(partial(jobs.set_progress, job_id=job_id, progress=progress, now=NOW_MS))
     assert database.fetch("SELECT progress, state FROM jobs") == [(50, "loading")]
 
 
@@ -176,7 +177,18 @@ async def test_a_refund_is_signed_sent_and_settled_in_this_order_only(database: 
     def forget(text: str) -> Callable[[sa.Connection], bool]:
         return lambda connection: jobs.forget_signature(connection, order_id=job_id, signed=text, now=NOW_MS)
 
-    steps = [settle, sign("a"), sign("b"), forget("b"), forget("a"), forget("a"), sign("c"), settle, settle, forget("c")]
+    steps = [
+        settle,
+        sign("a"),
+        sign("b"),
+        forget("b"),
+        forget("a"),
+        forget("a"),
+        sign("c"),
+        settle,
+        settle,
+        forget("c"),
+    ]
     results = [await database.write(step) for step in steps]
     assert results == [False, True, False, False, True, False, True, True, False, False]
     assert await database.read(jobs.open_refunds) == []
@@ -254,6 +266,8 @@ async def test_a_wallets_list_has_its_own_orders_but_the_rejected_and_deleted(da
     await database.write(lambda connection: jobs.delete_failed(connection, job_id=gone, wallet=WALLET, now=NOW_MS))
     listed = views.of_wallet(database, WALLET, limit=10, state=None, before=None)
     assert [view.id for view in listed] == [order(3).id, order(1).id]
-    assert [view.id for view in views.of_wallet(database, WALLET, limit=10, state=None, before=order(3).id)] == [order(1).id]
+    assert [view.id for view in views.of_wallet(database, WALLET, limit=10, state=None, before=order(3).id)] == [
+        order(1).id
+    ]
     pending = views.of_wallet(database, WALLET, limit=1, state="pending", before=None)
     assert [view.id for view in pending] == [order(3).id]

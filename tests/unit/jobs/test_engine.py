@@ -1,0 +1,125 @@
+"""The engine itself: workflows enqueued with their sale, run once, known by state, and set going again when dropped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import sqlalchemy as sa
+
+from stablestudio.jobs.decisions import Step, failure, step
+from stablestudio.jobs.engine import DbosEngine
+from stablestudio.providers.provider import FailureKind
+from stablestudio.store.database import Database
+from tests.doubles import eventually, open_database
+
+pytestmark = pytest.mark.anyio
+
+
+class Recorder:
+    """A maker that writes down what it is asked, and fails jobs whose id says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def advance(self, verb: str, job_id: str) -> Step:
+        self.asked.append((verb, job_id))
+        if "bad" in job_id:
+            return failure(FailureKind.MODERATION, "no")
+        return step("poll") if verb == "submit" else step("deliver")
+
+    async def deliver(self, job_id: str) -> None:
+        self.asked.append(("deliver", job_id))
+
+    async def fail(self, job_id: str, *, code: str, message: str) -> None:
+        self.asked.append((f"fail {code} {message}", job_id))
+
+    def of(self, job_id: str) -> list[str]:
+        return [verb for verb, asked in self.asked if asked == job_id]
+
+
+class Running:
+    """An engine at work."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.engine = DbosEngine(database, executor_id="test", concurrency=4)
+        self.maker = Recorder()
+
+    async def enqueue(self, job_id: str) -> None:
+        await self.database.write(lambda connection: self.engine.enqueue(connection, job_id))
+
+    async def state(self, job_id: str) -> str | None:
+        return (await self.engine.states([job_id])).get(job_id)
+
+    async def succeeds(self, job_id: str) -> None:
+        """Wait for the engine's own last line, which follows the maker's."""
+
+        async def succeeded() -> bool:
+            return await self.state(job_id) == "SUCCESS"
+
+        await eventually(succeeded)
+
+
+@pytest.fixture(scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    database = open_database(tmp_path_factory.mktemp("engine"))
+    made = Running(database)
+    await made.engine.start(made.maker)  # type: ignore[arg-type]
+    yield made
+    await made.engine.stop()
+    database.close()
+
+
+async def test_a_workflow_makes_its_job_step_by_step(running: Running) -> None:
+    await running.enqueue("job_good")
+    await running.succeeds("job_good")
+    assert running.maker.of("job_good") == ["submit", "poll", "deliver"]
+
+
+async def test_a_failure_closes_the_job_with_its_reason(running: Running) -> None:
+    await running.enqueue("job_bad")
+    await running.succeeds("job_bad")
+    assert running.maker.of("job_bad") == ["submit", "fail moderation no"]
+
+
+async def test_a_transaction_that_is_undone_enqueues_nothing(running: Running) -> None:
+    def work(connection: sa.Connection) -> None:
+        running.engine.enqueue(connection, "job_undone")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await running.database.write(work)
+    await asyncio.sleep(0.5)
+    assert await running.engine.states(["job_undone"]) == {}
+    assert running.maker.of("job_undone") == []
+
+
+async def test_a_job_has_one_workflow(running: Running) -> None:
+    await running.enqueue("job_once")
+    await running.succeeds("job_once")
+    with pytest.raises(Exception, match="job_once"):
+        await running.enqueue("job_once")
+    assert running.maker.of("job_once") == ["submit", "poll", "deliver"]
+
+
+async def test_states_are_told_of_known_workflows_only(running: Running) -> None:
+    await running.enqueue("job_known")
+    await running.succeeds("job_known")
+    assert await running.engine.states(["job_known", "job_unknown"]) == {"job_known": "SUCCESS"}
+    assert await running.engine.states([]) == {}
+
+
+async def test_a_dropped_workflow_runs_anew(running: Running) -> None:
+    await running.enqueue("job_again")
+    await running.succeeds("job_again")
+    await running.engine.restart("job_again")
+    await running.succeeds("job_again")
+    assert running.maker.of("job_again") == ["submit", "poll", "deliver"] * 2
+
+
+async def test_a_workflow_that_the_engine_never_had_is_started(running: Running) -> None:
+    await running.engine.restart("job_lost")
+    await running.succeeds("job_lost")
+    assert running.maker.of("job_lost") == ["submit", "poll", "deliver"]
