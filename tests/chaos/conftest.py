@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from stablestudio.protocols import x402
@@ -17,11 +18,29 @@ from tests.service import Buyer
 
 from .zygote import ForkedService, Zygote
 
-PATH = "/api/generate/grok-video/generate"
-_CLIP = {"duration": "3", "resolution": "480p", "aspect_ratio": "1:1"}
-GOOD = _CLIP | {"prompt": "a paper boat"}
-DOOMED = _CLIP | {"prompt": "a paper boat [sandbox:fail]"}
-PRICE = 150_000
+FUNDS = 100_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ware:
+    """Something to buy, small and quick to make."""
+
+    path: str
+    body: dict[str, Any]
+    price: int
+    delivered: bool = True
+
+
+_PICTURE = "/api/generate/nano-banana/generate"
+PICTURE = Ware(path=_PICTURE, body={"prompt": "a paper boat", "imageSize": "512"}, price=45_000)
+DOOMED = Ware(
+    path=_PICTURE, body={"prompt": "a boat [sandbox:fail]", "imageSize": "512"}, price=45_000, delivered=False
+)
+CLIP = Ware(
+    path="/api/generate/grok-video/generate",
+    body={"prompt": "a paper boat", "duration": "3", "resolution": "480p", "aspect_ratio": "1:1"},
+    price=150_000,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,23 +49,26 @@ class World:
 
     service: ForkedService
     buyer: Buyer
-    required: x402.PaymentRequired
+    required: dict[str, x402.PaymentRequired]
 
-    def sign(self, **options: Any) -> str:
+    def sign(self, ware: Ware = PICTURE) -> str:
         """Sign a new payment without asking the service, which may be about to die."""
-        offer = self.required.accepts[0]
-        payment = x402.sign_exact(self.required, offer, self.buyer.key, now_s=int(time.time()), **options)
+        required = self.required[ware.path]
+        payment = x402.sign_exact(required, required.accepts[0], self.buyer.key, now_s=int(time.time()))
         return x402.encode_payment(payment)
 
-    def pay(self, body: dict[str, Any], payment: str, **headers: str) -> Any:
-        return self.buyer.pay(PATH, body, payment, **headers)
+    def pay(self, ware: Ware, payment: str) -> httpx2.Response:
+        return self.buyer.pay(ware.path, ware.body, payment)
+
+    def buy(self, ware: Ware) -> str:
+        return self.buyer.buy(ware.path, ware.body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
     data: Path
     key: EvmKey
-    required: x402.PaymentRequired
+    required: dict[str, x402.PaymentRequired]
 
 
 @pytest.fixture(scope="session")
@@ -61,9 +83,9 @@ def template(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Templa
     data = tmp_path_factory.mktemp("template") / "data"
     with ForkedService(data, zygote=zygote) as service:
         service.start()
-        buyer = Buyer(service.url).fund()
-        required = buyer.challenge(PATH, GOOD)
-        buyer.http.close()
+        with Buyer(service.url) as buyer:
+            buyer.fund()
+            required = {ware.path: buyer.challenge(ware.path, ware.body) for ware in (PICTURE, CLIP)}
     return Template(data=data, key=buyer.key, required=required)
 
 

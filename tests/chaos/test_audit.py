@@ -12,7 +12,7 @@ import pytest
 from tests.service import Buyer
 
 from .audit import ALWAYS, AT_REST, audit, audit_files
-from .conftest import DOOMED, GOOD, PATH, Template
+from .conftest import CLIP, DOOMED, Template
 from .zygote import ForkedService, Zygote
 
 _GOOD = "(SELECT id FROM jobs WHERE state = 'complete')"
@@ -55,10 +55,9 @@ def books(zygote: Zygote, template: Template, tmp_path_factory: pytest.TempPathF
     shutil.copytree(template.data, data)
     with ForkedService(data, zygote=zygote, environment={"STABLESTUDIO_SANDBOX_DELAY": "0"}) as service:
         service.start()
-        buyer = Buyer(service.url, key=template.key)
-        for job_id in [buyer.buy(PATH, body) for body in (GOOD, DOOMED)]:
-            buyer.wait(job_id)
-        buyer.http.close()
+        with Buyer(service.url, key=template.key) as buyer:
+            for job_id in [buyer.buy(ware.path, ware.body) for ware in (CLIP, DOOMED)]:
+                buyer.wait(job_id)
         service.wait_for_rest()
     return data
 

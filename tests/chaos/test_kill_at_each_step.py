@@ -13,9 +13,8 @@ import httpx2
 import pytest
 
 from .audit import audit_files, rows
-from .conftest import DOOMED, GOOD, PATH, PRICE, World
+from .conftest import CLIP, DOOMED, FUNDS, PICTURE, Ware, World
 
-FUNDS = 100_000_000
 _SECONDS = 30.0
 
 
@@ -25,56 +24,55 @@ class Kill:
 
     step: str
     place: str
-    owed: bool  # whether the sale is on disk by then, so that it must end without the buyer
-    body: dict[str, Any]
+    ware: Ware
+    owed: bool = True  # whether the sale is on disk by then, so that it must end without the buyer
 
     def __str__(self) -> str:
         return f"{self.step}-{self.place}"
 
 
-def _good(step: str, *places: str, owed: bool = True) -> list[Kill]:
-    return [Kill(step=step, place=place, owed=owed, body=GOOD) for place in places]
-
-
-def _doomed(step: str, *places: str) -> list[Kill]:
-    return [Kill(step=step, place=place, owed=True, body=DOOMED) for place in places]
-
-
 PAID = [
-    *_good("1.read", "quote.read", owed=False),
-    *_good("2.quote", "quote.priced", owed=False),
-    *_good("4.verify", "sale.verified", owed=False),
-    *_good("5.claim", "sale.claimed"),
-    *_good("6.settle", "sale.settled"),
-    *_good("7.commit", "sale.committed"),
-    *_good("8.answer", "sale.answered"),
-    *_good("9.make", "make.intended", "make.asked", "make.submitted", "make.polled"),
-    *_good("9.make", "make.fetched", "make.kept", "make.thumbnailed"),
-    *_good("10.close", "close.complete"),
-    *_doomed("10.close", "close.failed", "refund.signed", "refund.sent"),
+    Kill(step="1.read", place="quote.read", ware=PICTURE, owed=False),
+    Kill(step="2.quote", place="quote.priced", ware=PICTURE, owed=False),
+    Kill(step="4.verify", place="sale.verified", ware=PICTURE, owed=False),
+    Kill(step="5.claim", place="sale.claimed", ware=PICTURE),
+    Kill(step="6.settle", place="sale.settled", ware=PICTURE),
+    Kill(step="7.commit", place="sale.committed", ware=PICTURE),
+    Kill(step="8.answer", place="sale.answered", ware=PICTURE),
+    Kill(step="9.make", place="make.intended", ware=CLIP),
+    Kill(step="9.make", place="make.asked", ware=CLIP),
+    Kill(step="9.make", place="make.submitted", ware=CLIP),
+    Kill(step="9.make", place="make.polled", ware=CLIP),
+    Kill(step="9.make", place="make.fetched", ware=CLIP),
+    Kill(step="9.make", place="make.kept", ware=CLIP),
+    Kill(step="9.make", place="make.thumbnailed", ware=CLIP),
+    Kill(step="10.close", place="close.complete", ware=CLIP),
+    Kill(step="10.close", place="close.failed", ware=DOOMED),
+    Kill(step="10.close", place="refund.signed", ware=DOOMED),
+    Kill(step="10.close", place="refund.sent", ware=DOOMED),
 ]
 UNPAID = [
-    *_good("1.read", "quote.read", owed=False),
-    *_good("2.quote", "quote.priced", owed=False),
-    *_good("3.ask", "quote.asked", owed=False),
+    Kill(step="1.read", place="quote.read", ware=PICTURE, owed=False),
+    Kill(step="2.quote", place="quote.priced", ware=PICTURE, owed=False),
+    Kill(step="3.ask", place="quote.asked", ware=PICTURE, owed=False),
 ]
 
 
 @pytest.mark.parametrize("kill", PAID, ids=str)
 def test_the_same_payment_after_a_kill_gets_its_one_order(world: World, kill: Kill) -> None:
-    payment = world.sign()
+    payment = world.sign(kill.ware)
     _die(world, kill, payment)
     world.service.start()
-    answer = world.pay(kill.body, payment)
+    answer = world.pay(kill.ware, payment)
     assert answer.status_code == 200, answer.text
-    again = world.pay(kill.body, payment)
+    again = world.pay(kill.ware, payment)
     assert (again.content, again.headers["PAYMENT-RESPONSE"]) == (answer.content, answer.headers["PAYMENT-RESPONSE"])
     _expect_one_ended_sale(world, kill, job_id=answer.json()["jobId"])
 
 
 @pytest.mark.parametrize("kill", [kill for kill in PAID if kill.owed], ids=str)
 def test_a_sale_ends_well_though_its_buyer_never_comes_back(world: World, kill: Kill) -> None:
-    _die(world, kill, world.sign())
+    _die(world, kill, world.sign(kill.ware))
     world.service.start()
     (job,) = world.buyer.jobs()
     _expect_one_ended_sale(world, kill, job_id=job["jobId"])
@@ -82,7 +80,7 @@ def test_a_sale_ends_well_though_its_buyer_never_comes_back(world: World, kill: 
 
 @pytest.mark.parametrize("kill", [kill for kill in PAID if not kill.owed], ids=str)
 def test_before_the_claim_a_kill_costs_the_buyer_nothing(world: World, kill: Kill) -> None:
-    _die(world, kill, world.sign())
+    _die(world, kill, world.sign(kill.ware))
     world.service.start()
     assert world.buyer.jobs() == []
     _expect_nothing_sold(world)
@@ -92,11 +90,11 @@ def test_before_the_claim_a_kill_costs_the_buyer_nothing(world: World, kill: Kil
 def test_a_kill_before_any_payment_leaves_nothing_and_the_next_question_sells(world: World, kill: Kill) -> None:
     world.service.start(failpoint=kill.place)
     with pytest.raises(httpx2.TransportError):
-        world.buyer.http.post(PATH, json=kill.body)
+        world.buyer.http.post(kill.ware.path, json=kill.ware.body)
     assert world.service.wait_dead() == -signal.SIGKILL
     world.service.start()
     _expect_nothing_sold(world)
-    _expect_one_ended_sale(world, kill, job_id=world.buyer.buy(PATH, kill.body))
+    _expect_one_ended_sale(world, kill, job_id=world.buy(kill.ware))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +113,7 @@ def test_a_kill_before_any_payment_leaves_nothing_and_the_next_question_sells(wo
 )
 def test_a_second_kill_while_the_first_is_mended(world: World, first: str, second: str) -> None:
     kill = next(kill for kill in PAID if kill.place == first)
-    _die(world, kill, world.sign())
+    _die(world, kill, world.sign(kill.ware))
     world.service.start(failpoint=second, wait=False)
     assert world.service.wait_dead(_SECONDS) == -signal.SIGKILL
     world.service.start()
@@ -135,42 +133,40 @@ def _die(world: World, kill: Kill, payment: str) -> None:
     """Pay at a service that kills itself; what comes back to the buyer by then does not matter."""
     world.service.start(failpoint=kill.place)
     with suppress(httpx2.TransportError):
-        world.pay(kill.body, payment)
+        world.pay(kill.ware, payment)
     assert world.service.wait_dead(_SECONDS) == -signal.SIGKILL
 
 
 def _expect_one_ended_sale(world: World, kill: Kill, *, job_id: str) -> None:
     job = world.buyer.wait(job_id, seconds=_SECONDS)
     assert [listed["jobId"] for listed in world.buyer.jobs()] == [job_id]
-    delivered = kill.body is GOOD
-    if delivered:
+    if kill.ware.delivered:
         assert (job["status"], job["payment"]["state"]) == ("complete", "charged")
         _expect_download(world, job)
     else:
         assert (job["status"], job["payment"]["state"]) == ("failed", "refunded")
-    assert world.buyer.balance() == FUNDS - (PRICE if delivered else 0)
-    _expect_books(world, job_id, delivered=delivered)
+    assert world.buyer.balance() == FUNDS - (kill.ware.price if kill.ware.delivered else 0)
+    _expect_books(world, kill.ware, job_id)
 
 
 def _expect_download(world: World, job: dict[str, Any]) -> None:
-    for name, role in (("videoUrl", "result"), ("thumbnailUrl", "thumbnail")):
-        file = world.buyer.http.get(job["result"][name])
-        assert file.status_code == 200
-        sql = "SELECT sha256 FROM assets WHERE job_id = ? AND role = ?"
-        assert rows(world.service.database, sql, job["jobId"], role) == [(hashlib.sha256(file.content).hexdigest(),)]
+    files = [world.buyer.http.get(link) for name, link in job["result"].items() if name.endswith("Url")]
+    assert [file.status_code for file in files] == [200] * len(files)
+    kept = rows(world.service.database, "SELECT sha256 FROM assets WHERE job_id = ?", job["jobId"])
+    assert sorted(kept) == sorted((hashlib.sha256(file.content).hexdigest(),) for file in files)
 
 
-def _expect_books(world: World, job_id: str, *, delivered: bool) -> None:
+def _expect_books(world: World, ware: Ware, job_id: str) -> None:
     database = world.service.database
     world.service.wait_for_rest()
     assert audit_files(world.service.data) == []
     assert rows(database, "SELECT id FROM orders") == [(job_id,)]
     assert rows(database, "SELECT id FROM jobs") == [(job_id,)]
     assert rows(database, "SELECT job_id FROM sandbox_tasks") == [(job_id,)]
-    assert rows(database, "SELECT state FROM refunds") == ([] if delivered else [("refunded",)])
-    payer, payee = world.buyer.key.address.lower(), world.required.accepts[0].pay_to.lower()
-    assert _transfers(database, sender=payer) == [(payee, PRICE)]
-    sent_back = [] if delivered else [(payer, PRICE)]
+    assert rows(database, "SELECT state FROM refunds") == ([] if ware.delivered else [("refunded",)])
+    payer, payee = world.buyer.key.address.lower(), world.required[ware.path].accepts[0].pay_to.lower()
+    assert _transfers(database, sender=payer) == [(payee, ware.price)]
+    sent_back = [] if ware.delivered else [(payer, ware.price)]
     assert [row for row in _transfers(database, recipient=payer) if row[1] != FUNDS] == sent_back
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -17,20 +17,19 @@ import pytest
 from tests.service import Buyer, Service
 
 from .audit import audit, rows
-from .conftest import GOOD, PATH, PRICE, World
+from .conftest import FUNDS, PICTURE, Ware, World
 
 pytestmark = pytest.mark.anyio
 
-FUNDS = 100_000_000
 Send = Callable[[httpx2.AsyncClient], Awaitable[httpx2.Response]]
 
 
-def _sender(world: World, payment: str, body: dict[str, Any] = GOOD, *, key: str | None = None) -> Send:
-    content = json.dumps(body).encode()
+def _sender(payment: str, ware: Ware = PICTURE, *, key: str | None = None) -> Send:
+    content = json.dumps(ware.body).encode()
     sent = {"PAYMENT-SIGNATURE": payment, "content-type": "application/json"}
     if key is not None:
         sent["Idempotency-Key"] = key
-    return lambda client: client.post(PATH, content=content, headers=sent)
+    return lambda client: client.post(ware.path, content=content, headers=sent)
 
 
 def _client(world: World, *, connections: int) -> httpx2.AsyncClient:
@@ -45,7 +44,7 @@ async def _at_once(world: World, sends: list[Send]) -> list[httpx2.Response]:
 
 async def test_fifty_copies_at_once_are_one_sale_with_one_answer(world: World) -> None:
     world.service.start()
-    answers = await _at_once(world, [_sender(world, world.sign())] * 50)
+    answers = await _at_once(world, [_sender(world.sign())] * 50)
     assert {answer.status_code for answer in answers} == {200}
     assert len({(answer.content, answer.headers["PAYMENT-RESPONSE"]) for answer in answers}) == 1
     _expect_sales(world, 1)
@@ -53,7 +52,7 @@ async def test_fifty_copies_at_once_are_one_sale_with_one_answer(world: World) -
 
 async def test_copies_over_two_connections_survive_kills_and_restarts(world: World) -> None:
     world.service.start()
-    send = _sender(world, world.sign())
+    send = _sender(world.sign())
 
     async def insist(client: httpx2.AsyncClient) -> set[bytes]:
         """Ask again and again, as a client with retries does; collect what a 200 ever said."""
@@ -84,8 +83,8 @@ async def test_copies_over_two_connections_survive_kills_and_restarts(world: Wor
 async def test_a_race_of_two_bodies_for_one_payment_has_one_winner(world: World) -> None:
     world.service.start()
     payment = world.sign()
-    other = GOOD | {"prompt": "another boat"}
-    answers = await _at_once(world, [_sender(world, payment, body) for body in (GOOD, other) * 10])
+    other = replace(PICTURE, body=PICTURE.body | {"prompt": "another boat"})
+    answers = await _at_once(world, [_sender(payment, ware) for ware in (PICTURE, other) * 10])
     won = [index for index, answer in enumerate(answers) if answer.status_code == 200]
     lost = [answer.json()["code"] for answer in answers if answer.status_code != 200]
     assert len({index % 2 for index in won}) == 1
@@ -95,7 +94,7 @@ async def test_a_race_of_two_bodies_for_one_payment_has_one_winner(world: World)
 
 async def test_a_race_of_payments_under_one_key_charges_one(world: World) -> None:
     world.service.start()
-    sends = [_sender(world, world.sign(), key="order-1") for _ in range(12)]
+    sends = [_sender(world.sign(), key="order-1") for _ in range(12)]
     answers = await _at_once(world, sends)
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["jobId"] for answer in answers}) == 1
@@ -105,12 +104,8 @@ async def test_a_race_of_payments_under_one_key_charges_one(world: World) -> Non
 async def test_payments_at_once_never_overdraw_the_wallet(world: World) -> None:
     world.service.environment["STABLESTUDIO_PRICES"] = json.dumps({"nano-banana/generate": {"512": "30"}})
     world.service.start()
-    path, body = "/api/generate/nano-banana/generate", {"prompt": "a cat", "imageSize": "512"}
-    payments = [world.buyer.sign(path, body) for _ in range(8)]
-    async with _client(world, connections=8) as client:
-        answers = await asyncio.gather(
-            *(client.post(path, json=body, headers={"PAYMENT-SIGNATURE": payment}) for payment in payments)
-        )
+    payments = [world.buyer.sign(PICTURE.path, PICTURE.body) for _ in range(8)]
+    answers = await _at_once(world, [_sender(payment) for payment in payments])
     told = sorted((answer.status_code, answer.json().get("code")) for answer in answers)
     assert told == [(200, None)] * 3 + [(402, "insufficient_funds")] * 5
     assert world.buyer.balance() == FUNDS - 3 * 30_000_000
@@ -125,15 +120,15 @@ async def test_the_answer_to_a_payment_outlives_the_process(world: World, *, end
     world.service.environment["STABLESTUDIO_SANDBOX_DELAY"] = "0" if ended else "30"
     world.service.start()
     payment = world.sign()
-    before = world.pay(GOOD, payment)
+    before = world.pay(PICTURE, payment)
     if ended:
         world.buyer.wait(before.json()["jobId"])
     world.service.kill()
     world.service.start()
-    after = world.pay(GOOD, payment)
+    after = world.pay(PICTURE, payment)
     assert (after.status_code, after.content) == (before.status_code, before.content) == (200, before.content)
     assert _told(after) == _told(before)
-    assert world.buyer.balance() == FUNDS - PRICE
+    assert world.buyer.balance() == FUNDS - PICTURE.price
 
 
 async def test_a_second_process_on_the_same_folder_is_refused_and_disturbs_nobody(studio: Service) -> None:
@@ -150,7 +145,7 @@ async def test_a_second_process_on_the_same_folder_is_refused_and_disturbs_nobod
 def test_sigterm_during_work_is_graceful_and_the_next_process_finishes_it(world: World) -> None:
     world.service.environment["STABLESTUDIO_SANDBOX_DELAY"] = "1"
     world.service.start()
-    job_id = world.buyer.buy(PATH, GOOD)
+    job_id = world.buy(PICTURE)
     while world.buyer.job(job_id)["status"] == "pending":
         time.sleep(0.02)
     world.service.stop()
@@ -174,4 +169,4 @@ def _expect_sales(world: World, count: int) -> None:
     world.service.wait_for_rest()
     for table in ("orders", "jobs", "sandbox_tasks"):
         assert rows(world.service.database, f"SELECT count(*) FROM {table}") == [(count,)]
-    assert world.buyer.balance() == FUNDS - count * PRICE
+    assert world.buyer.balance() == FUNDS - count * PICTURE.price

@@ -101,6 +101,16 @@ def test_a_wrong_body_with_a_good_payment_is_a_400_and_the_payment_stays_good(
     assert buyer.pay(PATH, BODY, payment).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "path", [PATH + "/", PATH.upper(), PATH.replace("/generate", "%2Fgenerate"), "/" + PATH, PATH + "/..;/x"]
+)
+def test_a_path_spelled_otherwise_is_no_way_around_the_till(buyer: Buyer, path: str) -> None:
+    unpaid = buyer.http.post(buyer.url + path, json=BODY)
+    paid = buyer.http.post(buyer.url + path, json=BODY, headers={"PAYMENT-SIGNATURE": buyer.sign(PATH, BODY)})
+    charged = FUNDS - buyer.balance()
+    assert (unpaid.status_code, paid.status_code, charged) in ((404, 404, 0), (402, 200, PRICE))
+
+
 def test_a_route_that_nobody_serves_says_so_before_it_takes_a_payment(buyer: Buyer) -> None:
     payment = buyer.sign(PATH, BODY)
     answer = buyer.pay("/api/upload", {"filename": "a.png", "contentType": "image/png"}, payment)

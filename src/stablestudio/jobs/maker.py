@@ -11,14 +11,24 @@ import sqlalchemy as sa
 
 from stablestudio import catalog
 from stablestudio.clock import Clock
-from stablestudio.errors import StudioError
+from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.failpoints import reach
 from stablestudio.jobs.decisions import Pace, Step, after_refusal, again, failure, is_overdue, step
-from stablestudio.media.probe import Probe, probe
+from stablestudio.media.probe import UnreadableMedia, probe
 from stablestudio.media.storage import AssetExists, Storage
 from stablestudio.media.thumbnail import thumbnail
 from stablestudio.providers.bindings import Bindings
-from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, NotAccepted, Output, Running, Work
+from stablestudio.providers.provider import (
+    Accepted,
+    Failed,
+    FailureKind,
+    Made,
+    NotAccepted,
+    Output,
+    Provider,
+    Running,
+    Work,
+)
 from stablestudio.store import jobs as store
 from stablestudio.store.database import Database
 
@@ -43,51 +53,71 @@ class Maker:
         self._storage = storage
         self._clock = clock
         self._on_failed = on_failed
+        self._asking: set[str] = set()  # jobs whose vendor is being asked by this very process
 
     async def advance(self, verb: str, job_id: str) -> Step:
         """Do one step. An unforeseen fault is not a failure: the step is tried again until the job's deadline."""
-        job, work = await self._load(job_id)
+        job, order = await self._load(job_id)
+        if (ended := _ended(job)) is not None:
+            return ended
+        try:
+            work = _work(job, order)
+        except (LookupError, InvalidInput):
+            # An upgrade may drop a model or tighten an input; the money of orders under way must not hang on it.
+            return failure(FailureKind.INVALID_INPUT, "This service no longer makes what was ordered.")
         elapsed = (self._clock.now_ms() - job.created_at) / 1000
         try:
-            match verb:
-                case "submit":
-                    return await self._submit(job, work)
-                case "poll":
-                    return await self._poll(job, work, elapsed=elapsed)
-                case _:
-                    return await self._keep(job, work)
+            return await self._step(verb, job, work, elapsed=elapsed)
         except Exception:
             log.exception("step_faulted", extra={"job": job_id, "step": verb})
-            if is_overdue(elapsed):
-                return failure(FailureKind.UPSTREAM_UNKNOWN, "The work could not be finished within a day.")
-            return again(verb, wait=Pace(steady=60.0).wait(elapsed + 4.0))
+        if is_overdue(elapsed):
+            return failure(FailureKind.UPSTREAM_UNKNOWN, "The work could not be finished within a day.")
+        return again(verb, wait=Pace(steady=60.0).wait(elapsed + 4.0))
+
+    async def _step(self, verb: str, job: store.Job, work: Work, *, elapsed: float) -> Step:
+        match verb:
+            case "submit":
+                return await self._submit(job, work)
+            case "poll":
+                return await self._poll(job, work, elapsed=elapsed)
+            case _:
+                return await self._keep(job, work)
 
     async def _submit(self, job: store.Job, work: Work) -> Step:
-        """Ask the vendor, once: the intent is on disk before the question is."""
-        job_id = job.id
+        """Ask the vendor, unless that has happened."""
         if job.task is not None:
             return step("poll")
-        last = await self._database.read(lambda connection: store.last_submission(connection, job_id))
-        attempt, provider = (
-            (last[0], self._bindings.named(last[1])) if last else (0, self._bindings.first(work.offering))
-        )
-        if last is not None and last[2] == "intended":
-            return await self._adopt(work, attempt=attempt, provider_name=provider.name)
-        attempt += 1
+        if job.id in self._asking:
+            return step("submit", wait=1.0)
+        last = await self._database.read(lambda connection: store.last_submission(connection, job.id))
+        if last is None:
+            return await self._ask(work, attempt=1, provider=self._bindings.first(work.offering))
+        attempt, name, state = last
+        if state == "intended":
+            return await self._adopt(work, attempt=attempt, provider_name=name)
+        return await self._ask(work, attempt=attempt + 1, provider=self._bindings.named(name))
+
+    async def _ask(self, work: Work, *, attempt: int, provider: Provider) -> Step:
+        """Ask the vendor, once: the intent is on disk before the question is."""
         now = self._clock.now_ms()
         if not await self._database.write(
-            lambda connection: store.intend(connection, job_id=job_id, attempt=attempt, provider=provider.name, now=now)
+            lambda connection: store.intend(
+                connection, job_id=work.job_id, attempt=attempt, provider=provider.name, now=now
+            )
         ):
             return step("submit", wait=1.0)
         reach("make.intended")
+        self._asking.add(work.job_id)
         try:
             answer = await provider.submit(work)
+            reach("make.asked")
+            if isinstance(answer, Accepted):
+                return await self._accepted(work, answer, attempt=attempt, provider_name=provider.name)
         except NotAccepted as refusal:
             return await self._refused(work, attempt=attempt, why=str(refusal))
-        reach("make.asked")
-        if isinstance(answer, Failed):
-            return failure(answer.kind, answer.message)
-        return await self._accepted(work, answer, attempt=attempt, provider_name=provider.name)
+        finally:
+            self._asking.discard(work.job_id)
+        return failure(answer.kind, answer.message)
 
     async def _poll(self, job: store.Job, work: Work, *, elapsed: float) -> Step:
         """Ask how it goes."""
@@ -116,9 +146,8 @@ class Maker:
         if isinstance(output, Failed):
             return failure(output.kind, output.message)
         reach("make.fetched")
-        seen = await asyncio.to_thread(probe, output.data)
         key = f"jobs/{job.id}/0.{_EXTENSIONS.get(output.content_type, 'bin')}"
-        await self._store_asset(job.id, key=key, role="result", output=output, seen=seen)
+        await self._store_asset(job.id, key=key, role="result", output=output)
         reach("make.kept")
         return step("deliver")
 
@@ -127,17 +156,22 @@ class Maker:
         result = await self._database.read(lambda connection: store.find_result(connection, job_id))
         if result is not None and result.content_type.startswith("video/"):
             clip = await self._storage.read(result.key)
-            picture = await asyncio.to_thread(thumbnail, clip, content_type=result.content_type)
-            seen = await asyncio.to_thread(probe, picture)
-            output = Output(data=picture, content_type="image/jpeg")
-            await self._store_asset(
-                job_id, key=f"jobs/{job_id}/0.thumb.jpg", role="thumbnail", output=output, seen=seen
-            )
+            await self._add_thumbnail(job_id, clip, content_type=result.content_type)
             reach("make.thumbnailed")
         now = self._clock.now_ms()
         await self._database.write(lambda connection: store.complete(connection, job_id=job_id, now=now))
         log.info("job_complete", extra={"job": job_id})
         reach("close.complete")
+
+    async def _add_thumbnail(self, job_id: str, clip: bytes, *, content_type: str) -> None:
+        try:
+            picture = await asyncio.to_thread(thumbnail, clip, content_type=content_type)
+        except UnreadableMedia:
+            # The clip is what was paid for: it is delivered without a preview rather than not at all.
+            log.warning("no_thumbnail", extra={"job": job_id})
+            return
+        output = Output(data=picture, content_type="image/jpeg")
+        await self._store_asset(job_id, key=f"jobs/{job_id}/0.thumb.jpg", role="thumbnail", output=output)
 
     async def fail(self, job_id: str, *, code: str, message: str) -> None:
         """Close the job as failed and owe the money back, in one commit."""
@@ -149,24 +183,14 @@ class Maker:
         reach("close.failed")
         self._on_failed()
 
-    async def _load(self, job_id: str) -> tuple[store.Job, Work]:
+    async def _load(self, job_id: str) -> tuple[store.Job, tuple[str, str, str]]:
         def query(connection: sa.Connection) -> tuple[store.Job | None, tuple[str, str, str] | None]:
             return store.find(connection, job_id), store.order_input(connection, job_id)
 
         job, order = await self._database.read(query)
         assert job is not None
         assert order is not None
-        model, operation, body = order
-        offering = catalog.find(model, operation)
-        assert offering is not None
-        work = Work(
-            job_id=job_id,
-            wallet=job.wallet,
-            ordered_at=job.created_at,
-            offering=offering,
-            input=offering.read(body.encode()),
-        )
-        return job, work
+        return job, order
 
     async def _adopt(self, work: Work, *, attempt: int, provider_name: str) -> Step:
         """A process died between the question and the answer: find out, never ask blindly again (money rule 4)."""
@@ -211,12 +235,14 @@ class Maker:
             lambda connection: store.set_progress(connection, job_id=job_id, progress=progress, now=now)
         )
 
-    async def _store_asset(self, job_id: str, *, key: str, role: str, output: Output, seen: Probe) -> None:
+    async def _store_asset(self, job_id: str, *, key: str, role: str, output: Output) -> None:
         data = output.data
+        seen = await asyncio.to_thread(probe, data)
         try:
             await self._storage.put_once(key, data, content_type=output.content_type)
         except AssetExists:
             data = await self._storage.read(key)  # kept before a stop; what is there stays
+            seen = await asyncio.to_thread(probe, data)
         asset = store.Asset(
             key=key,
             job_id=job_id,
@@ -230,3 +256,25 @@ class Maker:
             created_at=self._clock.now_ms(),
         )
         await self._database.write(lambda connection: store.insert_asset(connection, asset))
+
+
+def _ended(job: store.Job) -> Step | None:
+    """Return how a closed job was closed: an engine that lost its own last line may run it once more."""
+    if job.state == "failed":
+        return Step(do="fail", wait=0.0, code=job.error_code or "", message=job.error or "")
+    return step("deliver") if job.state == "complete" else None
+
+
+def _work(job: store.Job, order: tuple[str, str, str]) -> Work:
+    """Return what is to be made; raise `LookupError` or `InvalidInput` where the catalog no longer takes it."""
+    model, operation, body = order
+    offering = catalog.find(model, operation)
+    if offering is None:
+        raise LookupError(f"{model}/{operation}")
+    return Work(
+        job_id=job.id,
+        wallet=job.wallet,
+        ordered_at=job.created_at,
+        offering=offering,
+        input=offering.read(body.encode()),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from stablestudio.clock import Clock
-from stablestudio.jobs.engine import Engine
+from stablestudio.jobs.engine import LOST, Engine
 from stablestudio.loops import every
 from stablestudio.store import jobs as store
 from stablestudio.store.database import Database
@@ -30,6 +30,7 @@ class Sweep:
         self._database = database
         self._engine = engine
         self._clock = clock
+        self._seen_lost: set[str] = set()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -40,7 +41,16 @@ class Sweep:
         before = self._clock.now_ms() - quiet_ms
         stale = await self._database.read(lambda connection: store.open_jobs(connection, before=before))
         states = await self._engine.states([job.id for job in stale])
-        for job in stale:
-            if is_stranded(states.get(job.id)):
-                log.warning("job_stranded", extra={"job": job.id, "engine": states.get(job.id)})
-                await self._engine.restart(job.id)
+        stranded = [job.id for job in stale if is_stranded(states.get(job.id))]
+        for job_id in stranded:
+            # Between queue and first step the engine and this process disagree for a moment: look twice.
+            if states.get(job_id) != LOST or job_id in self._seen_lost:
+                await self._restart(job_id, states.get(job_id))
+        self._seen_lost = {job_id for job_id in stranded if states.get(job_id) == LOST}
+
+    async def _restart(self, job_id: str, state: str | None) -> None:
+        log.warning("job_stranded", extra={"job": job_id, "engine": state})
+        try:
+            await self._engine.restart(job_id)
+        except Exception:
+            log.exception("job_not_restarted", extra={"job": job_id})

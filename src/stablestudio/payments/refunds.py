@@ -41,7 +41,10 @@ class RefundWorker:
             if rail is None:
                 log.error("refund_rail_missing", extra={"order": refund.order_id, "rail": refund.rail})
                 continue
-            await self._pay_back(refund, rail)
+            try:
+                await self._pay_back(refund, rail)
+            except Exception:
+                log.exception("refund_faulted", extra={"order": refund.order_id})
 
     async def _pay_back(self, refund: store.Refund, rail: Rail) -> None:
         now = self._clock.now_ms()

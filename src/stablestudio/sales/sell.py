@@ -139,37 +139,33 @@ class Seller:
         """Record an outcome: job and workflow in the payment's own commit, or the credential given back."""
         reach("sale.settled")
         try:
-            match outcome:
-                case Settled(transaction=transaction):
-                    if await self._database.write(
-                        lambda connection: self._commit(connection, order, payment, transaction)
-                    ):
-                        reach("sale.committed")
-                        return Sold(job_id=order.id, payment=replace(payment, state="settled", transaction=transaction))
-                case Rejected(reason=reason):
-                    now = self._clock.now_ms()
-                    if await self._database.write(
-                        lambda connection: store.reject(connection, payment=payment, reason=reason, now=now)
-                    ):
-                        log.info("payment_rejected", extra={"order": order.id, "reason": reason})
-                        raise rejection(outcome, headers={PAYMENT_RESPONSE: _failure(payment, outcome)})
-                case Unknown(reason=reason):
-                    now = self._clock.now_ms()
-                    await self._database.write(
-                        lambda connection: store.mark_unknown(connection, payment=payment, reason=reason, now=now)
-                    )
-        except sa.exc.SQLAlchemyError:
+            recorded = await self._database.write(lambda connection: self._record(connection, order, payment, outcome))
+        except Exception:
+            # Whatever broke, the money may have moved: nobody may hear that nothing was charged. The claim is on disk.
             log.exception("outcome_not_written", extra={"order": order.id})
-            return Held(job_id=order.id)  # the claim is on disk, so the reconciler finishes this sale
+            return Held(job_id=order.id)
+        if recorded and isinstance(outcome, Settled):
+            reach("sale.committed")
+            return Sold(job_id=order.id, payment=replace(payment, state="settled", transaction=outcome.transaction))
+        if recorded and isinstance(outcome, Rejected):
+            log.info("payment_rejected", extra={"order": order.id, "reason": outcome.reason})
+            raise rejection(outcome, headers={PAYMENT_RESPONSE: _failure(payment, outcome)})
         return await self._recorded(payment)
 
-    def _commit(self, connection: sa.Connection, order: store.Order, payment: store.Payment, transaction: str) -> bool:
+    def _record(self, connection: sa.Connection, order: store.Order, payment: store.Payment, outcome: Outcome) -> bool:
+        """Write the outcome down; `False` if somebody else has recorded one, and the job with it."""
         now = self._clock.now_ms()
-        if not store.settle(connection, payment=payment, transaction=transaction, now=now):
-            return False  # somebody else recorded the outcome, and the job with it
+        match outcome:
+            case Rejected(reason=reason):
+                return store.reject(connection, payment=payment, reason=reason, now=now)
+            case Unknown(reason=reason):
+                return store.mark_unknown(connection, payment=payment, reason=reason, now=now)
+            case Settled(transaction=transaction):
+                if not store.settle(connection, payment=payment, transaction=transaction, now=now):
+                    return False
         offering = catalog.find(order.model, order.operation)
-        assert offering is not None
-        job_store.insert(connection, order_id=order.id, wallet=order.wallet, type_=offering.type, now=now)
+        type_ = offering.type if offering else f"{order.model}-{order.operation}"
+        job_store.insert(connection, order_id=order.id, wallet=order.wallet, type_=type_, now=now)
         self._engine.enqueue(connection, order.id)
         return True
 

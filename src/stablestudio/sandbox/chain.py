@@ -15,6 +15,7 @@ _REASONS = {
     "FiatTokenV2: authorization is expired": ("payment_expired", "The authorization expired before it was settled."),
     "FiatTokenV2: authorization is not yet valid": ("payment_not_yet_valid", "The authorization is not valid yet."),
     "FiatTokenV2: invalid signature": ("invalid_signature", "The token refused the signature."),
+    "ERC20: transfer to the zero address": ("simulation_failed", "The token refused the transfer."),
     "ECRecover: invalid signature": ("invalid_signature", "The token refused the signature."),
 }
 

@@ -16,6 +16,12 @@ from stablestudio.protocols.evm import BadSignature, checksum_address, keccak256
 from stablestudio.store.database import Database
 from stablestudio.store.tables import ledger_balances, ledger_transactions
 
+_NOBODY = "0x" + "0" * 40
+_MOST = 2**63 - 1  # what a BIGINT holds, nine million million dollars
+_USED = "FiatTokenV2: authorization is used or canceled"
+_BROKEN = "ECRecover: invalid signature"
+_POOR = "ERC20: transfer amount exceeds balance"
+
 
 class Reverted(Exception):
     """The token refused the call; nothing changed. `reason` is the contract's revert string."""
@@ -72,13 +78,21 @@ class LedgerChain:
             raise Reverted("FiatTokenV2: authorization is not yet valid")
         if now // 1000 >= authorization.valid_before:
             raise Reverted("FiatTokenV2: authorization is expired")
+        fault = self._signature_fault(authorization, signature)
+        if fault is not None:
+            # The contract looks at the nonce before it looks at the signature.
+            spent = await self.find_authorization(authorization.sender, authorization.nonce)
+            raise Reverted(_USED if spent else fault)
+        return await self._database.write(lambda connection: self._transfer(connection, authorization, now))
+
+    def _signature_fault(self, authorization: eip3009.Authorization, signature: bytes) -> str | None:
+        if len(signature) != 65 or signature[64] not in (27, 28):
+            return _BROKEN
         try:
             signer = eip3009.recover(self.domain, authorization, signature)
         except BadSignature:
-            raise Reverted("ECRecover: invalid signature") from None
-        if signer.lower() != authorization.sender.lower():
-            raise Reverted("FiatTokenV2: invalid signature")
-        return await self._database.write(lambda connection: self._transfer(connection, authorization, now))
+            return _BROKEN
+        return None if signer.lower() == authorization.sender.lower() else "FiatTokenV2: invalid signature"
 
     async def mint(self, recipient: str, amount: int) -> str:
         """Give test money to an address, as a faucet does."""
@@ -90,7 +104,7 @@ class LedgerChain:
             ).scalar_one()
             return self._record(
                 connection,
-                sender="0x" + "0" * 40,
+                sender=_NOBODY,
                 recipient=recipient,
                 amount=amount,
                 nonce=None,
@@ -129,6 +143,10 @@ class LedgerChain:
 
     def _transfer(self, connection: sa.Connection, authorization: eip3009.Authorization, now: int) -> str:
         nonce = "0x" + authorization.nonce.hex()
+        if authorization.recipient.lower() == _NOBODY:
+            raise Reverted("ERC20: transfer to the zero address")
+        if authorization.value > _MOST:
+            raise Reverted(_POOR)
         try:
             transaction = self._record(
                 connection,
@@ -140,7 +158,7 @@ class LedgerChain:
                 now=now,
             )
         except sa.exc.IntegrityError:
-            raise Reverted("FiatTokenV2: authorization is used or canceled") from None
+            raise Reverted(_USED) from None
         return transaction
 
     def _record(
@@ -168,8 +186,8 @@ class LedgerChain:
                 "mined_at": now,
             },
         )
-        if nonce is not None and not self._move(connection, _DEBIT, sender, amount):
-            raise Reverted("ERC20: transfer amount exceeds balance")
+        if nonce is not None and amount and not self._move(connection, _DEBIT, sender, amount):
+            raise Reverted(_POOR)
         if not self._move(connection, _CREDIT, recipient, amount):
             connection.execute(_OPEN_ACCOUNT, {"asset": self._asset, "owner": recipient, "amount": amount})
         return transaction

@@ -54,7 +54,7 @@ class LedgerRpc:
         """Answer one call; a fault becomes an error answer."""
         identifier = call.get("id")
         # JSON-RPC knows no other ids, and another one might not even be JSON when it comes back.
-        known = identifier if isinstance(identifier, str | int) else None
+        known = identifier if isinstance(identifier, int) or _is_text(identifier) else None
         answer: dict[str, Any] = {"jsonrpc": "2.0", "id": known}
         try:
             answer["result"] = await self._run(*_read(call))
@@ -145,6 +145,10 @@ def _read(call: Mapping[str, Any]) -> tuple[str, list[Any]]:
     if not isinstance(method, str) or not isinstance(parameters, list):
         raise RpcError(_INVALID_PARAMS, "method is text and params a list")
     return method, parameters
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable()  # which a lone surrogate is not
 
 
 def _selector(signature: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from stablestudio.catalog import Kind
 from stablestudio.jobs.decisions import Step
 from stablestudio.jobs.maker import Maker
+from stablestudio.media.probe import UnreadableMedia
 from stablestudio.media.storage import Storage
 from stablestudio.providers.bindings import Bindings
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, NotAccepted, Output, Running, Work
 from stablestudio.store.database import Database
 from tests.doubles import INPUT, FakeVendor, ManualClock, png, sell
+from tests.integration.samples import mp4
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +42,7 @@ class Bench:
         self.woken = 0
         self.maker = Maker(
             database,
-            bindings=Bindings({Kind.IMAGE: [self.vendor]}),
+            bindings=Bindings({Kind.IMAGE: [self.vendor], Kind.VIDEO: [self.vendor]}),
             storage=storage,
             clock=clock,
             on_failed=self._wake,
@@ -85,7 +88,7 @@ class Bench:
 async def make_bench(database: Database, clock: ManualClock, tmp_path: Any) -> Any:
     storage = Storage.at(str(tmp_path / "assets"))
 
-    async def make(input_: str = INPUT, model: str = "nano-banana", **answers: Sequence[Any]) -> Bench:
+    async def make(input_: str = INPUT, *, model: str = "nano-banana", **answers: Sequence[Any]) -> Bench:
         bench = Bench(database, storage, clock, answers)
         now = clock.now_ms()
         bench.job_id = await database.write(lambda c: sell(c, 1, now=now, input=input_, model=model))
@@ -183,6 +186,29 @@ async def test_two_runs_of_one_job_at_once_ask_the_vendor_once(make_bench: Any) 
         await bench.advance("submit")
 
     await asyncio.gather(*(late(number / 100) for number in range(30)))
+    assert (bench.vendor.asked, bench.submissions()) == (["submit"], [(1, "fake", "accepted")])
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+@pytest.mark.parametrize("turn", [1, 2])
+async def test_another_run_between_any_two_looks_at_the_books_changes_nothing(
+    make_bench: Any, monkeypatch: pytest.MonkeyPatch, verb: str, turn: int
+) -> None:
+    bench = await make_bench(find=[NO])
+    real, turns = getattr(bench.database, verb), itertools.count(1)
+
+    async def interrupted(work: Any) -> Any:
+        mine = next(turns) == turn
+        if mine and verb == "read":
+            await bench.advance("submit")
+        result = await real(work)
+        if mine and verb == "write":
+            await bench.advance("submit")
+        return result
+
+    monkeypatch.setattr(bench.database, verb, interrupted)
+    await bench.advance("submit")
+    assert (await bench.advance("submit"))["do"] == "poll"
     assert (bench.vendor.asked, bench.submissions()) == (["submit"], [(1, "fake", "accepted")])
 
 
@@ -294,6 +320,28 @@ async def test_an_order_that_the_catalog_no_longer_knows_fails_and_is_refunded(m
     following = await bench.advance("submit")
     assert following["do"] == "fail"
     assert bench.vendor.asked == []
+
+
+CLIP = {"model": "grok-video", "input_": '{"prompt":"a cat","duration":"3"}'}
+
+
+async def test_a_clip_is_delivered_with_its_thumbnail(make_bench: Any) -> None:
+    bench = await make_bench(**CLIP, fetch=[Output(data=mp4(), content_type="video/mp4")])
+    await bench.run()
+    kept = bench.database.fetch("SELECT role, content_type, width, height, milliseconds FROM assets ORDER BY role")
+    assert kept == [("result", "video/mp4", 64, 48, 1000), ("thumbnail", "image/jpeg", 64, 48, None)]
+
+
+async def test_a_clip_without_a_thumbnail_ends_all_the_same(make_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clip is what was paid for; a step that never succeeds would keep the buyer's money for ever."""
+
+    def give_up(*_: object, **__: object) -> bytes:
+        raise UnreadableMedia
+
+    monkeypatch.setattr("stablestudio.jobs.maker.thumbnail", give_up)
+    bench = await make_bench(**CLIP, fetch=[Output(data=mp4(), content_type="video/mp4")])
+    await bench.run()
+    assert bench.job()[0] == "complete"
 
 
 async def test_junk_from_the_vendor_is_not_delivered(make_bench: Any) -> None:

@@ -10,14 +10,23 @@ import pytest
 import sqlalchemy as sa
 
 from stablestudio.errors import StudioError
-from stablestudio.payments.errors import IdempotencyConflict, InsufficientFunds, PaymentReused, StoreUnavailable
+from stablestudio.payments.errors import (
+    IdempotencyConflict,
+    InsufficientFunds,
+    NonceAlreadyUsed,
+    PaymentReused,
+    StoreUnavailable,
+)
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
+from stablestudio.protocols import eip3009
 from stablestudio.protocols.eip3009 import Authorization
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.protocols.x402 import PAYMENT_RESPONSE, PaymentExpired, decode_response
 from stablestudio.sales.sell import Held, Sold
+from stablestudio.sandbox.chain import LedgerTokenChain
+from stablestudio.sandbox.ledger import LedgerChain
 from stablestudio.store.database import Database
-from tests.doubles import BUYER, ManualClock, ScriptedChain
+from tests.doubles import BUYER, USDC, ManualClock, ScriptedChain
 
 from .shop import CAT, DOG, Shop
 
@@ -243,6 +252,30 @@ async def test_a_copy_does_not_wait_for_ever(shop: Shop, monkeypatch: pytest.Mon
     sold = await first
     assert isinstance(sold, Sold)
     assert sold.job_id == copy.job_id
+
+
+async def test_a_payment_that_a_stranger_submitted_first_is_still_the_buyers(shop: Shop) -> None:
+    ledger = LedgerChain(shop.database, domain=USDC, clock=shop.clock)
+    await ledger.mint(BUYER.address, 1_000_000)
+    shop = replace(shop, chain=LedgerTokenChain(ledger, clock=shop.clock))
+    purchase = shop.purchase()
+    stolen = await ledger.transfer_with_authorization(purchase.payload.authorization, purchase.payload.signature)
+    answer = await shop.sell(purchase)
+    assert isinstance(answer, Sold)
+    assert answer.payment.transaction == stolen
+    assert await ledger.balance_of(BUYER.address) == 955_000
+
+
+async def test_a_nonce_spent_elsewhere_buys_nothing(shop: Shop) -> None:
+    ledger = LedgerChain(shop.database, domain=USDC, clock=shop.clock)
+    await ledger.mint(BUYER.address, 1_000_000)
+    shop = replace(shop, chain=LedgerTokenChain(ledger, clock=shop.clock))
+    purchase = shop.purchase()
+    elsewhere = replace(purchase.payload.authorization, value=1)
+    await ledger.transfer_with_authorization(elsewhere, BUYER.sign_digest(eip3009.digest(USDC, elsewhere)))
+    with pytest.raises(NonceAlreadyUsed):
+        await shop.sell(purchase)
+    assert shop.jobs() == []
 
 
 async def test_other_wallets_may_use_the_same_key(shop: Shop) -> None:

@@ -1,0 +1,162 @@
+"""A real EVM chain as a token chain: simulate, send with an own gas key, wait, and believe only the chain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from weakref import WeakValueDictionary
+
+from stablestudio.payments import reverts
+from stablestudio.payments.evm_facts import TokenFacts
+from stablestudio.payments.evm_gas import GasAccount, NotSent, Sent
+from stablestudio.payments.evm_rpc import RpcError, RpcUnreachable
+from stablestudio.payments.rail import Outcome, Rejected, Unknown
+from stablestudio.protocols.eip3009 import Authorization, TokenDomain
+from stablestudio.protocols.eip3009_calls import transfer_call
+
+# Shorter than the time after which the reconciler takes over an open claim.
+_PATIENCE = 20.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.5
+_LOOKS = 3
+
+
+class RpcTokenChain:
+    """One EIP-3009 token reached through a node, with gas paid by us.
+
+    Nothing is sent that the chain would refuse now, and nothing is called rejected that may still move: a lost
+    answer, a time-out or a fault of the node is `Unknown`, with the transaction's hash in its reason once there is one.
+    """
+
+    def __init__(self, facts: TokenFacts, *, gas: GasAccount, patience: float = _PATIENCE) -> None:
+        """Take the chain's reads and the gas key; `patience` is the longest a submission waits, in seconds."""
+        self._facts = facts
+        self._rpc = facts.rpc
+        self._gas = gas
+        self._patience = patience
+        self._contract = facts.domain.contract
+        # Submissions of one authorization follow each other, so that a copy never pays gas to be refused.
+        self._flights: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._sent: dict[str, Sent] = {}
+
+    @property
+    def domain(self) -> TokenDomain:
+        return self._facts.domain
+
+    async def verify_network(self) -> None:
+        """Check at the start that the node serves this chain and token; raise `WrongChain`."""
+        await self._facts.verify_network()
+
+    async def find(self, authorization: Authorization) -> Outcome:
+        """Tell from the chain alone what became of the authorization."""
+        outcome = await self._facts.find(authorization)
+        if not isinstance(outcome, Unknown):
+            self._sent.pop(authorization.key, None)
+        return outcome
+
+    async def submit(self, authorization: Authorization, signature: bytes) -> Outcome:
+        """Settle the authorization, or tell how it was settled, whoever sent it."""
+        key = authorization.key
+        flight = self._flights.setdefault(key, asyncio.Lock())
+        try:
+            async with asyncio.timeout(self._patience), flight:
+                outcome = await self._settle(authorization, signature)
+        except TimeoutError:
+            self._gas.doubt()
+            outcome = Unknown(reason="not_seen_in_time")
+        except NotSent as fault:
+            outcome = Unknown(reason=fault.reason)
+        except (RpcUnreachable, RpcError):
+            outcome = Unknown(reason="chain_not_readable")
+        return self._remember(key, outcome)
+
+    async def _settle(self, authorization: Authorization, signature: bytes) -> Outcome:
+        step = await self._begin(authorization, signature)
+        if isinstance(step, Sent):
+            sent = step
+            return await _poll(lambda: self._follow(authorization, signature, sent))
+        if isinstance(step, Unknown):
+            return await _poll(lambda: self._facts.find(authorization))
+        return step
+
+    async def _begin(self, authorization: Authorization, signature: bytes) -> Outcome | Sent:
+        # A balanced node may lag behind the block that its twin just named: look again from a fresh head.
+        for _ in range(_LOOKS - 1):
+            with suppress(RpcUnreachable, RpcError):
+                return await self._send(authorization, signature)
+            await asyncio.sleep(_FIRST_PAUSE)
+        return await self._send(authorization, signature)
+
+    async def _send(self, authorization: Authorization, signature: bytes) -> Outcome | Sent:
+        """Return the transaction on its way, or the outcome where none is needed; all that is read is of one block."""
+        head = await self._rpc.block()
+        if await self._facts.is_used(authorization, at=head.hash):
+            return await self._facts.trace(authorization, head)
+        key, base_fee = authorization.key, head.base_fee_per_gas or 0
+        if earlier := await self._resume(key, base_fee):
+            return earlier
+        data = transfer_call(authorization, signature)
+        if refused := await self._simulate(data, at=head.hash):
+            return refused
+        try:
+            return await self._gas.send(
+                self._contract, data, base_fee=base_fee, on_signed=lambda sent: self._sent.update({key: sent})
+            )
+        except (NotSent, RpcUnreachable, RpcError):
+            self._sent.pop(key, None)
+            raise
+
+    async def _resume(self, key: str, base_fee: int) -> Sent | None:
+        """Return the transaction that an earlier submission left on its way, sent once more, if it still can be mined."""
+        sent = self._sent.get(key)
+        if sent is None or await self._rpc.receipt(sent.hash) is not None:
+            return sent
+        if await self._gas.is_superseded(sent, base_fee=base_fee):
+            return None
+        await self._gas.resend(sent)
+        return sent
+
+    async def _simulate(self, data: bytes, *, at: str) -> Outcome | None:
+        try:
+            # With the gas that a transaction would get, so that a wallet's contract cannot burn more than that.
+            await self._rpc.call(self._contract, data, at=at, sender=self._gas.address, gas=self._gas.limits.max_gas)
+        except RpcError as refusal:
+            if not refusal.reverted:
+                raise
+            meaning = reverts.rejection_of(refusal.reason)
+            # The state of this very block says that the nonce is free: a token that contradicts itself tells nothing.
+            return Unknown(reason="used_without_trace") if meaning is reverts.NONCE_SPENT else meaning
+        return None
+
+    async def _follow(self, authorization: Authorization, signature: bytes, sent: Sent) -> Outcome:
+        receipt = await self._rpc.receipt(sent.hash)
+        if receipt is None:
+            return Unknown(reason="not_mined")
+        head = await self._rpc.block()
+        if receipt.status == 1 or not self._facts.is_deep(authorization, receipt, height=head.number):
+            return self._facts.judge(authorization, receipt, sent.hash, height=head.number)
+        if await self._facts.is_used(authorization, at=head.hash):
+            return await self._facts.trace(authorization, head)  # somebody else was quicker
+        refused = await self._simulate(transfer_call(authorization, signature), at=head.hash)
+        return refused or Rejected(
+            reason="transaction_reverted", message=f"The transfer failed on the chain in transaction {sent.hash}."
+        )
+
+    def _remember(self, key: str, outcome: Outcome) -> Outcome:
+        if not isinstance(outcome, Unknown):
+            self._sent.pop(key, None)
+            return outcome
+        sent = self._sent.get(key)
+        return outcome if sent is None else Unknown(reason=f"{outcome.reason}:{sent.hash}")
+
+
+async def _poll(ask: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    """Ask until there is an outcome; the caller sets the time-out. A fault of the node is no outcome."""
+    pause = _FIRST_PAUSE
+    while True:
+        with suppress(RpcUnreachable, RpcError):
+            outcome = await ask()
+            if not isinstance(outcome, Unknown):
+                return outcome
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
