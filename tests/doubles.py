@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from PIL import Image
 
+from stablestudio.jobs.engine import EngineState
 from stablestudio.money import Money
 from stablestudio.payments.rail import Outcome, Settled, Unknown
 from stablestudio.payments.x402_evm import ExactEvmRail
@@ -85,6 +86,9 @@ class ScriptedChain:
     async def find(self, authorization: Authorization) -> Outcome:
         return await _next(self.finds, authorization)
 
+    async def balance(self, owner: str) -> int | None:
+        return None
+
 
 async def _next(answers: list[Answer], authorization: Authorization) -> Outcome:
     answer = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -103,13 +107,20 @@ def payment_of(rail: ExactEvmRail, price: Money, *, clock: ManualClock, key: Evm
     return x402.sign_exact(x402.PaymentRequired(accepts=[offer]), offer, key, now_s=clock.now_s)
 
 
+class AnyInputs:
+    """Takes every input for good."""
+
+    async def check(self, media: Sequence[object], *, wallet: str) -> None:
+        return None
+
+
 class FakeEngine:
     """Remembers what it was asked; its states are set by the test."""
 
     def __init__(self) -> None:
         self.enqueued: list[str] = []
         self.restarted: list[str] = []
-        self.known: dict[str, str] = {}
+        self.known: dict[str, EngineState] = {}
         self.faults: dict[str, Exception] = {}
 
     def enqueue(self, connection: sa.Connection, job_id: str) -> None:
@@ -117,7 +128,7 @@ class FakeEngine:
             raise fault
         self.enqueued.append(job_id)
 
-    async def states(self, job_ids: Sequence[str]) -> Mapping[str, str]:
+    async def states(self, job_ids: Sequence[str]) -> Mapping[str, EngineState]:
         return {job_id: self.known[job_id] for job_id in job_ids if job_id in self.known}
 
     async def restart(self, job_id: str) -> None:

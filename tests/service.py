@@ -58,6 +58,7 @@ class Service:
 
     def start(self, *, failpoint: str | None = None, wait: bool = True) -> None:
         """Start the process; with a failpoint it will kill itself there."""
+        assert not self.alive, "it runs already"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("STABLESTUDIO_")}
         environment |= self.environment
         if failpoint is not None:

@@ -33,8 +33,8 @@ class Settings(BaseSettings):
     prices: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="Prices that replace the default table, by offering and cell, in dollars."
     )
-    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(16_000_000, description="Largest request body accepted.")
-    jobs_at_once: int = Field(16, ge=0, le=1000, description="Jobs made at the same time; 0 only accepts them.")
+    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(6_000_000, description="Largest request body accepted.")
+    jobs_at_once: int = Field(256, ge=0, le=10_000, description="Jobs made at the same time; 0 only accepts them.")
     sandbox_delay: float = Field(1.0, ge=0, le=3600, description="Seconds that the sandbox pretends to work.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 

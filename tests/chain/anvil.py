@@ -17,9 +17,9 @@ from typing import Any, Self
 import httpx2
 import pytest
 
-from stablestudio.protocols import eip3009, evm
-from stablestudio.protocols.eip3009 import Authorization
-from stablestudio.protocols.eip3009_calls import TRANSFER, address_word, transfer_call
+from stablestudio.protocols import eip3009
+from stablestudio.protocols.eip3009 import Authorization, TokenDomain
+from stablestudio.protocols.eip3009_calls import TRANSFER, address_word, balance_call, transfer_call
 from stablestudio.protocols.evm import EvmKey, keccak256
 from tests.doubles import NOW_MS, USDC
 
@@ -85,6 +85,7 @@ class Anvil:
         self.ask("anvil_setBlockTimestampInterval", 0)
         self.put_token()
         self.ask("anvil_setBalance", GAS_KEY.address, hex(_ETHER))
+        self.move_to(NOW)  # calls on the genesis block see another time
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,11 +110,11 @@ class Anvil:
             self.ask("anvil_dropAllTransactions")
             assert self.ask("evm_revert", snapshot)
 
-    def put_token(self) -> None:
-        """Put the token at USDC's address, under USDC's name and version."""
-        self.put("Token", USDC.contract)
-        for slot, text in enumerate((USDC.name, "USDC", USDC.version)):
-            self.store(slot, text.encode().ljust(31, b"\0") + bytes((2 * len(text),)))
+    def put_token(self, domain: TokenDomain = USDC) -> None:
+        """Put the token at an address, USDC's by default, under its name and version."""
+        self.put("Token", domain.contract)
+        for slot, text in enumerate((domain.name, "USDC", domain.version)):
+            self.store(slot, text.encode().ljust(31, b"\0") + bytes((2 * len(text),)), at=domain.contract)
 
     def put(self, contract: str, address: str) -> None:
         self.ask("anvil_setCode", address, runtime(contract))
@@ -126,14 +127,14 @@ class Anvil:
     def store(self, slot: int, value: bytes, *, at: str = USDC.contract) -> None:
         self.ask("anvil_setStorageAt", at, f"0x{slot:064x}", "0x" + value.hex())
 
-    def fund(self, address: str, amount: int) -> None:
+    def fund(self, address: str, amount: int, *, token: str = USDC.contract) -> None:
         """Make a balance so much."""
         slot = int.from_bytes(keccak256(address_word(address) + _BALANCES.to_bytes(32)))
-        self.store(slot, amount.to_bytes(32))
+        self.store(slot, amount.to_bytes(32), at=token)
 
-    def balance(self, address: str) -> int:
-        data = evm.keccak256(b"balanceOf(address)")[:4] + address_word(address)
-        return int(self.ask("eth_call", {"to": USDC.contract, "data": "0x" + data.hex()}, "latest"), 16)
+    def balance(self, address: str, *, token: str = USDC.contract) -> int:
+        data = balance_call(address).hex()
+        return int(self.ask("eth_call", {"to": token, "data": "0x" + data}, "latest"), 16)
 
     def send(self, data: bytes, *, to: str = USDC.contract, **fields: str) -> str:
         """Let a stranger send a transaction; return its hash."""

@@ -16,6 +16,9 @@ OTHER = "0x000000000000000000000000000000000000dEaD"
 NOBODY = "0x" + "0" * 40
 THIEF = EvmKey.from_hex("0x" + "5d" * 32)  # holds nothing
 
+OVER = NOW + 300  # the good authorization's end
+LONG_OVER = OVER + 60  # when it is certain that no block lets it in any more
+
 Step = Callable[[World], Awaitable[None]]
 SETTLED = "settled"
 UNSEEN = "not_seen_on_chain"
@@ -101,14 +104,14 @@ VECTORS = [
     _good("for ever", signed(valid_after=0, valid_before=2**256 - 1)),
     _good("a nonce of ones", signed(nonce=b"\xff" * 32)),
     _good("a second nonce", signed(nonce=_SIX), before=(sends(signed()),), paid=2 * PRICE),
-    _good("settled and looked up after its end", signed(), then=(moves_to(NOW + 301),)),
+    _good("settled and looked up after its end", signed(), then=(moves_to(LONG_OVER + 1),)),
     _good("replayed by us", signed(), before=(submits(signed()),)),
-    _good("replayed by us after its end", signed(), before=(submits(signed()), moves_to(NOW + 301))),
+    _good("replayed by us after its end", signed(), before=(submits(signed()), moves_to(LONG_OVER + 1))),
     _good("submitted first by a stranger", signed(), before=(sends(signed()),)),
     _good("submitted first by a stranger, the rest is gone", signed(value=FUNDS), paid=FUNDS, before=(
         sends(signed(value=FUNDS)),
     )),
-    _good("submitted first by a stranger, and over", signed(), before=(sends(signed()), moves_to(NOW + 300))),
+    _good("submitted first by a stranger, and over", signed(), before=(sends(signed()), moves_to(OVER))),
     _good("forged copy of what was settled", (GOOD, bytes(65)), before=(sends(signed()),)),
     _good("funded just in time", signed(key=THIEF, sender=THIEF.address), before=(funds(THIEF.address, PRICE),)),
     _good("same nonce of another sender", signed(), before=(
@@ -116,25 +119,31 @@ VECTORS = [
     ), paid=2 * PRICE),
     _bad("the second before its first", EARLY, signed(valid_after=NOW)),
     _bad("a year early", EARLY, signed(valid_after=NOW + 31_536_000, valid_before=NOW + 31_536_001)),
-    _bad("early and already over", EARLY, signed(valid_after=NOW + 5, valid_before=NOW), found=EXPIRED),
+    _bad("early and already over", EARLY, signed(valid_after=NOW + 5, valid_before=NOW)),
     _bad("early and forged", EARLY, tampered(valid_after=NOW)),
-    _bad("the second after its last", EXPIRED, signed(valid_before=NOW), found=EXPIRED),
+    _bad("the second after its last", EXPIRED, signed(valid_before=NOW)),
+    _bad("over, not yet for good", EXPIRED, signed(valid_before=NOW - 59)),
+    _bad("over for good", EXPIRED, signed(valid_before=NOW - 60), found=EXPIRED),
     _bad("long expired", EXPIRED, signed(valid_after=0, valid_before=1), found=EXPIRED),
-    _bad("expired and forged", EXPIRED, tampered(valid_before=NOW), found=EXPIRED),
-    _bad("expired and poor", EXPIRED, signed(valid_before=NOW, value=FUNDS + 1), found=EXPIRED),
+    _bad("expired and forged", EXPIRED, tampered(valid_before=NOW)),
+    _bad("expired and poor", EXPIRED, signed(valid_before=NOW, value=FUNDS + 1)),
     _bad("never valid", EXPIRED, signed(valid_after=0, valid_before=0), found=EXPIRED),
-    _bad("over before it was submitted", EXPIRED, signed(), before=(moves_to(NOW + 300),), found=EXPIRED),
-    _bad("refused, then over", POOR, signed(value=FUNDS + 1), then=(moves_to(NOW + 300),), found=EXPIRED),
+    _bad("over before it was submitted", EXPIRED, signed(), before=(moves_to(OVER),)),
+    _bad("over before it was submitted, then for good", EXPIRED, signed(), found=EXPIRED, before=(
+        moves_to(OVER),
+    ), then=(moves_to(LONG_OVER),)),
+    _bad("refused, then over", POOR, signed(value=FUNDS + 1), then=(moves_to(OVER),)),
+    _bad("refused, then over for good", POOR, signed(value=FUNDS + 1), then=(moves_to(LONG_OVER),), found=EXPIRED),
     _bad("another value under a used nonce", USED, signed(value=1), before=(sends(signed()),), found=USED, paid=PRICE),
     _bad("another recipient had the nonce", USED, signed(), before=(sends(signed(recipient=OTHER)),), found=USED),
     _bad("another value had the nonce", USED, signed(), before=(sends(signed(value=1)),), found=USED, paid=1),
     _bad("the nonce spent on others, and over", USED, signed(), found=USED, before=(
-        sends(signed(recipient=OTHER)), moves_to(NOW + 300),
+        sends(signed(recipient=OTHER)), moves_to(OVER),
     )),
     _bad("forged under a used nonce", USED, tampered(value=1), before=(sends(signed()),), found=USED, paid=PRICE),
     _bad("cancelled", USED, signed(), before=(cancels(1),), found=USED),
-    _bad("cancelled, and over", USED, signed(), before=(cancels(1), moves_to(NOW + 300)), found=USED),
-    _bad("over, and then cancelled", USED, signed(), before=(moves_to(NOW + 300), cancels(1)), found=USED),
+    _bad("cancelled, and over", USED, signed(), before=(cancels(1), moves_to(OVER)), found=USED),
+    _bad("over, and then cancelled", USED, signed(), before=(moves_to(OVER), cancels(1)), found=USED),
     _bad("cancelled after it was refused", POOR, signed(value=FUNDS + 1), then=(cancels(1),), found=USED),
     _bad("value tampered", FORGED, tampered(value=PRICE - 1)),
     _bad("recipient tampered", FORGED, tampered(recipient=OTHER)),

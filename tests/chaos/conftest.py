@@ -81,11 +81,9 @@ def zygote() -> Iterator[Zygote]:
 @pytest.fixture(scope="session")
 def template(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Template:
     data = tmp_path_factory.mktemp("template") / "data"
-    with ForkedService(data, zygote=zygote) as service:
-        service.start()
-        with Buyer(service.url) as buyer:
-            buyer.fund()
-            required = {ware.path: buyer.challenge(ware.path, ware.body) for ware in (PICTURE, CLIP)}
+    with ForkedService(data, zygote=zygote) as service, Buyer(service.url) as buyer:
+        buyer.fund()
+        required = {ware.path: buyer.challenge(ware.path, ware.body) for ware in (PICTURE, CLIP)}
     return Template(data=data, key=buyer.key, required=required)
 
 

@@ -54,7 +54,6 @@ def books(zygote: Zygote, template: Template, tmp_path_factory: pytest.TempPathF
     data = tmp_path_factory.mktemp("books") / "data"
     shutil.copytree(template.data, data)
     with ForkedService(data, zygote=zygote, environment={"STABLESTUDIO_SANDBOX_DELAY": "0"}) as service:
-        service.start()
         with Buyer(service.url, key=template.key) as buyer:
             for job_id in [buyer.buy(ware.path, ware.body) for ware in (CLIP, DOOMED)]:
                 buyer.wait(job_id)

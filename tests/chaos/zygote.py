@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from .audit import audit
 
 
 class Zygote:
-    """Starts services without importing anything anew."""
+    """Starts services without importing anything anew; they end with it."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "tests.chaos.zygote"]
@@ -129,11 +130,18 @@ def main() -> None:
     import stablestudio.cli.serve  # noqa: F401 - so that children need not
 
     assert threading.active_count() == 1, "only a process of one thread can be forked"
+    children: set[int] = set()
     for line in sys.stdin:
         question = json.loads(line)
         answer = _spawn(question["spawn"]) if "spawn" in question else _poll(question["poll"])
+        if "poll" not in question and answer is not None:
+            children.add(answer)
+        elif answer is not None:
+            children.remove(question["poll"])
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+    for child in children:  # whoever asked for them is gone
+        os.kill(child, signal.SIGKILL)
 
 
 if __name__ == "__main__":

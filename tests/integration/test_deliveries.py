@@ -75,18 +75,28 @@ def test_a_result_link_is_an_input(buyer: Buyer) -> None:
     assert job["status"] == "complete"
 
 
-def test_somebody_elses_result_is_no_input_and_the_money_goes_back(buyer: Buyer, studio: Service) -> None:
+def test_somebody_elses_result_is_refused_before_the_money_moves(buyer: Buyer, studio: Service) -> None:
     with Buyer(studio.url) as stranger:
         secret = stranger.fund().buy(IMAGE, SMALL)
         stranger.wait(secret)
-    job = buyer.wait(buyer.buy(EDIT, SMALL | {"images": [f"job:{secret}"]}))
-    assert (job["status"], job["errorCode"], job["payment"]["state"]) == ("failed", "invalid_input", "refunded")
-    assert buyer.balance() == 100_000_000
+    _refused_unpaid(buyer, f"job:{secret}")
+
+
+@pytest.mark.parametrize("url", ["job:job_unknown", "{studio}/assets/jobs/job_x/0.png?exp=9999999999&sig=AAAA"])
+def test_an_input_known_to_be_wrong_is_refused_before_the_money_moves(buyer: Buyer, url: str) -> None:
+    _refused_unpaid(buyer, url.replace("{studio}", buyer.url))
+
+
+def _refused_unpaid(buyer: Buyer, url: str) -> None:
+    body = SMALL | {"images": [url]}
+    answer = buyer.pay(EDIT, body, buyer.sign(EDIT, body))
+    told = answer.json()
+    assert (answer.status_code, told["charged"], told["issues"][0]["path"]) == (400, False, ["images", 0])
+    assert (buyer.jobs(), buyer.balance()) == ([], 100_000_000)
 
 
 @pytest.mark.parametrize(
-    "url",
-    ["http://127.0.0.1:1/a.png", "http://localhost/a.png", "job:job_unknown", "data:image/png;base64,iVBORw0KGgo="],
+    "url", ["http://127.0.0.1:1/a.png", "http://localhost/a.png", "data:image/png;base64,iVBORw0KGgo="]
 )
 def test_an_input_that_cannot_be_read_fails_the_job_and_the_money_goes_back(buyer: Buyer, url: str) -> None:
     job = buyer.wait(buyer.buy(EDIT, SMALL | {"images": [url]}))

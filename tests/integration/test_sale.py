@@ -198,10 +198,19 @@ def test_what_cannot_be_made_is_refunded_and_the_job_shows_it(buyer: Buyer, mark
 _SOLD = [offering for offering in OFFERINGS if offering.kind is not Kind.UPLOAD]
 
 
+def _outside(value: Any) -> Any:
+    """Point to other hosts instead of to earlier jobs, which this buyer does not have."""
+    if isinstance(value, dict):
+        return {name: _outside(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_outside(each) for each in value]
+    return "https://media.example/file" if isinstance(value, str) and value.startswith("job:") else value
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), offering=st.sampled_from(_SOLD))
 def test_quote_challenge_and_ledger_name_one_amount(studio: Service, data: st.DataObject, offering: Offering) -> None:
-    body = data.draw(inputs(offering))
+    body = _outside(data.draw(inputs(offering)))
     body = body | {"prompt": f"{body.get('prompt', '')} [sandbox:refuse]"}  # media of the examples lead nowhere
     price = PriceTable(OFFERINGS).price(offering, offering.read(httpx2.Request("POST", "http://x", json=body).read()))
     with Buyer(studio.url) as buyer:

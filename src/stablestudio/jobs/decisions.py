@@ -10,31 +10,24 @@ from stablestudio.providers.provider import FailureKind
 MAX_ATTEMPTS = 3
 # Vendors forget a task after a day (facts/providers.md 1.8); until then a late job is late, not failed.
 HARD_DEADLINE_SECONDS = 24 * 3600
+OVERDUE = "The work could not be finished within a day."
+
+
+Verb = Literal["submit", "poll", "keep", "deliver"]
 
 
 class Step(TypedDict):
     """The next step of a job, as plain JSON, because the engine writes it down."""
 
-    do: Literal["submit", "poll", "keep", "deliver", "fail"]
+    do: Verb | Literal["fail"]
     wait: float  # seconds to sleep before
     code: str  # FailureKind, for "fail"
     message: str
 
 
-def step(do: Literal["submit", "poll", "keep", "deliver"], *, wait: float = 0.0) -> Step:
+def step(do: Verb, *, wait: float = 0.0) -> Step:
     """Return a step that is not a failure."""
     return Step(do=do, wait=wait, code="", message="")
-
-
-def again(verb: str, *, wait: float) -> Step:
-    """Return the same step once more, after a fault that says nothing about the job."""
-    match verb:
-        case "submit":
-            return step("submit", wait=wait)
-        case "poll":
-            return step("poll", wait=wait)
-        case _:
-            return step("keep", wait=wait)
 
 
 def failure(kind: FailureKind, message: str) -> Step:

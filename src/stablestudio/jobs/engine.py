@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Protocol
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
 
-from stablestudio.jobs.decisions import Step
+from stablestudio.jobs.decisions import Step, Verb
 from stablestudio.jobs.maker import Maker
 from stablestudio.store.database import Database
 
 # A constant: DBOS's default is a hash of source and library version, which strands running jobs at every upgrade.
 APPLICATION_VERSION = "1"
 QUEUE = "make"
-LOST = "LOST"
 _WORKFLOW = "make"
 _POLL_SECONDS = 0.2
-_UNLIMITED = 10_000
+
+
+_RUNNING = frozenset({"ENQUEUED", "PENDING", "DELAYED"})
+
+
+class EngineState(StrEnum):
+    """What the engine makes of a job."""
+
+    RUNNING = "running"
+    LOST = "lost"
+    ENDED = "ended"
 
 
 class Engine(Protocol):
@@ -30,8 +41,8 @@ class Engine(Protocol):
         """Add the job's workflow to the caller's transaction."""
         ...
 
-    async def states(self, job_ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the engine's own state of each job that it knows."""
+    async def states(self, job_ids: Sequence[str]) -> Mapping[str, EngineState]:
+        """Return each known job's state: RUNNING, LOST where the engine says so but this process does not, or ENDED."""
         ...
 
     async def restart(self, job_id: str) -> None:
@@ -58,12 +69,15 @@ class DbosEngine:
         self._database = database
         self._client: DBOSClient | None = None
         self._executor_id = executor_id
-        self._running: set[str] = set()
+        self._running: Counter[str] = Counter()
 
     async def start(self, maker: Maker | None) -> None:
         """Launch; with a maker this process works on jobs, without one it only accepts them."""
-        logging.getLogger("dbos").setLevel(logging.WARNING)
         DBOS(config=self._config)
+        engine_log = logging.getLogger("dbos")
+        engine_log.handlers.clear()  # its own handler writes plain text; ours writes JSON
+        engine_log.propagate = True
+        engine_log.setLevel(logging.WARNING)
         if maker is not None:
             _register(maker, self._running)
         DBOS.listen_queues([QUEUE] if maker is not None else [])
@@ -91,16 +105,18 @@ class DbosEngine:
         )
         self._client.enqueue_in_transaction(connection, options, job_id)
 
-    async def states(self, job_ids: Sequence[str]) -> Mapping[str, str]:
+    async def states(self, job_ids: Sequence[str]) -> Mapping[str, EngineState]:
         if not job_ids:
             return {}
         known = await DBOS.list_workflows_async(workflow_ids=list(job_ids), load_input=False, load_output=False)
         return {workflow.workflow_id: self._state(workflow) for workflow in known}
 
-    def _state(self, workflow: WorkflowStatus) -> str:
+    def _state(self, workflow: WorkflowStatus) -> EngineState:
         """Tell apart what runs from what this process dropped, as when the disk was too full to write a step down."""
+        if workflow.status not in _RUNNING:
+            return EngineState.ENDED
         ours = workflow.status == "PENDING" and workflow.executor_id == self._executor_id
-        return LOST if ours and workflow.workflow_id not in self._running else workflow.status
+        return EngineState.LOST if ours and workflow.workflow_id not in self._running else EngineState.RUNNING
 
     async def restart(self, job_id: str) -> None:
         await DBOS.delete_workflow_async(job_id)
@@ -112,12 +128,12 @@ class DbosEngine:
         )
 
 
-def _register(maker: Maker, running: set[str]) -> None:
+def _register(maker: Maker, running: Counter[str]) -> None:
     """Bind the workflow to this process' maker. Its body stays tiny: recorded histories are replayed against it."""
     durable = DBOS.step(retries_allowed=True, max_attempts=8, interval_seconds=0.5, backoff_rate=2.0)
 
     @durable
-    async def advance(verb: str, job_id: str) -> Step:
+    async def advance(verb: Verb, job_id: str) -> Step:
         return await maker.advance(verb, job_id)
 
     @durable
@@ -129,12 +145,14 @@ def _register(maker: Maker, running: set[str]) -> None:
 
     @DBOS.workflow(name=_WORKFLOW)
     async def make(job_id: str) -> None:
-        running.add(job_id)
+        running[job_id] += 1  # two runs of one job may overlap for a moment
         try:
             following = await advance("submit", job_id)
-            while following["do"] not in ("deliver", "fail"):
+            while (verb := following["do"]) != "deliver" and verb != "fail":
                 await DBOS.sleep_async(following["wait"])
-                following = await advance(following["do"], job_id)
+                following = await advance(verb, job_id)
             await close(job_id, following)
         finally:
-            running.discard(job_id)
+            running[job_id] -= 1
+            if not running[job_id]:
+                del running[job_id]

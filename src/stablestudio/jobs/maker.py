@@ -13,7 +13,7 @@ from stablestudio import catalog
 from stablestudio.clock import Clock
 from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.failpoints import reach
-from stablestudio.jobs.decisions import Pace, Step, after_refusal, again, failure, is_overdue, step
+from stablestudio.jobs.decisions import OVERDUE, Pace, Step, Verb, after_refusal, failure, is_overdue, step
 from stablestudio.media.probe import UnreadableMedia, probe
 from stablestudio.media.storage import AssetExists, Storage
 from stablestudio.media.thumbnail import thumbnail
@@ -55,7 +55,7 @@ class Maker:
         self._on_failed = on_failed
         self._asking: set[str] = set()  # jobs whose vendor is being asked by this very process
 
-    async def advance(self, verb: str, job_id: str) -> Step:
+    async def advance(self, verb: Verb, job_id: str) -> Step:
         """Do one step. An unforeseen fault is not a failure: the step is tried again until the job's deadline."""
         job, order = await self._load(job_id)
         if (ended := _ended(job)) is not None:
@@ -71,10 +71,10 @@ class Maker:
         except Exception:
             log.exception("step_faulted", extra={"job": job_id, "step": verb})
         if is_overdue(elapsed):
-            return failure(FailureKind.UPSTREAM_UNKNOWN, "The work could not be finished within a day.")
-        return again(verb, wait=Pace(steady=60.0).wait(elapsed + 4.0))
+            return failure(FailureKind.UPSTREAM_UNKNOWN, OVERDUE)
+        return step(verb, wait=Pace(steady=60.0).wait(elapsed + 4.0))
 
-    async def _step(self, verb: str, job: store.Job, work: Work, *, elapsed: float) -> Step:
+    async def _step(self, verb: Verb, job: store.Job, work: Work, *, elapsed: float) -> Step:
         match verb:
             case "submit":
                 return await self._submit(job, work)
@@ -84,18 +84,27 @@ class Maker:
                 return await self._keep(job, work)
 
     async def _submit(self, job: store.Job, work: Work) -> Step:
-        """Ask the vendor, unless that has happened."""
+        """Ask the vendor, unless that has happened or is happening."""
         if job.task is not None:
             return step("poll")
         if job.id in self._asking:
             return step("submit", wait=1.0)
-        last = await self._database.read(lambda connection: store.last_submission(connection, job.id))
+        self._asking.add(job.id)
+        try:
+            return await self._submit_once(work)
+        finally:
+            self._asking.discard(job.id)
+
+    async def _submit_once(self, work: Work) -> Step:
+        last = await self._database.read(lambda connection: store.last_submission(connection, work.job_id))
         if last is None:
             return await self._ask(work, attempt=1, provider=self._bindings.first(work.offering))
         attempt, name, state = last
-        if state == "intended":
-            return await self._adopt(work, attempt=attempt, provider_name=name)
-        return await self._ask(work, attempt=attempt + 1, provider=self._bindings.named(name))
+        if state == "refused":
+            return await self._ask(work, attempt=attempt + 1, provider=self._bindings.named(name))
+        if state == "accepted":
+            return step("poll")  # by another run, since this one looked
+        return await self._adopt(work, attempt=attempt, provider_name=name)
 
     async def _ask(self, work: Work, *, attempt: int, provider: Provider) -> Step:
         """Ask the vendor, once: the intent is on disk before the question is."""
@@ -107,17 +116,15 @@ class Maker:
         ):
             return step("submit", wait=1.0)
         reach("make.intended")
-        self._asking.add(work.job_id)
         try:
             answer = await provider.submit(work)
-            reach("make.asked")
-            if isinstance(answer, Accepted):
-                return await self._accepted(work, answer, attempt=attempt, provider_name=provider.name)
         except NotAccepted as refusal:
             return await self._refused(work, attempt=attempt, why=str(refusal))
-        finally:
-            self._asking.discard(work.job_id)
-        return failure(answer.kind, answer.message)
+        reach("make.asked")
+        if isinstance(answer, Failed):
+            await self._refused(work, attempt=attempt, why=answer.kind)
+            return failure(answer.kind, answer.message)
+        return await self._accepted(work, answer, attempt=attempt, provider_name=provider.name)
 
     async def _poll(self, job: store.Job, work: Work, *, elapsed: float) -> Step:
         """Ask how it goes."""
@@ -154,7 +161,11 @@ class Maker:
     async def deliver(self, job_id: str) -> None:
         """Add the thumbnail of a clip and close the job as complete."""
         result = await self._database.read(lambda connection: store.find_result(connection, job_id))
-        if result is not None and result.content_type.startswith("video/"):
+        if result is None:
+            return await self.fail(
+                job_id, code=FailureKind.UPSTREAM_UNKNOWN.value, message="The result was lost before it was kept."
+            )
+        if result.content_type.startswith("video/"):
             clip = await self._storage.read(result.key)
             await self._add_thumbnail(job_id, clip, content_type=result.content_type)
             reach("make.thumbnailed")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 
 from stablestudio.clock import Clock
-from stablestudio.jobs.engine import LOST, Engine
+from stablestudio.jobs.decisions import OVERDUE, is_overdue
+from stablestudio.jobs.engine import Engine, EngineState
+from stablestudio.jobs.maker import Maker
 from stablestudio.loops import every
+from stablestudio.providers.provider import FailureKind
 from stablestudio.store import jobs as store
 from stablestudio.store.database import Database
 
@@ -15,20 +18,13 @@ _INTERVAL = 30.0
 _QUIET_MS = 60_000
 
 
-_RUNNING = frozenset({"ENQUEUED", "PENDING", "DELAYED"})
-
-
-def is_stranded(engine_state: str | None) -> bool:
-    """Tell whether the engine will never touch a job again that is not finished by our books."""
-    return engine_state not in _RUNNING
-
-
 class Sweep:
     """Looks at jobs that nobody touched for a while."""
 
-    def __init__(self, database: Database, *, engine: Engine, clock: Clock) -> None:
+    def __init__(self, database: Database, *, engine: Engine, maker: Maker, clock: Clock) -> None:
         self._database = database
         self._engine = engine
+        self._maker = maker
         self._clock = clock
         self._seen_lost: set[str] = set()
 
@@ -41,16 +37,22 @@ class Sweep:
         before = self._clock.now_ms() - quiet_ms
         stale = await self._database.read(lambda connection: store.open_jobs(connection, before=before))
         states = await self._engine.states([job.id for job in stale])
-        stranded = [job.id for job in stale if is_stranded(states.get(job.id))]
-        for job_id in stranded:
+        lost = {job.id for job in stale if states.get(job.id) is EngineState.LOST}
+        for job in stale:
             # Between queue and first step the engine and this process disagree for a moment: look twice.
-            if states.get(job_id) != LOST or job_id in self._seen_lost:
-                await self._restart(job_id, states.get(job_id))
-        self._seen_lost = {job_id for job_id in stranded if states.get(job_id) == LOST}
+            if states.get(job.id) is not EngineState.RUNNING and (job.id not in lost or job.id in self._seen_lost):
+                await self._mend(job, states.get(job.id))
+        self._seen_lost = lost
 
-    async def _restart(self, job_id: str, state: str | None) -> None:
-        log.warning("job_stranded", extra={"job": job_id, "engine": state})
+    async def _mend(self, job: store.Job, state: EngineState | None) -> None:
+        log.warning("job_stranded", extra={"job": job.id, "engine": state})
+        now = self._clock.now_ms()
         try:
-            await self._engine.restart(job_id)
+            if not await self._database.write(lambda connection: store.postpone(connection, job_id=job.id, now=now)):
+                return  # it ended while we looked
+            if is_overdue((now - job.created_at) / 1000):
+                await self._maker.fail(job.id, code=FailureKind.UPSTREAM_UNKNOWN.value, message=OVERDUE)
+            else:
+                await self._engine.restart(job.id)
         except Exception:
-            log.exception("job_not_restarted", extra={"job": job_id})
+            log.exception("job_not_mended", extra={"job": job.id})

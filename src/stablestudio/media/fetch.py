@@ -120,6 +120,11 @@ class MediaFetcher:
         except TimeoutError:
             raise FetchFailed(f"{target.host} took longer than {self._total_seconds:g} seconds.") from None
 
+    def check_own(self, url: str) -> None:
+        """Raise if `url` is a link of ours that was altered or has expired; nothing is asked of anybody."""
+        if self._own is not None:
+            self._own.links.key_in(url, now_ms=self._own.clock.now_ms())
+
     async def _follow(self, target: Target, wish: _Wish) -> Fetched:
         # A pool of its own for every fetch: nothing one address did can touch the next.
         async with httpcore2.AsyncConnectionPool(ssl_context=_tls(), network_backend=self._backend) as pool:

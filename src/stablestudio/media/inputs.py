@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from stablestudio.errors import StudioError
+from collections.abc import Sequence
+
+from stablestudio.catalog import MediaInput
+from stablestudio.errors import InvalidInput, Issue, StudioError
 from stablestudio.media.fetch import MediaFetcher
 from stablestudio.media.storage import Storage
 from stablestudio.store import jobs
@@ -26,15 +29,34 @@ class InputReader:
         self._fetcher = fetcher
         self._storage = storage
 
+    async def check(self, media: Sequence[MediaInput], *, wallet: str) -> None:
+        """Check what can be checked without a request to anybody: earlier jobs and our own links.
+
+        Raises `InvalidInput` with an issue for each field at fault.
+        """
+        issues = [issue for each in media if (issue := await self._fault(each, wallet)) is not None]
+        if issues:
+            raise InvalidInput(issues[0].message, issues=issues)
+
+    async def _fault(self, media: MediaInput, wallet: str) -> Issue | None:
+        try:
+            if media.url.startswith(_JOB):
+                await self._result(media.url[len(_JOB) :], wallet)
+            else:
+                self._fetcher.check_own(media.url)
+        except StudioError as error:
+            return Issue(media.path, error.code, error.message)
+        return None
+
     async def read(self, url: str, *, wallet: str, as_of_ms: int) -> bytes:
         """Return the bytes; `as_of_ms` is when the order was made, so that a link valid then stays good."""
         if url.startswith(_JOB):
-            return await self._earlier(url[len(_JOB) :], wallet)
+            return await self._storage.read(await self._result(url[len(_JOB) :], wallet))
         return (await self._fetcher.get(url, as_of_ms=as_of_ms)).data
 
-    async def _earlier(self, job_id: str, wallet: str) -> bytes:
+    async def _result(self, job_id: str, wallet: str) -> str:
         job = await self._database.read(lambda connection: jobs.find(connection, job_id))
         result = await self._database.read(lambda connection: jobs.find_result(connection, job_id))
         if job is None or job.wallet != wallet or job.state != "complete" or result is None:
             raise NotYourMedia(f"{_JOB}{job_id} is not a complete job of this wallet.")
-        return await self._storage.read(result.key)
+        return result.key

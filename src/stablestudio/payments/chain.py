@@ -23,3 +23,7 @@ class TokenChain(Protocol):
     async def find(self, authorization: Authorization) -> Outcome:
         """Tell from the chain what became of the authorization."""
         ...
+
+    async def balance(self, owner: str) -> int | None:
+        """Return what an address holds in base units, or None where that cannot be told now."""
+        ...

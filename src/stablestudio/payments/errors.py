@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from stablestudio.errors import StudioError
 from stablestudio.payments.rail import Rejected
-from stablestudio.protocols.x402 import PaymentExpired
 
 
 class PaymentRejected(StudioError):
-    """The payment was not settled; nothing moved."""
+    """The payment was not settled; nothing moved.
+
+    `payer`, `network` and `reason` tell which payment, where it is known.
+    """
+
+    payer = ""
+    network = ""
+    reason = ""
 
     status = 402
     hint = "Sign a new payment for one of the offers in this answer's headers."
@@ -18,6 +24,10 @@ class InsufficientFunds(PaymentRejected):
     """The wallet does not hold enough of the token for this payment."""
 
     hint = "Fund the paying wallet on the network of the offer and send the same request again."
+
+
+class PaymentExpiredUnsettled(PaymentRejected):
+    """The payment expired before it was settled."""
 
 
 class NonceAlreadyUsed(PaymentRejected):
@@ -53,13 +63,15 @@ class NetworkNotOffered(StudioError):
     hint = "Choose one of the offers in this answer's headers."
 
 
-_BY_REASON: dict[str, type[StudioError]] = {
+_BY_REASON: dict[str, type[PaymentRejected]] = {
     "insufficient_funds": InsufficientFunds,
-    "payment_expired": PaymentExpired,
+    "payment_expired": PaymentExpiredUnsettled,
     "nonce_already_used": NonceAlreadyUsed,
 }
 
 
-def rejection(outcome: Rejected, *, headers: dict[str, str]) -> StudioError:
+def rejection(outcome: Rejected, *, payer: str, network: str) -> PaymentRejected:
     """Return the error that tells a buyer why nothing moved."""
-    return _BY_REASON.get(outcome.reason, PaymentRejected)(outcome.message or None, headers=headers)
+    error = _BY_REASON.get(outcome.reason, PaymentRejected)(outcome.message or None)
+    error.payer, error.network, error.reason = payer, network, outcome.reason
+    return error

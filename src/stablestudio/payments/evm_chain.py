@@ -54,6 +54,10 @@ class RpcTokenChain:
             self._sent.pop(authorization.key, None)
         return outcome
 
+    async def balance(self, owner: str) -> int | None:
+        """Return what an address holds in base units, or None where that cannot be told now."""
+        return await self._facts.balance(owner)
+
     async def submit(self, authorization: Authorization, signature: bytes) -> Outcome:
         """Settle the authorization, or tell how it was settled, whoever sent it."""
         key = authorization.key
@@ -97,21 +101,34 @@ class RpcTokenChain:
             return earlier
         data = transfer_call(authorization, signature)
         if refused := await self._simulate(data, at=head.hash):
-            return refused
+            # An earlier transaction of ours may still be mined, so a refusal now is not the last word.
+            return Unknown(reason="refused_while_sent") if key in self._sent else refused
+        return await self._broadcast(key, data, base_fee=base_fee)
+
+    async def _broadcast(self, key: str, data: bytes, *, base_fee: int) -> Sent | Unknown:
+        earlier = self._sent.get(key)
         try:
             return await self._gas.send(
                 self._contract, data, base_fee=base_fee, on_signed=lambda sent: self._sent.update({key: sent})
             )
-        except (NotSent, RpcUnreachable, RpcError):
+        except (NotSent, RpcUnreachable, RpcError) as fault:
             self._sent.pop(key, None)
+            if earlier is not None:
+                self._sent[key] = earlier
+            if isinstance(fault, RpcError) and fault.reverted:
+                # Good after the last block, and not after what waits: an earlier submission, ours or a stranger's.
+                return Unknown(reason="already_waiting")
             raise
 
     async def _resume(self, key: str, base_fee: int) -> Sent | None:
-        """Return the transaction that an earlier submission left on its way, sent once more, if it still can be mined."""
+        """Return the transaction that an earlier submission left on its way, sent once more, if it can be mined now."""
         sent = self._sent.get(key)
         if sent is None or await self._rpc.receipt(sent.hash) is not None:
             return sent
-        if await self._gas.is_superseded(sent, base_fee=base_fee):
+        if await self._gas.is_spent(sent.nonce):
+            self._sent.pop(key, None)
+            return None
+        if sent.max_fee < base_fee:
             return None
         await self._gas.resend(sent)
         return sent

@@ -12,6 +12,9 @@ from stablestudio.payments.rail import Outcome, Settled, Unknown
 from stablestudio.protocols import eip3009_calls as calls
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain, separator
 
+# An authorization is over for good this long after its end, in seconds of the chain's own clock: a block that let it in
+# may still replace the newest ones. Longer than the blocks of any `confirmations`.
+_FINALITY_SECONDS = 60
 _LOG_WINDOW = 2_000  # blocks of one eth_getLogs; public nodes refuse long ranges
 _LOOKBACK = 50_000  # blocks: more than a day at two seconds each
 
@@ -64,11 +67,19 @@ class TokenFacts:
             head = await self.rpc.block()
             if await self.is_used(authorization, at=head.hash):
                 return await self.trace(authorization, head)
-            if await self._is_over(authorization, head):
+            if head.timestamp >= authorization.valid_before + _FINALITY_SECONDS:
                 return reverts.EXPIRED
         except (RpcUnreachable, RpcError):
             return Unknown(reason="chain_not_readable")
         return Unknown(reason="not_seen_on_chain")
+
+    async def balance(self, owner: str) -> int | None:
+        """Return what an address holds in base units, or None where the node does not tell."""
+        try:
+            answer = await self.rpc.call(self._contract, calls.balance_call(owner))
+        except (RpcUnreachable, RpcError):
+            return None
+        return int.from_bytes(answer) if len(answer) == 32 else None
 
     async def is_used(self, authorization: Authorization, *, at: str) -> bool:
         """Tell whether the nonce was used or cancelled, in the state after the block with the hash `at`."""
@@ -152,12 +163,6 @@ class TokenFacts:
             return calls.read_text(await self.rpc.call(self._contract, call, at=head.hash))
         except RpcError:
             return None
-
-    async def _is_over(self, authorization: Authorization, head: Block) -> bool:
-        # As deep as a payment: a block that a reorganisation may replace could still let the transfer in.
-        resting = self._confirmations(authorization.value) - 1
-        block = head if resting == 0 else await self.rpc.block(max(0, head.number - resting))
-        return block.timestamp >= authorization.valid_before
 
     async def _find_event(self, authorization: Authorization, head: Block) -> Log | None:
         topics = [

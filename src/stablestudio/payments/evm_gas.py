@@ -131,10 +131,9 @@ class GasAccount:
         except (RpcError, RpcUnreachable) as fault:
             log.info("transaction_resent", extra={"transaction": sent.hash, "answer": str(fault)})
 
-    async def is_superseded(self, sent: Sent, *, base_fee: int) -> bool:
-        """Tell whether a transaction without receipt needs another: its nonce is spent, or its fee fell behind."""
-        mined = await self._rpc.transaction_count(self.address, pending=False)
-        return mined > sent.nonce or sent.max_fee < base_fee
+    async def is_spent(self, nonce: int) -> bool:
+        """Tell whether a transaction with this nonce was mined, ours or the one that replaced it."""
+        return await self._rpc.transaction_count(self.address, pending=False) > nonce
 
     async def _take_nonce(self, base_fee: int) -> tuple[int, Sent | None]:
         mined = await self._rpc.transaction_count(self.address, pending=False)
@@ -182,6 +181,7 @@ class GasAccount:
             if not fault.sent:
                 raise
             self._waiting[sent.nonce] = sent
+            await self.resend(sent)  # harmless if the first arrived, and quicker than a time-out if not
             return True
         self._waiting[sent.nonce] = sent
         self._next = sent.nonce + 1

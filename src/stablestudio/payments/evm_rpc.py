@@ -13,10 +13,16 @@ from pydantic.alias_generators import to_camel
 from stablestudio.protocols.eip3009_calls import revert_reason
 
 T = TypeVar("T")
-_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+_NEVER_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.InvalidURL,
+    httpx2.PoolTimeout,
+    httpx2.UnsupportedProtocol,
+)
 _TOLD = 200  # characters of a node's words that are kept
 _REVERTED = 3  # the error code of geth and all that follow it
-_CONTRACT_FAULTS = ("revert", "out of gas", "outofgas", "invalid opcode")
+_CONTRACT_FAULTS = ("revert", "out of gas", "invalid opcode", "evm error")
 _HEAD_ONLY = False  # a block without its transactions
 
 
@@ -144,9 +150,12 @@ class EvmRpc:
         """Return a block's head, the newest if no number is given."""
         return await self._ask(_BLOCK, "eth_getBlockByNumber", "latest" if number is None else hex(number), _HEAD_ONLY)
 
-    async def call(self, to: str, data: bytes, *, at: str, sender: str | None = None, gas: int | None = None) -> bytes:
-        """Run a call after the block with the hash `at` (EIP-1898), so that two answers are of one state."""
-        return await self._ask(_DATA, "eth_call", _call(to, data, sender=sender, gas=gas), {"blockHash": at})
+    async def call(
+        self, to: str, data: bytes, *, at: str | None = None, sender: str | None = None, gas: int | None = None
+    ) -> bytes:
+        """Run a call after the block with the hash `at` (EIP-1898), so that two answers are of one state; else now."""
+        state = "latest" if at is None else {"blockHash": at}
+        return await self._ask(_DATA, "eth_call", _call(to, data, sender=sender, gas=gas), state)
 
     async def estimate_gas(self, to: str, data: bytes, *, sender: str) -> int:
         return await self._ask(_NUMBER, "eth_estimateGas", _call(to, data, sender=sender))
@@ -176,7 +185,7 @@ class EvmRpc:
         question = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": parameters}
         try:
             response = await self._http.post(self._url, json=question, timeout=self._timeout)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             sent = not isinstance(error, _NEVER_SENT)
             raise RpcUnreachable(f"{self.host}: {method}: {type(error).__name__}", sent=sent) from None
         result = self._read(response, method)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from stablestudio.clock import Clock
@@ -29,6 +30,10 @@ class ChainReader(Protocol):
         """Tell from the chain what became of the authorization."""
         ...
 
+    async def balance(self, owner: str) -> int | None:
+        """Return what an address holds in base units, or None where that cannot be told now."""
+        ...
+
 
 class FacilitatedChain:
     """Settle EIP-3009 authorizations through an ordered list of facilitators, whoever they pay.
@@ -49,11 +54,12 @@ class FacilitatedChain:
         attempts: Attempts | None = None,
         verify_first: bool = False,
     ) -> None:
-        if reader.domain != domain:
+        if _lower(reader.domain) != _lower(domain):
             raise FacilitatorUnusable("The chain's reader is for another token than its facilitators.")
         self.domain = domain
         self._network = f"eip155:{domain.chain_id}"
         self._reader = reader
+        self._clock = clock
         self._line = FacilitatorLine(
             facilitators, attempts=attempts or MemoryAttempts(clock=clock), verify_first=verify_first
         )
@@ -67,11 +73,17 @@ class FacilitatedChain:
         await self._line.close()
 
     async def submit(self, authorization: Authorization, signature: bytes) -> Outcome:
+        if self._clock.now_ms() // 1000 >= authorization.valid_before:
+            # Nobody can settle it any more, and only the chain's word on an earlier attempt counts.
+            return await self._reader.find(authorization)
         submission = self._submission(authorization, signature)
         return await self._line.settle(submission, find=lambda: self._reader.find(authorization))
 
     async def find(self, authorization: Authorization) -> Outcome:
         return await self._reader.find(authorization)
+
+    async def balance(self, owner: str) -> int | None:
+        return await self._reader.balance(owner)
 
     def _submission(self, authorization: Authorization, signature: bytes) -> Submission:
         requirements = PaymentRequirements(
@@ -96,3 +108,7 @@ class FacilitatedChain:
             expires_at=authorization.valid_before,
             content=json.dumps(body, separators=(",", ":")).encode(),
         )
+
+
+def _lower(domain: TokenDomain) -> TokenDomain:
+    return replace(domain, contract=domain.contract.lower())

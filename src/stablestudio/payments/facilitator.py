@@ -112,7 +112,8 @@ class Facilitator:
             transport=transport,
             follow_redirects=False,  # a redirect would carry our token and the buyer's signature elsewhere
             trust_env=False,
-            timeout=httpx2.Timeout(timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds)),
+            # Connection and handshake together must fail before the whole call does: only then nothing was sent.
+            timeout=httpx2.Timeout(timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds / 3)),
             # A kept connection that the other side just closed fails after the request was written: an ambiguous
             # settlement for the sake of one round trip.
             limits=httpx2.Limits(max_keepalive_connections=0),

@@ -20,7 +20,6 @@ class Credential:
     network: str
     asset: str
     amount: int  # base units of the asset
-    expires_at: int  # seconds; after it the credential cannot move money any more
     saved: str  # JSON, enough to settle it or to look its outcome up after a restart
 
 
@@ -76,6 +75,10 @@ class Rail(Protocol):
 
     def check(self, payload: PaymentPayload, *, price: Money, now_s: int) -> None:
         """Check terms and time against the price of this very body; raise `PaymentRefused`."""
+        ...
+
+    async def afford(self, credential: Credential) -> bool:
+        """Tell whether the payer seems to have the money, before anything is written down for it."""
         ...
 
     async def settle(self, saved: str) -> Outcome:

@@ -10,7 +10,7 @@ from stablestudio.clock import Clock
 from stablestudio.failpoints import reach
 from stablestudio.loops import every
 from stablestudio.payments.rail import Rail, Rejected, Settled
-from stablestudio.store import jobs as store
+from stablestudio.store import refunds as store
 from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -25,26 +25,32 @@ class RefundWorker:
         self._rails = rails
         self._clock = clock
         self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def wake(self) -> None:
-        """Look at once instead of at the next interval."""
-        self._wake.set()
+        """Look at once instead of at the next interval; may be called from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> None:
         """Work until cancelled."""
+        self._loop = asyncio.get_running_loop()
         await every(_INTERVAL, self.work_once, name="refunds", wake=self._wake)
 
     async def work_once(self) -> None:
         """Bring every owed refund one attempt further."""
         for refund in await self._database.read(store.open_refunds):
-            rail = self._rails.get(refund.rail)
-            if rail is None:
-                log.error("refund_rail_missing", extra={"order": refund.order_id, "rail": refund.rail})
-                continue
             try:
-                await self._pay_back(refund, rail)
+                await self._pay_back(refund, self._rails[refund.rail])
+            except KeyError:
+                log.error("refund_rail_missing", extra={"order": refund.order_id, "rail": refund.rail})  # noqa: TRY400
             except Exception:
                 log.exception("refund_faulted", extra={"order": refund.order_id})
+            await self._postpone(refund)
+
+    async def _postpone(self, refund: store.Refund) -> None:
+        now = self._clock.now_ms()
+        await self._database.write(lambda connection: store.postpone(connection, order_id=refund.order_id, now=now))
 
     async def _pay_back(self, refund: store.Refund, rail: Rail) -> None:
         now = self._clock.now_ms()

@@ -59,13 +59,16 @@ class ExactEvmRail:
             network=self.network,
             asset=self._domain.contract,
             amount=authorization.value,
-            expires_at=authorization.valid_before,
             saved=_save(authorization, x402.normal_signature(payload.signature)),
         )
 
     def check(self, payload: x402.PaymentPayload, *, price: Money, now_s: int) -> None:
         x402.check_terms(payload, self.offer(price))
         x402.check_time(payload, now_s=now_s)
+
+    async def afford(self, credential: Credential) -> bool:
+        balance = await self._chain.balance(credential.payer)
+        return balance is None or balance >= credential.amount
 
     async def settle(self, saved: str) -> Outcome:
         authorization, signature = _load(saved)

@@ -21,6 +21,7 @@ def _topic(signature: str) -> str:
 _BY_PARTS = _selector(f"transferWithAuthorization({_FIELDS},uint8,bytes32,bytes32)")
 _BY_BYTES = _selector(f"transferWithAuthorization({_FIELDS},bytes)")
 _STATE = _selector("authorizationState(address,bytes32)")
+_BALANCE = _selector("balanceOf(address)")
 
 NAME = _selector("name()")
 VERSION = _selector("version()")
@@ -56,6 +57,11 @@ def transfer_call(authorization: Authorization, signature: bytes) -> bytes:
 def state_call(authorization: Authorization) -> bytes:
     """Return the call data of `authorizationState`: whether the nonce was used or cancelled."""
     return _STATE + address_word(authorization.sender) + authorization.nonce
+
+
+def balance_call(owner: str) -> bytes:
+    """Return the call data of `balanceOf`."""
+    return _BALANCE + address_word(owner)
 
 
 def address_word(address: str) -> bytes:

@@ -8,5 +8,8 @@ import json
 
 def fingerprint(method: str, path: str, body: bytes) -> str:
     """Hash method, path and the body's meaning: key order and white space of the JSON do not matter."""
-    canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    try:
+        canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    except (ValueError, RecursionError):
+        canonical = body.hex()
     return hashlib.sha256(f"{method}\n{path}\n{canonical}".encode()).hexdigest()

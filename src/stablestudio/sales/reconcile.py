@@ -36,25 +36,25 @@ class Reconciler:
         """Look once at every open payment untouched for `quiet_ms`."""
         before = self._clock.now_ms() - quiet_ms
         for payment in await self._database.read(lambda connection: store.open_payments(connection, before=before)):
-            rail = self._rails.get(payment.rail)
-            if rail is None:
-                log.error("payment_rail_missing", extra={"order": payment.order_id, "rail": payment.rail})
-                continue
-            await self._finish(payment, rail)
+            await self._finish(payment)
 
-    async def _finish(self, payment: store.Payment, rail: Rail) -> None:
-        order = await self._database.read(lambda connection: store.find_order(connection, payment.order_id))
-        assert order is not None
+    async def _finish(self, payment: store.Payment) -> None:
         try:
-            outcome = await self._ask(payment, rail)
-            answer = await self._seller.finish(order, payment, outcome)
+            order = await self._database.read(lambda connection: store.find_order(connection, payment.order_id))
+            assert order is not None
+            answer = await self._seller.finish(order, payment, await self._ask(payment, self._rails[payment.rail]))
         except StudioError as rejected:
-            log.info("reconciled", extra={"order": order.id, "outcome": rejected.code})
+            log.info("reconciled", extra={"order": payment.order_id, "outcome": rejected.code})
             return
         except Exception:
-            log.exception("reconcile_failed", extra={"order": order.id})
+            log.exception("reconcile_failed", extra={"order": payment.order_id, "rail": payment.rail})
+            await self._postpone(payment)
             return
-        log.info("reconciled", extra={"order": order.id, "outcome": type(answer).__name__.lower()})
+        log.info("reconciled", extra={"order": payment.order_id, "outcome": type(answer).__name__.lower()})
+
+    async def _postpone(self, payment: store.Payment) -> None:
+        now = self._clock.now_ms()
+        await self._database.write(lambda connection: store.postpone(connection, payment_id=payment.id, now=now))
 
     async def _ask(self, payment: store.Payment, rail: Rail) -> Outcome:
         outcome = await rail.find(payment.credential)

@@ -16,6 +16,7 @@ from stablestudio.errors import StudioError
 from stablestudio.failpoints import reach
 from stablestudio.ids import new_id
 from stablestudio.jobs.engine import Engine
+from stablestudio.media.inputs import InputReader
 from stablestudio.money import Money
 from stablestudio.payments.errors import (
     IdempotencyConflict,
@@ -25,7 +26,7 @@ from stablestudio.payments.errors import (
     rejection,
 )
 from stablestudio.payments.rail import Credential, Outcome, Rail, Rejected, Settled, Unknown
-from stablestudio.protocols.x402 import PAYMENT_RESPONSE, PaymentPayload, SettleResponse, encode_response
+from stablestudio.protocols.x402 import PaymentPayload
 from stablestudio.sales.fingerprint import fingerprint
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as store
@@ -33,6 +34,7 @@ from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
 _CLAIM_TRIES = 3
+_TOO_POOR = Rejected(reason="insufficient_funds", message="")
 # A copy of a payment that is being settled waits this long for its twin's answer, then is told to come back.
 _TWIN_SECONDS = 10.0
 
@@ -67,10 +69,13 @@ class Held:
 class Seller:
     """Takes payments for orders. Money rules 1 to 3 of the design are kept here."""
 
-    def __init__(self, database: Database, *, rails: Sequence[Rail], engine: Engine, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, *, rails: Sequence[Rail], engine: Engine, inputs: InputReader, clock: Clock
+    ) -> None:
         self._database = database
         self._rails = {rail.name: rail for rail in rails}
         self._engine = engine
+        self._inputs = inputs
         self._clock = clock
         self._in_flight: dict[str, asyncio.Future[None]] = {}
 
@@ -84,16 +89,43 @@ class Seller:
         mark = fingerprint("POST", purchase.offering.path, purchase.body)
         try:
             rail.check(purchase.payload, price=purchase.price, now_s=self._clock.now_ms() // 1000)
+            await self._inputs.check(purchase.input.media(), wallet=str(credential.wallet))
+            if not await rail.afford(credential):
+                raise rejection(_TOO_POOR, payer=credential.payer, network=credential.network)
         except StudioError:
-            # Terms and time change; a payment that was taken keeps its answer for ever.
-            known = await self._database.read(
-                lambda connection: store.find_by_key(connection, rail=rail.name, key=credential.key)
-            )
+            # Prices, clocks and balances change; a payment that was taken keeps its answer for ever.
+            known = await self._known(rail, credential, mark)
             if known is None:
                 raise
-            return await self._answer_again(known, mark=mark, key=credential.key)
+            return known
         reach("sale.verified")
         return await self._claim(purchase, rail, credential, mark)
+
+    async def recall(self, payload: PaymentPayload, *, path: str, body: bytes) -> Sold | Held | None:
+        """Answer a payment that was taken before, whatever today's rules say to its request; `None` if there is none."""
+        try:
+            rail = self._rail_of(payload)
+            credential = rail.identify(payload)
+        except StudioError:
+            return None
+        return await self._known(rail, credential, fingerprint("POST", path, body))
+
+    async def _known(self, rail: Rail, credential: Credential, mark: str) -> Sold | Held | None:
+        def query(connection: sa.Connection) -> tuple[store.Payment | None, store.Payment | None]:
+            terms = {"rail": rail.name, "key": credential.key}
+            return store.find_by_key(connection, **terms), store.find_rejected(connection, **terms)
+
+        holder, rejected = await self._database.read(query)
+        if holder is not None:
+            return await self._answer_again(holder, mark=mark, key=credential.key)
+        if rejected is None or rejected.fingerprint != mark:
+            return None
+        # It was given back as rejected; only the chain can say that it moved after all.
+        outcome = await rail.find(rejected.credential)
+        order = await self._database.read(lambda connection: store.find_order(connection, rejected.order_id))
+        if not isinstance(outcome, Settled) or order is None:
+            return None
+        return await self.finish(order, rejected, outcome)
 
     def _rail_of(self, payload: PaymentPayload) -> Rail:
         accepted = payload.accepted
@@ -149,7 +181,9 @@ class Seller:
             return Sold(job_id=order.id, payment=replace(payment, state="settled", transaction=outcome.transaction))
         if recorded and isinstance(outcome, Rejected):
             log.info("payment_rejected", extra={"order": order.id, "reason": outcome.reason})
-            raise rejection(outcome, headers={PAYMENT_RESPONSE: _failure(payment, outcome)})
+            raise rejection(outcome, payer=payment.payer, network=payment.network)
+        if isinstance(outcome, Settled):
+            return await self._settled_already(payment)
         return await self._recorded(payment)
 
     def _record(self, connection: sa.Connection, order: store.Order, payment: store.Payment, outcome: Outcome) -> bool:
@@ -175,7 +209,16 @@ class Seller:
             return Sold(job_id=current.order_id, payment=current)
         if current is not None and current.state == "rejected":
             outcome = Rejected(reason=current.reason or "", message="")
-            raise rejection(outcome, headers={PAYMENT_RESPONSE: _failure(current, outcome)})
+            raise rejection(outcome, payer=current.payer, network=current.network)
+        return Held(job_id=payment.order_id)
+
+    async def _settled_already(self, payment: store.Payment) -> Sold | Held:
+        """The money moved, for this order or for another one of the same credential: never a word of 402 here."""
+        holder = await self._database.read(
+            lambda connection: store.find_by_key(connection, rail=payment.rail, key=payment.key)
+        )
+        if holder is not None and holder.state == "settled":
+            return Sold(job_id=holder.order_id, payment=holder)
         return Held(job_id=payment.order_id)
 
     async def _answer_again(self, holder: store.Payment, *, mark: str, key: str) -> Sold | Held:
@@ -227,15 +270,3 @@ async def _settle(rail: Rail, payment: store.Payment) -> Outcome:
         # Whatever broke, the money may have moved: unknown is not failed (money rule 3).
         log.exception("settlement_unclear", extra={"order": payment.order_id})
         return Unknown(reason="settlement_unclear")
-
-
-def _failure(payment: store.Payment, outcome: Rejected) -> str:
-    return encode_response(
-        SettleResponse(
-            success=False,
-            payer=payment.payer,
-            transaction="",
-            network=payment.network,
-            error_reason=outcome.reason,
-        )
-    )

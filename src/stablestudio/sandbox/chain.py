@@ -20,6 +20,10 @@ _REASONS = {
 }
 
 
+# A transfer that began in time may still be on its way to its block.
+_FINALITY_SECONDS = 60
+
+
 class LedgerTokenChain:
     """Submit to the embedded ledger, which answers at once and never loses an answer."""
 
@@ -44,11 +48,14 @@ class LedgerTokenChain:
             reason, message = _REASONS[reverted.reason]
             return Rejected(reason=reason, message=message)
 
+    async def balance(self, owner: str) -> int | None:
+        return await self._ledger.balance_of(owner)
+
     async def find(self, authorization: Authorization) -> Outcome:
         transfer = await self._ledger.find_authorization(authorization.sender, authorization.nonce)
         if transfer is not None:
             return _judge(transfer, authorization)
-        if self._clock.now_ms() // 1000 >= authorization.valid_before:
+        if self._clock.now_ms() // 1000 >= authorization.valid_before + _FINALITY_SECONDS:
             reason, message = _REASONS["FiatTokenV2: authorization is expired"]
             return Rejected(reason=reason, message=message)
         return Unknown(reason="not_seen_on_chain")

@@ -44,6 +44,7 @@ class Transfer:
     mined_at: int
 
 
+_BALANCE = "SELECT amount FROM ledger_balances WHERE asset = ? AND owner = ?"
 _INSERT = sa.insert(ledger_transactions)
 _DEBIT = (
     sa.update(ledger_balances)
@@ -73,17 +74,21 @@ class LedgerChain:
 
     async def transfer_with_authorization(self, authorization: eip3009.Authorization, signature: bytes) -> str:
         """Move money as the token's `transferWithAuthorization` does; return the transaction hash or raise `Reverted`."""
-        now = self._clock.now_ms()
-        if now // 1000 <= authorization.valid_after:
-            raise Reverted("FiatTokenV2: authorization is not yet valid")
-        if now // 1000 >= authorization.valid_before:
-            raise Reverted("FiatTokenV2: authorization is expired")
+        self._check_time(authorization)
         fault = self._signature_fault(authorization, signature)
         if fault is not None:
             # The contract looks at the nonce before it looks at the signature.
             spent = await self.find_authorization(authorization.sender, authorization.nonce)
             raise Reverted(_USED if spent else fault)
-        return await self._database.write(lambda connection: self._transfer(connection, authorization, now))
+        return await self._database.write(lambda connection: self._transfer(connection, authorization))
+
+    def _check_time(self, authorization: eip3009.Authorization) -> int:
+        now = self._clock.now_ms()
+        if now // 1000 <= authorization.valid_after:
+            raise Reverted("FiatTokenV2: authorization is not yet valid")
+        if now // 1000 >= authorization.valid_before:
+            raise Reverted("FiatTokenV2: authorization is expired")
+        return now
 
     def _signature_fault(self, authorization: eip3009.Authorization, signature: bytes) -> str | None:
         if len(signature) != 65 or signature[64] not in (27, 28):
@@ -116,10 +121,8 @@ class LedgerChain:
 
     async def balance_of(self, owner: str) -> int:
         """Return an address' balance in base units."""
-        statement = sa.select(ledger_balances.c.amount).where(
-            ledger_balances.c.asset == self._asset, ledger_balances.c.owner == owner.lower()
-        )
-        return int(await self._database.read(lambda connection: connection.execute(statement).scalar()) or 0)
+        found = self._database.fetch(_BALANCE, (self._asset, owner.lower()))
+        return int(found[0][0]) if found else 0
 
     async def find_authorization(self, sender: str, nonce: bytes) -> Transfer | None:
         """Return the transfer that spent an authorization nonce."""
@@ -141,7 +144,8 @@ class LedgerChain:
         statement = sa.select(sa.func.max(ledger_transactions.c.block))
         return int(await self._database.read(lambda connection: connection.execute(statement).scalar()) or 0)
 
-    def _transfer(self, connection: sa.Connection, authorization: eip3009.Authorization, now: int) -> str:
+    def _transfer(self, connection: sa.Connection, authorization: eip3009.Authorization) -> str:
+        now = self._check_time(authorization)  # once more: the call may have waited for its block
         nonce = "0x" + authorization.nonce.hex()
         if authorization.recipient.lower() == _NOBODY:
             raise Reverted("ERC20: transfer to the zero address")

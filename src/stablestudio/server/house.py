@@ -16,6 +16,7 @@ from stablestudio.errors import StudioError
 from stablestudio.jobs.engine import DbosEngine
 from stablestudio.jobs.maker import Maker
 from stablestudio.jobs.sweep import Sweep
+from stablestudio.loops import every
 from stablestudio.media.fetch import MediaFetcher, OwnAssets
 from stablestudio.media.inputs import InputReader
 from stablestudio.media.links import LinkSigner
@@ -39,7 +40,8 @@ from stablestudio.server.public import PublicRoutes
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
 from stablestudio.store import jobs as job_store
-from stablestudio.store import migrate
+from stablestudio.store import migrate, nonces
+from stablestudio.store import payments as payment_store
 from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ EMBEDDED_TOKEN = TokenDomain(
     name="USDC", version="2", chain_id=84532, contract="0x036CbD53842c5426634e7929541eC2318f3dCF7e"
 )
 SOLANA_DEVNET = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1"
+_TIDY_SECONDS = 600.0
+_REJECTED_KEPT_MS = 24 * 3600 * 1000
 _REFUND_FLOAT = 1_000_000_000_000  # a million test dollars
 
 
@@ -75,6 +79,8 @@ class House:
             pay_to=_key(secret, "receiving address").address,
             refund_key=_key(secret, "refund key"),
         )
+        fetcher = MediaFetcher(own=OwnAssets(links=self._links, storage=self.storage, clock=self._clock))
+        self._inputs = InputReader(self.database, fetcher=fetcher, storage=self.storage)
         self.bindings = self._bind(settings)
         self.engine = DbosEngine(self.database, executor_id="embedded", concurrency=max(1, settings.jobs_at_once))
         self.refunds = RefundWorker(self.database, rails={self.rail.name: self.rail}, clock=self._clock)
@@ -85,9 +91,11 @@ class House:
             clock=self._clock,
             on_failed=self.refunds.wake,
         )
-        self.seller = Seller(self.database, rails=[self.rail], engine=self.engine, clock=self._clock)
+        self.seller = Seller(
+            self.database, rails=[self.rail], engine=self.engine, inputs=self._inputs, clock=self._clock
+        )
         self.reconciler = Reconciler(self.database, rails=[self.rail], seller=self.seller, clock=self._clock)
-        self.sweep = Sweep(self.database, engine=self.engine, clock=self._clock)
+        self.sweep = Sweep(self.database, engine=self.engine, maker=self.maker, clock=self._clock)
         self.app = self._app(settings, secret)
         self._works = settings.jobs_at_once > 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,7 +106,9 @@ class House:
             await self.ledger.mint(self.rail.refund_address, _REFUND_FLOAT)
         await self.engine.start(self.maker if self._works else None)
         await self.reconciler.work_once(quiet_ms=0)
-        loops = [self.reconciler.run(), self.refunds.run(), *([self.sweep.run()] if self._works else [])]
+        loops = [self.reconciler.run(), self.refunds.run(), every(_TIDY_SECONDS, self._tidy, name="tidy")]
+        if self._works:
+            loops.append(self.sweep.run())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:
@@ -110,14 +120,16 @@ class House:
         self.database.close()
         self._lock.close()
 
-    def _bind(self, settings: Settings) -> Bindings:
-        fetcher = MediaFetcher(own=OwnAssets(links=self._links, storage=self.storage, clock=self._clock))
-        sandbox = SandboxProvider(
-            self.database,
-            clock=self._clock,
-            delay=settings.sandbox_delay,
-            inputs=InputReader(self.database, fetcher=fetcher, storage=self.storage),
+    async def _tidy(self) -> None:
+        """Drop what nobody can ask for any more."""
+        now = self._clock.now_ms()
+        await self.database.write(lambda connection: nonces.forget_expired(connection, now=now))
+        await self.database.write(
+            lambda connection: payment_store.forget_rejected(connection, before=now - _REJECTED_KEPT_MS)
         )
+
+    def _bind(self, settings: Settings) -> Bindings:
+        sandbox = SandboxProvider(self.database, clock=self._clock, delay=settings.sandbox_delay, inputs=self._inputs)
         return Bindings({Kind.IMAGE: [sandbox], Kind.VIDEO: [sandbox]})
 
     def _app(self, settings: Settings, secret: bytes) -> App:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
@@ -15,6 +16,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+BODY_SECONDS = 60.0
 JSON = (b"content-type", b"application/json")
 NO_STORE = (b"cache-control", b"no-store")
 PRIVATE = (b"cache-control", b"private")
@@ -54,6 +56,14 @@ class RequestIncomplete(StudioError):
     hint = "Send the request again; nothing was charged."
 
 
+class RequestTooSlow(StudioError):
+    """The request body took too long to arrive."""
+
+    status = 408
+    retryable = True
+    hint = "Send the request again over a better connection; nothing was charged."
+
+
 class RepeatedHeader(StudioError):
     """A header that may appear once was sent several times."""
 
@@ -80,10 +90,19 @@ async def read_body(receive: Receive, *, limit: int) -> bytes:
         if len(body) > limit:
             raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
         return bytes(body)
-    parts = [body]
-    size = len(body)
+    return await _read_rest(message, receive, limit=limit)
+
+
+async def _read_rest(message: MutableMapping[str, Any], receive: Receive, *, limit: int) -> bytes:
+    parts = [message.get("body", b"")]
+    size = len(parts[0])
+    deadline = asyncio.get_running_loop().time() + BODY_SECONDS
     while message.get("more_body", False):
-        message = await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            raise RequestTooSlow from None
         if message["type"] != "http.request":
             raise RequestIncomplete
         parts.append(message.get("body", b""))

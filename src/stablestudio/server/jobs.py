@@ -37,6 +37,7 @@ _HEADERS = [JSON, *CORS, PRIVATE]
 _MAX_LIST = 100
 _LONGEST_PATH = 100
 _RENDERED = 10_000
+_LONGEST_DATA = 2_000
 _REFUNDS = {"pending": "refund_pending", "signed": "refund_pending", "refunded": "refunded"}
 _PAYMENTS = {"claimed": "unknown", "unknown": "unknown", "settled": "charged", "rejected": "rejected"}
 
@@ -103,14 +104,15 @@ class JobRoutes:
         await respond_json(send, 200, {"success": True, "jobs": jobs, "next": following}, [PRIVATE])
 
     async def _delete(self, scope: Scope, send: Send) -> None:
-        wallet = await self._gate.writer(scope)
         job_id = scope["path"][len(PREFIX) :]
-        order = self._own(job_id, wallet)
+        signed = self._gate.writer(scope)
+        order = self._own(job_id, signed.wallet)
         if order.state != "failed":
-            raise JobNotFailed(f"This job is {order.state or 'pending'}; only failed jobs can be deleted.")
+            raise JobNotFailed(f"This job is {_state(order)}; only failed jobs can be deleted.")
+        await self._gate.burn(scope, signed)
         now = self._clock.now_ms()
         await self._database.write(
-            lambda connection: store.delete_failed(connection, job_id=job_id, wallet=wallet, now=now)
+            lambda connection: store.delete_failed(connection, job_id=job_id, wallet=signed.wallet, now=now)
         )
         await respond_json(send, 200, {"success": True, "jobId": job_id, "deleted": True}, [PRIVATE])
 
@@ -129,7 +131,11 @@ class JobRoutes:
         rendered = self._rendered.get(job_id)
         if rendered is not None and rendered[:3] == (wallet, revision, minute):
             return rendered[3]
-        body = to_json(self._body(self._own(job_id, wallet)))
+        order = self._own(job_id, wallet)
+        shown = self._body(order)
+        if order.input is None:
+            shown["input"] = _without_data(from_json(views.whole_input(self._database, job_id)))
+        body = to_json(shown)
         if len(self._rendered) >= _RENDERED:
             self._rendered.clear()
         self._rendered[job_id] = (wallet, revision, minute, body)
@@ -137,7 +143,7 @@ class JobRoutes:
 
     def _body(self, order: OrderView) -> dict[str, Any]:
         type_, poll_after = _offering(order.model, order.operation)
-        state = order.state or ("failed" if order.payment_state == "rejected" else "pending")
+        state = _state(order)
         body: dict[str, Any] = {
             "success": True,
             "jobId": order.id,
@@ -148,8 +154,9 @@ class JobRoutes:
             "updatedAt": iso(order.updated_at or order.ordered_at),
             "pollUrl": f"{self._links.origin}{PREFIX}{order.id}",
             "payment": _payment(order),
-            "input": from_json(order.input),
         }
+        if order.input is not None:
+            body["input"] = from_json(order.input)
         if order.upstream_model is not None:
             body["upstreamModel"] = order.upstream_model
         if order.finished_at is not None:
@@ -181,6 +188,21 @@ class JobRoutes:
             if asset.milliseconds is not None:
                 result["seconds"] = asset.milliseconds / 1000
         return result
+
+
+def _state(order: OrderView) -> str:
+    return order.state or ("failed" if order.payment_state == "rejected" else "pending")
+
+
+def _without_data(value: Any) -> Any:
+    """Return an input as it was submitted, but for inline media, of which the beginning is told."""
+    if isinstance(value, dict):
+        return {name: _without_data(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_data(each) for each in value]
+    if isinstance(value, str) and len(value) > _LONGEST_DATA and value.startswith("data:"):
+        return f"{value[:40]}... ({len(value)} characters)"
+    return value
 
 
 @lru_cache(maxsize=256)

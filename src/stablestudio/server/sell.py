@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 from pydantic_core import to_json
@@ -11,6 +12,7 @@ from stablestudio.catalog import Offering, OfferingInput, PriceTable
 from stablestudio.errors import InvalidInput, Issue, StudioError
 from stablestudio.failpoints import reach
 from stablestudio.money import Money
+from stablestudio.payments.errors import PaymentRejected
 from stablestudio.protocols import x402
 from stablestudio.providers.bindings import Bindings
 from stablestudio.sales.sell import Held, Purchase, Seller, Sold
@@ -64,10 +66,10 @@ class SellRoute:
                 return await respond_preflight(send, METHODS)
             raise refuse_method(scope, "POST")
         payment = header(scope, _PAYMENT)
-        self._bindings.first(self._offering)
         body = await read_body(receive, limit=self._body_limit)
         if payment is not None:
             return await self._sell(scope, send, body, payment)
+        self._bindings.first(self._offering)
         price = self._prices.ceiling(self._offering) if not body.strip() else self._quote(body)[1]
         reach("quote.asked")
         await send(
@@ -87,26 +89,44 @@ class SellRoute:
         return read, price
 
     async def _sell(self, scope: Scope, send: Send, body: bytes, payment: str) -> None:
-        read, price = self._quote(body)
+        price = self._prices.ceiling(self._offering)
         try:
             payload = x402.decode_payment(payment)
-            purchase = Purchase(
-                offering=self._offering,
-                input=read,
-                price=price,
-                body=body,
-                payload=payload,
-                idempotency_key=_idempotency_key(scope, payload),
-            )
-            answer = await self._seller.sell(purchase)
+            answer = await self._recall_or(self._purchase(scope, body, payload), payload, body)
         except StudioError as error:
             if error.status == 402:
+                with suppress(InvalidInput):
+                    price = self._quote(body)[1]
                 name, value = self._challenges.offers(self._offering, price)
                 error.headers[name.decode()] = value.decode()
+            if isinstance(error, PaymentRejected) and error.network:
+                error.headers[x402.PAYMENT_RESPONSE] = _failure(error)
             raise
         if isinstance(answer, Held):
             return await self._hold(send, answer)
         await self._accept(send, answer)
+
+    def _purchase(self, scope: Scope, body: bytes, payload: x402.PaymentPayload) -> Purchase | StudioError:
+        """Return what is bought, or what today's rules have against it."""
+        try:
+            self._bindings.first(self._offering)
+            read, price = self._quote(body)
+            key = _idempotency_key(scope, payload)
+        except StudioError as error:
+            return error
+        return Purchase(
+            offering=self._offering, input=read, price=price, body=body, payload=payload, idempotency_key=key
+        )
+
+    async def _recall_or(
+        self, wanted: Purchase | StudioError, payload: x402.PaymentPayload, body: bytes
+    ) -> Sold | Held:
+        if isinstance(wanted, Purchase):
+            return await self._seller.sell(wanted)
+        answer = await self._seller.recall(payload, path=self._offering.path, body=body)
+        if answer is None:
+            raise wanted
+        return answer
 
     async def _accept(self, send: Send, sold: Sold) -> None:
         receipt = x402.SettleResponse(
@@ -136,6 +156,13 @@ class SellRoute:
             "pollUrl": f"{self._origin}/api/jobs/{job_id}",
             "pollAfter": self._offering.poll_after,
         }
+
+
+def _failure(error: PaymentRejected) -> str:
+    failed = x402.SettleResponse(
+        success=False, payer=error.payer, transaction="", network=error.network, error_reason=error.reason
+    )
+    return x402.encode_response(failed)
 
 
 def _idempotency_key(scope: Scope, payload: x402.PaymentPayload) -> str | None:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
 from stablestudio.protocols import siwx, x402
-from stablestudio.protocols.wallet import Wallet
 from stablestudio.server.http import Scope, header
 from stablestudio.store import nonces
 from stablestudio.store.database import Database
 
 _HEADER = b"sign-in-with-x"
 _REMEMBERED = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A proof that holds: for which wallet, under which nonce, until when (milliseconds)."""
+
+    wallet: str
+    nonce: str
+    until_ms: int
 
 
 class Gate:
@@ -25,32 +34,34 @@ class Gate:
         self._origin = origin
         self._chains = tuple(chains)
         self._clock = clock
-        # A poller sends the same proof again and again: (header, path) -> (wallet, milliseconds until which it holds).
-        self._known: dict[tuple[bytes, str], tuple[str, int]] = {}
+        # A poller sends the same proof again and again.
+        self._known: dict[tuple[str, str], Signed] = {}
 
     def reader(self, scope: Scope) -> str:
         """Return the wallet that may read here. A proof holds for its path until it expires."""
         path = scope["path"]
-        for name, value in scope["headers"]:
-            if name == _HEADER:
-                known = self._known.get((value, path))
-                if known is not None and self._clock.now_ms() < known[1]:
-                    return known[0]
-                break
-        proof, wallet = self._prove(scope, path)
-        self._remember((value, path), (str(wallet), _holds_until(proof)))
-        return str(wallet)
-
-    async def writer(self, scope: Scope) -> str:
-        """Return the wallet that may change something here, once: the nonce is burnt."""
-        proof, wallet = self._prove(scope, scope["path"])
-        nonce, expires = proof.nonce, _holds_until(proof)
-        if not await self._database.write(lambda connection: nonces.burn(connection, nonce, expires_at=expires)):
-            raise self._challenge(scope["path"], siwx.SiwxNonceUsed())
-        return str(wallet)
-
-    def _prove(self, scope: Scope, path: str) -> tuple[siwx.Proof, Wallet]:
         given = header(scope, _HEADER)
+        known = self._known.get((given or "", path))
+        if known is not None and self._clock.now_ms() < known.until_ms:
+            return known.wallet
+        signed = self._prove(given, path)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()  # the cheapest bound; whoever polls is known again one signature check later
+        self._known[given or "", path] = signed
+        return signed.wallet
+
+    def writer(self, scope: Scope) -> Signed:
+        """Return who wants to change something here; the change itself must `burn` the proof."""
+        return self._prove(header(scope, _HEADER), scope["path"])
+
+    async def burn(self, scope: Scope, signed: Signed) -> None:
+        """Use a proof up; raise `SiwxNonceUsed` if it was used before."""
+        if not await self._database.write(
+            lambda connection: nonces.burn(connection, signed.nonce, expires_at=signed.until_ms)
+        ):
+            raise self._challenge(scope["path"], siwx.SiwxNonceUsed())
+
+    def _prove(self, given: str | None, path: str) -> Signed:
         try:
             proof = siwx.decode_proof(given)
             wallet = siwx.verify(
@@ -63,7 +74,8 @@ class Gate:
             )
         except siwx.SiwxRefused as error:
             raise self._challenge(path, error) from None
-        return proof, wallet
+        until = min(proof.expires_at_ms, proof.issued_at_ms + siwx.LIFETIME_MS)
+        return Signed(wallet=str(wallet), nonce=proof.nonce, until_ms=until)
 
     def _challenge(self, path: str, error: StudioError) -> StudioError:
         """Add a fresh challenge to a refusal, in header and body (contract section 3)."""
@@ -79,12 +91,3 @@ class Gate:
         error.headers[x402.PAYMENT_REQUIRED] = siwx.encode_challenge(challenge)
         error.extra.update(challenge)
         return error
-
-    def _remember(self, key: tuple[bytes, str], value: tuple[str, int]) -> None:
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()  # the cheapest bound; whoever polls is known again one signature check later
-        self._known[key] = value
-
-
-def _holds_until(proof: siwx.Proof) -> int:
-    return min(proof.expires_at_ms, proof.issued_at_ms + siwx.LIFETIME_MS)

@@ -36,7 +36,9 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.url = f"sqlite:///{path}"
-        self.engine = sa.create_engine(self.url, poolclass=sa.QueuePool, pool_size=4, max_overflow=4)
+        self.engine = sa.create_engine(
+            self.url, poolclass=sa.QueuePool, pool_size=4, max_overflow=4, hide_parameters=True
+        )
         sa.event.listen(self.engine, "connect", _prepare)
         sa.event.listen(self.engine, "begin", _begin)
         self._reader = self._connect_reader()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,7 @@ class Payment:
     updated_at: int
 
 
+_OPEN_STATES = ("claimed", "unknown")
 _PAYMENT = sa.select(payments)
 _INSERT_ORDER = sa.insert(orders)
 _INSERT_PAYMENT = sa.insert(payments)
@@ -56,6 +58,13 @@ _BY_ORDER = _PAYMENT.where(payments.c.order_id == sa.bindparam("order_id"))
 _BY_IDEMPOTENCY_KEY = _PAYMENT.join(orders, orders.c.id == payments.c.order_id).where(
     orders.c.wallet == sa.bindparam("wallet"), orders.c.idempotency_key == sa.bindparam("idempotency_key")
 )
+_REJECTED = (
+    _PAYMENT.where(
+        payments.c.rail == sa.bindparam("rail"), payments.c.key == sa.bindparam("key"), payments.c.state == "rejected"
+    )
+    .order_by(payments.c.claimed_at.desc())
+    .limit(1)
+)
 _ORDER = sa.select(orders).where(orders.c.id == sa.bindparam("id"))
 _OPEN = (
     _PAYMENT.where(payments.c.state.in_(("claimed", "unknown")), payments.c.updated_at <= sa.bindparam("before"))
@@ -65,7 +74,10 @@ _OPEN = (
 _TOUCH = sa.update(orders).where(orders.c.id == sa.bindparam("order")).values(revision=orders.c.revision + 1)
 _DECIDE = (
     sa.update(payments)
-    .where(payments.c.id == sa.bindparam("payment"), payments.c.state.in_(("claimed", "unknown")))
+    .where(
+        payments.c.id == sa.bindparam("payment"),
+        payments.c.state.in_(sa.bindparam("from_states", expanding=True)),
+    )
     .values(
         state=sa.bindparam("to_state"),
         transaction=sa.bindparam("to_transaction"),
@@ -78,6 +90,11 @@ _DECIDE = (
 def find_by_key(connection: sa.Connection, *, rail: str, key: str) -> Payment | None:
     """Return the payment that holds this credential, unless it was rejected."""
     return _payment(connection.execute(_BY_KEY, {"rail": rail, "key": key}).first())
+
+
+def find_rejected(connection: sa.Connection, *, rail: str, key: str) -> Payment | None:
+    """Return the newest rejected payment of this credential."""
+    return _payment(connection.execute(_REJECTED, {"rail": rail, "key": key}).first())
 
 
 def find_by_idempotency_key(connection: sa.Connection, *, wallet: str, idempotency_key: str) -> Payment | None:
@@ -126,8 +143,15 @@ def touch(connection: sa.Connection, order_id: str) -> None:
 
 
 def settle(connection: sa.Connection, *, payment: Payment, transaction: str, now: int) -> bool:
-    """Record that the money moved; `False` if somebody has recorded an outcome already."""
-    return _decide(connection, payment, "settled", transaction=transaction, reason=None, now=now)
+    """Record that the money moved; `False` if that is on record already, here or for another order of the credential.
+
+    What was held for rejected and moved after all is settled too: the money's word is the last.
+    """
+    try:
+        with connection.begin_nested() if payment.state == "rejected" else nullcontext():
+            return _decide(connection, payment, "settled", transaction=transaction, reason=None, now=now)
+    except sa.exc.IntegrityError:
+        return False
 
 
 def mark_unknown(connection: sa.Connection, *, payment: Payment, reason: str, now: int) -> bool:
@@ -143,6 +167,24 @@ def reject(connection: sa.Connection, *, payment: Payment, reason: str, now: int
     return True
 
 
+def postpone(connection: sa.Connection, *, payment_id: str, now: int) -> None:
+    """Put an open payment at the end of the reconciler's line, so that it holds no other up."""
+    connection.execute(
+        sa.update(payments)
+        .where(payments.c.id == payment_id, payments.c.state.in_(_OPEN_STATES))
+        .values(updated_at=now)
+    )
+
+
+def forget_rejected(connection: sa.Connection, *, before: int) -> int:
+    """Drop orders that were never paid, rejected before `before` (ms); return how many."""
+    gone = sa.select(payments.c.order_id).where(payments.c.state == "rejected", payments.c.updated_at < before)
+    ids = [row.order_id for row in connection.execute(gone.limit(1000))]
+    connection.execute(sa.delete(payments).where(payments.c.order_id.in_(ids)))
+    connection.execute(sa.delete(orders).where(orders.c.id.in_(ids)))
+    return len(ids)
+
+
 def _decide(
     connection: sa.Connection, payment: Payment, state: str, *, transaction: str | None, reason: str | None, now: int
 ) -> bool:
@@ -152,6 +194,7 @@ def _decide(
         "to_transaction": transaction,
         "to_reason": reason,
         "now": now,
+        "from_states": _OPEN_STATES if state != "settled" else (*_OPEN_STATES, "rejected"),
     }
     if connection.execute(_DECIDE, parameters).rowcount != 1:
         return False

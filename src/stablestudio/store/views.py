@@ -14,7 +14,7 @@ class OrderView(NamedTuple):
     wallet: str
     model: str
     operation: str
-    input: str
+    input: str | None  # None where it is too long to be looked at in passing
     price_micros: int
     ordered_at: int
     network: str
@@ -50,7 +50,7 @@ class AssetView(NamedTuple):
 
 
 _ORDER = """
-SELECT o.id, o.wallet, o.model, o.operation, o.input, o.price_micros, o.created_at,
+SELECT o.id, o.wallet, o.model, o.operation, CASE WHEN length(o.input) <= 65536 THEN o.input END, o.price_micros, o.created_at,
        p.network, p.asset, p.amount, p.payer, p.state, p."transaction", p.reason,
        j.state, j.progress, j.upstream_model, j.error_code, j.error, j.updated_at, j.finished_at, j.deleted_at,
        r.state, r."transaction", r.amount
@@ -66,6 +66,7 @@ _LIST = _ORDER + (
 )
 _ASSETS = "SELECT key, role, content_type, size, width, height, milliseconds FROM assets WHERE job_id = ? ORDER BY key"
 _REVISION = "SELECT revision FROM orders WHERE id = ?"
+_INPUT = "SELECT input FROM orders WHERE id = ?"
 _AFTER_ALL = "~"
 
 
@@ -90,3 +91,8 @@ def of_wallet(database: Database, wallet: str, *, limit: int, state: str | None,
     """Return a wallet's orders, newest first; `before` is the id after which to go on."""
     parameters: tuple[Any, ...] = (wallet, before or _AFTER_ALL, state, state, limit)
     return [OrderView._make(row) for row in database.fetch(_LIST, parameters)]
+
+
+def whole_input(database: Database, order_id: str) -> str:
+    """Return an order's input as JSON, however long."""
+    return str(database.fetch(_INPUT, (order_id,))[0][0])

@@ -11,7 +11,6 @@ from stablestudio.jobs.decisions import (
     MAX_ATTEMPTS,
     Pace,
     after_refusal,
-    again,
     failure,
     is_overdue,
     step,
@@ -37,11 +36,6 @@ def test_a_refused_submission_is_tried_again_and_then_fails() -> None:
     steps = [after_refusal(attempt) for attempt in range(1, MAX_ATTEMPTS + 2)]
     assert [(one["do"], one["wait"]) for one in steps] == [("submit", 0.5), ("submit", 1.0), ("fail", 0), ("fail", 0)]
     assert steps[-1]["code"] == FailureKind.UPSTREAM_ERROR
-
-
-@pytest.mark.parametrize("verb", ["submit", "poll", "keep"])
-def test_a_fault_repeats_its_own_step(verb: str) -> None:
-    assert again(verb, wait=3) == {"do": verb, "wait": 3, "code": "", "message": ""}
 
 
 def test_steps_are_plain_json_that_the_engine_can_write_down() -> None:

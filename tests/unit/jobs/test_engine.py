@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from stablestudio.jobs.decisions import Step, failure, step
-from stablestudio.jobs.engine import DbosEngine
+from stablestudio.jobs.engine import DbosEngine, EngineState
 from stablestudio.providers.provider import FailureKind
 from stablestudio.store.database import Database
 from tests.doubles import eventually, open_database
@@ -50,14 +50,14 @@ class Running:
     async def enqueue(self, job_id: str) -> None:
         await self.database.write(lambda connection: self.engine.enqueue(connection, job_id))
 
-    async def state(self, job_id: str) -> str | None:
+    async def state(self, job_id: str) -> EngineState | None:
         return (await self.engine.states([job_id])).get(job_id)
 
     async def succeeds(self, job_id: str) -> None:
         """Wait for the engine's own last line, which follows the maker's."""
 
         async def succeeded() -> bool:
-            return await self.state(job_id) == "SUCCESS"
+            return await self.state(job_id) == EngineState.ENDED
 
         await eventually(succeeded)
 
@@ -107,7 +107,7 @@ async def test_a_job_has_one_workflow(running: Running) -> None:
 async def test_states_are_told_of_known_workflows_only(running: Running) -> None:
     await running.enqueue("job_known")
     await running.succeeds("job_known")
-    assert await running.engine.states(["job_known", "job_unknown"]) == {"job_known": "SUCCESS"}
+    assert await running.engine.states(["job_known", "job_unknown"]) == {"job_known": EngineState.ENDED}
     assert await running.engine.states([]) == {}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stablestudio.catalog import Kind
-from stablestudio.jobs.decisions import Step
+from stablestudio.jobs.decisions import Step, Verb
 from stablestudio.jobs.maker import Maker
 from stablestudio.media.probe import UnreadableMedia
 from stablestudio.media.storage import Storage
@@ -52,7 +52,7 @@ class Bench:
     def _wake(self) -> None:
         self.woken += 1
 
-    async def advance(self, *verbs: str) -> Step:
+    async def advance(self, *verbs: Verb) -> Step:
         """Do these steps and return what is to follow the last."""
         following: Step | None = None
         for verb in verbs:
@@ -64,10 +64,11 @@ class Bench:
         """Do as the workflow does, without waiting, until it delivers or fails; close, and return the last step."""
         following = await self.advance("submit")
         for _ in range(most):
-            if following["do"] in ("deliver", "fail"):
+            verb = following["do"]
+            if verb == "deliver" or verb == "fail":
                 break
             self.clock.advance(following["wait"])
-            following = await self.advance(following["do"])
+            following = await self.advance(verb)
         if following["do"] == "fail":
             await self.maker.fail(self.job_id, code=following["code"], message=following["message"])
         else:

@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from stablestudio.jobs.sweep import Sweep, is_stranded
+from stablestudio.jobs.engine import EngineState
+from stablestudio.jobs.sweep import Sweep
 from stablestudio.store import jobs
 from stablestudio.store.database import Database
 from tests.doubles import FakeEngine, ManualClock, fail, sell
@@ -17,18 +18,30 @@ pytestmark = pytest.mark.anyio
 _LOOKS = 3  # a sweep may want to see a job twice before it believes it
 
 
-@pytest.mark.parametrize("state", ["ENQUEUED", "PENDING", "DELAYED"])
-def test_what_the_engine_still_has_is_not_stranded(state: str) -> None:
-    assert not is_stranded(state)
+class FakeMaker:
+    """Writes down which jobs it was told to fail."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+
+    async def fail(self, job_id: str, *, code: str, message: str) -> None:
+        self.failed.append(job_id)
 
 
-@pytest.mark.parametrize("state", [None, "SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "NEW WORD"])
-def test_what_the_engine_will_not_touch_again_is_stranded(state: str | None) -> None:
-    assert is_stranded(state)
+def _sweep(database: Database, engine: FakeEngine, clock: ManualClock, maker: FakeMaker | None = None) -> Sweep:
+    return Sweep(database, engine=engine, maker=maker or FakeMaker(), clock=clock)  # type: ignore[arg-type]
+
+
+async def test_a_stranded_job_is_given_up_after_a_day_and_refunded(database: Database, clock: ManualClock) -> None:
+    engine, maker = FakeEngine(), FakeMaker()
+    job_id = await database.write(lambda connection: sell(connection, 1))
+    clock.advance(24 * 3600)
+    await _sweep(database, engine, clock, maker).work_once()
+    assert (maker.failed, engine.restarted) == ([job_id], [])
 
 
 async def _look(database: Database, engine: FakeEngine, clock: ManualClock, *, times: int = _LOOKS) -> None:
-    sweep = Sweep(database, engine=engine, clock=clock)
+    sweep = _sweep(database, engine, clock)
     for _ in range(times):
         await sweep.work_once()
 
@@ -38,7 +51,7 @@ async def test_only_old_unfinished_jobs_that_the_engine_dropped_are_restarted(
 ) -> None:
     engine = FakeEngine()
     dropped, known, done, failed = [await database.write(partial(sell, number=number)) for number in range(1, 5)]
-    engine.known = {dropped: "ERROR", known: "PENDING", done: "SUCCESS"}
+    engine.known = {dropped: EngineState.ENDED, known: EngineState.RUNNING, done: EngineState.ENDED}
     await database.write(lambda connection: jobs.complete(connection, job_id=done, now=clock.now_ms()))
     await database.write(
         lambda connection: jobs.fail(connection, job_id=failed, code="x", message="x", now=clock.now_ms())
@@ -59,12 +72,12 @@ async def test_a_job_that_looked_lost_for_a_moment_is_left_alone(database: Datab
     engine = FakeEngine()
     job_id = await database.write(lambda connection: sell(connection, 1))
     clock.advance(61)
-    sweep = Sweep(database, engine=engine, clock=clock)
-    for state in ("LOST", "PENDING", "LOST", "PENDING"):
+    sweep = _sweep(database, engine, clock)
+    for state in (EngineState.LOST, EngineState.RUNNING, EngineState.LOST, EngineState.RUNNING):
         engine.known = {job_id: state}
         await sweep.work_once()
     assert engine.restarted == []
-    engine.known = {job_id: "LOST"}
+    engine.known = {job_id: EngineState.LOST}
     for _ in range(_LOOKS):
         await sweep.work_once()
     assert set(engine.restarted) == {job_id}
@@ -75,7 +88,7 @@ async def test_a_job_that_cannot_be_restarted_holds_no_other_up(database: Databa
     stuck, other = [await database.write(partial(sell, number=number)) for number in (1, 2)]
     engine.faults[stuck] = RuntimeError("the engine does not like it")
     clock.advance(61)
-    sweep = Sweep(database, engine=engine, clock=clock)
+    sweep = _sweep(database, engine, clock)
     for _ in range(_LOOKS):
         await asyncio.gather(sweep.work_once(), return_exceptions=True)
     assert set(engine.restarted) == {other}

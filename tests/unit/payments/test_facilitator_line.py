@@ -240,10 +240,11 @@ async def test_unsure_no_of_everybody_is_unknown_and_may_be_tried_later() -> Non
 
 
 async def test_refused_payment_may_be_tried_again_once_funds_are_there() -> None:
-    first = Script(POOR, PAID)
+    first = Script(POOR, POOR, POOR, PAID)
     payments = line(first)
 
-    assert isinstance(await payments.settle(submission(), find=Chain().find), Rejected)
+    for _ in range(3):
+        assert isinstance(await payments.settle(submission(), find=Chain().find), Rejected)
     assert await payments.settle(submission(), find=Chain().find) == Settled(transaction=TX)
 
 
@@ -301,6 +302,23 @@ async def test_twins_of_one_payment_make_two_calls_at_most() -> None:
 
     assert all(isinstance(outcome, Unknown) for outcome in outcomes)
     assert (first.settles, second.settles) == (2, 0)
+
+
+@pytest.mark.parametrize("step", [POOR, httpx2.ConnectError])
+async def test_refusal_is_no_proof_while_a_twin_repeats_the_payment(step: Step) -> None:
+    class Taken(MemoryAttempts):
+        async def release(self, key: str) -> bool:
+            return False
+
+    first, second = Script(step), Script()
+    facilitators = [
+        Facilitator(f"https://{name}.example", transport=httpx2.MockTransport(script.handle))
+        for name, script in (("a", first), ("b", second))
+    ]
+    payments = FacilitatorLine(facilitators, attempts=Taken(clock=ManualClock()))
+
+    assert await payments.settle(submission(), find=Chain().find) == Unknown(reason="settlement_awaited")
+    assert second.calls == []
 
 
 async def test_different_payments_do_not_wait_for_each_other() -> None:

@@ -13,7 +13,7 @@ from stablestudio.protocols.evm import EvmKey
 from stablestudio.sales.reconcile import Reconciler
 from stablestudio.sales.sell import Held, Purchase, Seller, Sold
 from stablestudio.store.database import Database
-from tests.doubles import BUYER, FakeEngine, ManualClock, ScriptedChain, payment_of, rail_on
+from tests.doubles import BUYER, AnyInputs, FakeEngine, ManualClock, ScriptedChain, payment_of, rail_on
 
 CAT = {"prompt": "a cat", "imageSize": "512"}
 DOG = {"prompt": "a dog", "imageSize": "512"}
@@ -30,7 +30,7 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.rail = rail_on(self.chain)
-        self.seller = Seller(self.database, rails=[self.rail], engine=self.engine, clock=self.clock)
+        self.seller = Seller(self.database, rails=[self.rail], engine=self.engine, inputs=AnyInputs(), clock=self.clock)  # type: ignore[arg-type]
         self.reconciler = Reconciler(self.database, rails=[self.rail], seller=self.seller, clock=self.clock)
 
     def reopen(self) -> Shop:

@@ -14,6 +14,7 @@ from stablestudio.payments.errors import (
     IdempotencyConflict,
     InsufficientFunds,
     NonceAlreadyUsed,
+    PaymentRejected,
     PaymentReused,
     StoreUnavailable,
 )
@@ -21,7 +22,7 @@ from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 from stablestudio.protocols import eip3009
 from stablestudio.protocols.eip3009 import Authorization
 from stablestudio.protocols.evm import EvmKey
-from stablestudio.protocols.x402 import PAYMENT_RESPONSE, PaymentExpired, decode_response
+from stablestudio.protocols.x402 import PaymentExpired
 from stablestudio.sales.sell import Held, Sold
 from stablestudio.sandbox.chain import LedgerTokenChain
 from stablestudio.sandbox.ledger import LedgerChain
@@ -108,8 +109,9 @@ async def test_a_rejected_payment_gives_credential_and_key_back(shop: Shop) -> N
     purchase = shop.purchase(key="k")
     with pytest.raises(InsufficientFunds) as refused:
         await shop.sell(purchase)
-    receipt = decode_response(refused.value.headers[PAYMENT_RESPONSE])
-    assert (receipt.success, receipt.error_reason, receipt.transaction) == (False, "insufficient_funds", "")
+    told = refused.value
+    assert isinstance(told, PaymentRejected)
+    assert (told.reason, told.network, told.charged) == ("insufficient_funds", "eip155:84532", False)
     assert (shop.payments(), shop.jobs()) == ([("rejected", None, "insufficient_funds")], [])
     assert isinstance(await shop.sell(purchase), Sold)
     with pytest.raises(IdempotencyConflict):
@@ -230,7 +232,7 @@ async def test_copies_of_a_rejected_payment_are_all_refused_alike(shop: Shop) ->
     gate.set()
     results = await asyncio.gather(*copies, return_exceptions=True)
     assert {type(result) for result in results} == {InsufficientFunds}
-    assert all(PAYMENT_RESPONSE in result.headers for result in results if isinstance(result, StudioError))
+    assert all(isinstance(result, PaymentRejected) for result in results if isinstance(result, StudioError))
     assert shop.jobs() == []
 
 

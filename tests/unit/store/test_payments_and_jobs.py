@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from stablestudio.store import jobs, nonces, payments, views
+from stablestudio.store import refunds as refund_store
 from stablestudio.store.database import Database
 from stablestudio.store.tables import refunds
 from tests.doubles import NOW_MS, WALLET, fail, order, payment, sell
@@ -83,8 +84,22 @@ _OUTCOMES: dict[str, Callable[[sa.Connection, payments.Payment], bool]] = {
 }
 
 
-@pytest.mark.parametrize("later", _OUTCOMES)
-@pytest.mark.parametrize("first", ["settled", "rejected"])
+async def test_what_was_held_for_rejected_and_moved_after_all_is_settled(database: Database) -> None:
+    claimed = await _claim(database, 1)
+    assert await database.write(lambda connection: _OUTCOMES["rejected"](connection, claimed))
+    assert await database.write(lambda connection: _OUTCOMES["settled"](connection, claimed))
+    assert database.fetch("SELECT state FROM payments") == [("settled",)]
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        (first, later)
+        for first in ("settled", "rejected")
+        for later in _OUTCOMES
+        if (first, later) != ("rejected", "settled")
+    ],
+)
 async def test_a_known_outcome_is_never_changed(database: Database, first: str, later: str) -> None:
     claimed = await _claim(database, 1)
     assert await database.write(lambda connection: _OUTCOMES[first](connection, claimed))
@@ -116,7 +131,7 @@ async def test_a_failed_job_owes_its_payer_what_was_paid_once(database: Database
         lambda connection: jobs.fail(connection, job_id=job_id, code="moderation", message="no", now=NOW_MS)
     )
     assert again is False
-    (owed,) = await database.read(jobs.open_refunds)
+    (owed,) = await database.read(refund_store.open_refunds)
     paid = payment(1)
     assert (owed.order_id, owed.payment_id, owed.amount, owed.recipient, owed.rail) == (
         job_id,
@@ -135,7 +150,7 @@ async def test_a_job_ends_once(database: Database) -> None:
         lambda connection: jobs.fail(connection, job_id=job_id, code="x", message="x", now=NOW_MS)
     )
     assert not await database.write(lambda connection: jobs.complete(connection, job_id=job_id, now=NOW_MS))
-    assert await database.read(jobs.open_refunds) == []
+    assert await database.read(refund_store.open_refunds) == []
 
 
 async def test_a_failed_job_is_not_completed_afterwards(database: Database) -> None:
@@ -169,13 +184,13 @@ async def test_a_refund_is_signed_sent_and_settled_in_this_order_only(database: 
     job_id = await database.write(lambda connection: fail(connection, 1))
 
     def sign(text: str) -> Callable[[sa.Connection], bool]:
-        return lambda connection: jobs.sign_refund(connection, order_id=job_id, signed=text, now=NOW_MS)
+        return lambda connection: refund_store.sign_refund(connection, order_id=job_id, signed=text, now=NOW_MS)
 
     def settle(connection: sa.Connection) -> bool:
-        return jobs.settle_refund(connection, order_id=job_id, transaction="0x02", now=NOW_MS)
+        return refund_store.settle_refund(connection, order_id=job_id, transaction="0x02", now=NOW_MS)
 
     def forget(text: str) -> Callable[[sa.Connection], bool]:
-        return lambda connection: jobs.forget_signature(connection, order_id=job_id, signed=text, now=NOW_MS)
+        return lambda connection: refund_store.forget_signature(connection, order_id=job_id, signed=text, now=NOW_MS)
 
     steps = [
         settle,
@@ -191,7 +206,7 @@ async def test_a_refund_is_signed_sent_and_settled_in_this_order_only(database: 
     ]
     results = [await database.write(step) for step in steps]
     assert results == [False, True, False, False, True, False, True, True, False, False]
-    assert await database.read(jobs.open_refunds) == []
+    assert await database.read(refund_store.open_refunds) == []
 
 
 async def test_an_order_has_at_most_one_refund(database: Database) -> None:
@@ -212,7 +227,7 @@ async def test_only_an_own_failed_job_is_hidden(database: Database) -> None:
 
     tried = [(failed, "eip155:0x00"), (going, WALLET), (failed, WALLET), (failed, WALLET)]
     assert [await database.write(delete(*case)) for case in tried] == [False, False, True, False]
-    assert len(await database.read(jobs.open_refunds)) == 1  # the money is owed nevertheless
+    assert len(await database.read(refund_store.open_refunds)) == 1  # the money is owed nevertheless
 
 
 async def test_a_nonce_burns_once_and_is_forgotten_when_it_no_longer_matters(database: Database) -> None:
@@ -246,8 +261,8 @@ async def test_every_visible_change_raises_the_revision(database: Database, chan
 async def test_refund_and_deletion_raise_the_revision(database: Database) -> None:
     job_id = await database.write(lambda connection: fail(connection, 1))
     works: list[Callable[[sa.Connection], object]] = [
-        lambda c: jobs.sign_refund(c, order_id=job_id, signed="a", now=NOW_MS),
-        lambda c: jobs.settle_refund(c, order_id=job_id, transaction="0x02", now=NOW_MS),
+        lambda c: refund_store.sign_refund(c, order_id=job_id, signed="a", now=NOW_MS),
+        lambda c: refund_store.settle_refund(c, order_id=job_id, transaction="0x02", now=NOW_MS),
         lambda c: jobs.delete_failed(c, job_id=job_id, wallet=WALLET, now=NOW_MS),
     ]
     for work in works:
