@@ -10,6 +10,7 @@ import pytest
 from stablestudio.payments.evm_rpc import EvmRpc
 from stablestudio.store.database import Database
 from tests.chain.anvil import Anvil
+from tests.chain.proxy import plain_http
 from tests.doubles import ManualClock, open_database
 
 
@@ -27,9 +28,8 @@ def anvil(_running: Anvil) -> Iterator[Anvil]:
 
 @pytest.fixture
 async def rpc(anvil: Anvil) -> AsyncIterator[EvmRpc]:
-    node = EvmRpc(anvil.url)
-    yield node
-    await node.close()
+    async with plain_http() as http:
+        yield EvmRpc(anvil.url, http=http)
 
 
 @pytest.fixture

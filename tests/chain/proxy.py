@@ -28,6 +28,11 @@ ARRIVES = tuple(fault for fault in Fault if fault not in (Fault.RESET_BEFORE, Fa
 TIMEOUT = 0.25  # seconds that a client of this proxy should wait
 
 
+def plain_http() -> httpx2.AsyncClient:
+    """Return a client for the loopback, which need not read the world's certificates first."""
+    return httpx2.AsyncClient(trust_env=False, verify=False)
+
+
 @dataclass(slots=True)
 class Proxy:
     """Start with `async with`; `faults` names the methods to spoil, each list from its first call on."""
@@ -37,7 +42,7 @@ class Proxy:
     seen: list[str] = field(default_factory=list)
     url: str = ""
     _server: asyncio.Server | None = None
-    _http: httpx2.AsyncClient = field(default_factory=lambda: httpx2.AsyncClient(trust_env=False))
+    _http: httpx2.AsyncClient = field(default_factory=plain_http)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)

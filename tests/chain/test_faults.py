@@ -10,7 +10,7 @@ import pytest
 from stablestudio.payments.evm_rpc import EvmRpc
 from stablestudio.payments.rail import Settled, Unknown
 from tests.chain.anvil import Anvil
-from tests.chain.proxy import ARRIVES, TIMEOUT, Fault, Proxy
+from tests.chain.proxy import ARRIVES, TIMEOUT, Fault, Proxy, plain_http
 from tests.chain.signing import FUNDS, GOOD, PRICE, nonce_of, signed
 from tests.chain.worlds import chain_on
 from tests.doubles import BUYER, PAY_TO
@@ -38,9 +38,8 @@ async def proxy(anvil: Anvil) -> AsyncIterator[Proxy]:
 @pytest.fixture
 async def weak(proxy: Proxy) -> AsyncIterator[EvmRpc]:
     """A client behind the proxy."""
-    node = EvmRpc(proxy.url, timeout=TIMEOUT)
-    yield node
-    await node.close()
+    async with plain_http() as http:
+        yield EvmRpc(proxy.url, http=http, timeout=TIMEOUT)
 
 
 @each_fault
@@ -69,7 +68,7 @@ async def test_a_broadcast_that_breaks_before_the_process_ends_is_found_on_the_c
     anvil: Anvil, rpc: EvmRpc, proxy: Proxy, weak: EvmRpc, fault: Fault
 ) -> None:
     proxy.faults = {SEND: 2 * [fault], "eth_getTransactionReceipt": 100 * [Fault.ERROR_BEFORE]}
-    outcome = await chain_on(weak, patience=0.8).submit(*signed())
+    outcome = await chain_on(weak, patience=0.6).submit(*signed())
     assert isinstance(outcome, Unknown)
     found = await chain_on(rpc).find(GOOD)
     assert isinstance(found, Settled if fault in ARRIVES else Unknown)

@@ -18,7 +18,7 @@ from stablestudio.server.public import error_page
 # Run when imported: the command line, and Alembic's script.
 _NOT_MODULES = ("__main__", "stablestudio.store.migrations")
 _BUYER_SIDE = ("stablestudio.client", "stablestudio.cli", "stablestudio.mcp")
-_HTTP = {400, 402, 403, 404, 405, 409, 410, 413, 416, 422, 429, 431, 500, 502, 503}
+_HTTP = {400, 402, 403, 404, 405, 408, 409, 410, 413, 416, 422, 429, 431, 500, 502, 503}
 
 
 def _all_errors() -> list[type[StudioError]]:
@@ -96,7 +96,7 @@ def test_a_status_is_one_of_http(error: type[StudioError]) -> None:
 
 @each_served
 def test_a_retry_is_promised_only_where_the_same_request_may_do_better(error: type[StudioError]) -> None:
-    assert not error.retryable or error.status in (429, 500, 503)
+    assert not error.retryable or error.status in (408, 429, 500, 503)
     # And where the hint tells to send the same again later, the flag says so too.
     assert error.retryable or not re.search(r"(same|unchanged).* again (in|later)|[Tt]ry again later", error.hint)
 
