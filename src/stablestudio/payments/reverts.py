@@ -1,4 +1,4 @@
-"""What a token's revert strings mean for a payment (Circle's FiatTokenV2_2; facts about EIP-3009 tokens in general)."""
+"""What a token's revert strings mean for a payment. The strings are those of Circle's FiatTokenV2_2."""
 
 from __future__ import annotations
 

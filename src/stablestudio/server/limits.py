@@ -39,13 +39,19 @@ class LimitedHttp(HttpToolsProtocol):
         self._in_head = True
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # a trailer, behind the body: nobody reads it, and it may not go on for ever
+            self._head += len(name) + len(value)
+            return
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
         # Counted after it was read: the last piece of a head may carry the beginning of a body.
-        if self._in_head and self._head > MAX_HEAD:
+        if self._head > MAX_HEAD:
             return self._hang_up(HeadersTooLarge())
         super().data_received(data)
         if self._in_head:
