@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +20,7 @@ from x402.http.clients.requests import x402_requests
 from x402.mechanisms.evm.exact import register_exact_evm_client
 from x402.mechanisms.evm.signers import EthAccountSigner
 
+from tests.npm import install
 from tests.service import Service
 
 NPM = Path(__file__).parent / "npm"
@@ -41,26 +38,8 @@ def buyer(studio: Service) -> LocalAccount:
 @pytest.fixture(scope="session")
 def packages() -> Path:
     """The npm packages, installed by name where they are not there yet."""
-    if shutil.which("node") is None:
-        if "CI" in os.environ:
-            pytest.fail("Node.js is missing")
-        pytest.skip("Node.js is missing")
-    wanted = (NPM / "package.json").read_text()
-    stamp = NPM / "node_modules" / ".installed"
-    with _alone(NPM / "node_modules"):
-        if not stamp.exists() or stamp.read_text() != wanted:
-            npm = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
-            subprocess.run(npm, cwd=NPM, check=True, timeout=600)
-            stamp.write_text(wanted)
+    install(NPM)
     return NPM
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    folder.mkdir(exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _node(script: str, **environment: str) -> dict[str, Any]:

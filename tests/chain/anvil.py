@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +12,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx2
-import pytest
 
 from stablestudio.protocols import eip3009
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain
 from stablestudio.protocols.eip3009_calls import TRANSFER, address_word, balance_call, transfer_call
 from stablestudio.protocols.evm import EvmKey, keccak256
 from tests.doubles import NOW_MS, USDC
+from tests.npm import install
 
 HERE = Path(__file__).parent
 NOW = NOW_MS // 1000
@@ -33,28 +30,8 @@ _CANCEL_TYPE = keccak256(b"CancelAuthorization(address authorizer,bytes32 nonce)
 
 
 def packages() -> Path:
-    """Install Node's packages by name where they are not there yet; skip without Node, except in CI."""
-    if shutil.which("node") is None:
-        if "CI" in os.environ:
-            pytest.fail("Node.js is missing")
-        pytest.skip("Node.js is missing")
-    wanted = (HERE / "package.json").read_text()
-    modules = HERE / "node_modules"
-    stamp = modules / ".installed"
-    with _alone(modules):
-        if not stamp.exists() or stamp.read_text() != wanted:
-            npm = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
-            subprocess.run(npm, cwd=HERE, check=True, timeout=600)
-            stamp.write_text(wanted)
-    return modules
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    folder.mkdir(exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    """Return the folder of Node's packages, with anvil and solc in it."""
+    return install(HERE)
 
 
 def runtime(contract: str) -> str:
