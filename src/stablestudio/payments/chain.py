@@ -7,6 +7,10 @@ from typing import Protocol
 from stablestudio.payments.rail import Outcome
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain
 
+# An authorization is over for good this long after its end, in seconds of the chain's own clock: it may have been sent in
+# time, and a block that let it in may still replace the newest ones. Longer than the blocks of any confirmations.
+FINALITY_SECONDS = 60
+
 
 class TokenChain(Protocol):
     """A token that takes EIP-3009 authorizations, on some chain, reached in some way."""

@@ -7,14 +7,12 @@ from itertools import chain
 
 from stablestudio.config import ConfigurationInvalid
 from stablestudio.payments import reverts
+from stablestudio.payments.chain import FINALITY_SECONDS
 from stablestudio.payments.evm_rpc import Block, EvmRpc, Log, Receipt, RpcError, RpcUnreachable
 from stablestudio.payments.rail import Outcome, Settled, Unknown
 from stablestudio.protocols import eip3009_calls as calls
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain, separator
 
-# An authorization is over for good this long after its end, in seconds of the chain's own clock: a block that let it in
-# may still replace the newest ones. Longer than the blocks of any `confirmations`.
-_FINALITY_SECONDS = 60
 _LOG_WINDOW = 2_000  # blocks of one eth_getLogs; public nodes refuse long ranges
 _LOOKBACK = 50_000  # blocks: more than a day at two seconds each
 
@@ -67,7 +65,7 @@ class TokenFacts:
             head = await self.rpc.block()
             if await self.is_used(authorization, at=head.hash):
                 return await self.trace(authorization, head)
-            if head.timestamp >= authorization.valid_before + _FINALITY_SECONDS:
+            if head.timestamp >= authorization.valid_before + FINALITY_SECONDS:
                 return reverts.EXPIRED
         except (RpcUnreachable, RpcError):
             return Unknown(reason="chain_not_readable")
