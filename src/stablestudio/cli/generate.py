@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from stablestudio.cli.inputs import place_media, read_fields, read_media, split_
 from stablestudio.cli.output import Output, Progress
 from stablestudio.cli.running import Dollars, connect, speaks, url_option
 from stablestudio.cli.views import file_lines, job_document, job_lines
-from stablestudio.client import Job, JobFailed, JobStillRunning, Quote, StudioClient
+from stablestudio.client import Job, JobFailed, JobStillRunning, PaymentOutcomeUnknown, Quote, StudioClient
 from stablestudio.client.menu import choose_operation
 from stablestudio.client.studio import DEFAULT_TIMEOUT
 from stablestudio.client.till import Approve
@@ -59,6 +60,7 @@ def generate(
     """
     name, named = split_model(model, operation=operation)
     fields = read_fields(pairs)
+    require_writable(target)
     media = read_media(images)
     progress = out.progress()
     with connect(url, allow_mainnet=allow_mainnet, sleep=progress.sleep) as client:
@@ -66,7 +68,7 @@ def generate(
         wish = ({"prompt": prompt} if prompt else {}) | place_media(media, model=name, operation=chosen) | fields
         tell_unanswered(out, client)
         approve = approval(out, max_price=max_price, yes=yes)
-        job = client.submit(name, chosen, wish, max_price=max_price, approve=approve)
+        job = buy(client, name, chosen, wish, max_price=max_price, approve=approve)
         told = job.payment.amount if job.payment else None
         out.say(f"Paid ${told}; job {job.id}.")
         if no_wait:
@@ -74,6 +76,35 @@ def generate(
             out.result({"success": True, "job": job_document(job), "next": follow}, *job_lines(job), f"Next: {follow}")
             return
         deliver(out, client, follow_job(client, job, progress=progress, timeout=timeout), target=target)
+
+
+def require_writable(target: Path) -> None:
+    """Refuse a place where nothing can be saved, before anything is paid."""
+    place = target.absolute()
+    while not place.exists():
+        place = place.parent
+    if (place != target.absolute() and not place.is_dir()) or not os.access(place, os.W_OK):
+        raise click.BadParameter(f"nothing can be saved at {target}; nothing was paid", param_hint="--output")
+
+
+def buy(
+    client: StudioClient,
+    model: str,
+    operation: str,
+    wish: Mapping[str, Any],
+    *,
+    max_price: Money | None,
+    approve: Approve,
+) -> Job:
+    """Pay once; an interrupt after the signature was sent says how to find out."""
+    known = {order.key for order in client.pending()}
+    try:
+        return client.submit(model, operation, wish, max_price=max_price, approve=approve)
+    except KeyboardInterrupt:
+        sent = [order for order in client.pending() if order.key not in known]
+        if not sent:
+            raise
+        raise PaymentOutcomeUnknown("Interrupted while the payment was on its way.", order=sent[0]) from None
 
 
 def approval(out: Output, *, max_price: Money | None, yes: bool) -> Approve:

@@ -10,6 +10,12 @@ from stablestudio.errors import StudioError
 from stablestudio.server.main import serve as run
 
 
+class CannotServe(click.ClickException):
+    """The settings do not allow a start: wrong usage."""
+
+    exit_code = 2
+
+
 @click.command()
 @click.option("--host", default=None, help="Address to listen on; STABLESTUDIO_HOST, else 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), default=None, help="Port; STABLESTUDIO_PORT, else 8402.")
@@ -19,4 +25,4 @@ def serve(host: str | None, port: int | None, data: Path | None) -> None:
     try:
         run(host=host, port=port, data=data)
     except StudioError as error:
-        raise click.ClickException(f"{error.message}\nNext: {error.advice}") from None
+        raise CannotServe(f"{error.message}\nNext: {error.advice}") from None

@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 from stablestudio.providers.provider import FailureKind
 
 MAX_ATTEMPTS = 3
-# Vendors forget a task after a day (facts/providers.md 1.8); until then a late job is late, not failed.
+# Vendors forget a task after a day; until then a late job is late, not failed.
 HARD_DEADLINE_SECONDS = 24 * 3600
 OVERDUE = "The work could not be finished within a day."
 

@@ -1,4 +1,4 @@
-"""The engine port and its one implementation: DBOS Transact, durable on SQLite and PostgreSQL (facts/stack.md 1)."""
+"""The engine port and its one implementation: DBOS Transact, durable on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class FacilitatedChain:
     A reader is required, not optional. No facilitator has a call that tells what became of a payment, so without the
     chain a lost answer stays unknown until the authorization expires, and after that for ever: `validBefore` stops a
     later transfer, it does not tell of an earlier one. Such an order could neither be delivered nor be called unpaid
-    (design.md, money rule 5). Reading takes any public RPC address, and no key.
+    (money rule 5: every order ends delivered and charged, refunded, or never charged). Reading takes any public RPC address, and no key.
     """
 
     def __init__(

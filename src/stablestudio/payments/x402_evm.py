@@ -1,4 +1,7 @@
-"""The rail x402 v2 `exact` with EIP-3009: the buyer signs a transfer, we submit it (facts/x402.md 4.3)."""
+"""The rail x402 v2 `exact` with EIP-3009: the buyer signs a transfer, we submit it.
+
+Source: specs/schemes/exact/scheme_exact_evm.md of github.com/x402-foundation/x402.
+"""
 
 from __future__ import annotations
 

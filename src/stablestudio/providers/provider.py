@@ -10,7 +10,7 @@ from stablestudio.catalog import Offering, OfferingInput
 
 
 class FailureKind(StrEnum):
-    """Why a job failed, in one vocabulary for all vendors (facts/providers.md section 4)."""
+    """Why a job failed, in one vocabulary for all vendors."""
 
     MODERATION = "moderation"
     INVALID_INPUT = "invalid_input"

@@ -11,7 +11,7 @@ from stablestudio.payments.rail import Rail
 from stablestudio.protocols import x402
 from stablestudio.server.http import CORS, JSON, NO_STORE, Headers
 
-# Stock clients refuse to pay more than a dollar unless told otherwise (facts/x402.md 4.7).
+# The x402 SDKs refuse to pay more than a dollar a call unless told otherwise.
 _CLIENT_CAP = Money(1_000_000)
 
 

@@ -45,7 +45,7 @@ from stablestudio.store import payments as payment_store
 from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
-# Base Sepolia's USDC (facts/x402.md 4.3). Never a main network: a signature for one is real money.
+# Base Sepolia's USDC, whose EIP-712 name differs from mainnet's. Never a main network: a signature for one is real money.
 EMBEDDED_TOKEN = TokenDomain(
     name="USDC", version="2", chain_id=84532, contract="0x036CbD53842c5426634e7929541eC2318f3dCF7e"
 )
@@ -174,9 +174,12 @@ class House:
 
 
 def _lock(folder: Path) -> IO[str]:
-    """Hold the data folder: two processes on one SQLite file would run each other's jobs (facts/stack.md 1)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / "lock").open("w")
+    """Hold the data folder: two processes on one SQLite file would run each other's jobs."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+    except OSError as error:
+        raise ConfigurationInvalid(f"data: {folder} cannot be used as a folder: {error.strerror}.") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from stablestudio.errors import StudioError
 
-# Payments echo the challenge and come to a few KB; buyers' proxies add more (facts/agentcash.md 0.2 asks for 32 KB).
+# Payments echo the challenge and come to a few KB; buyers' proxies add more; 32 KB have been seen.
 MAX_HEAD = 128 * 1024
 _ANSWER = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from stablestudio.config import Settings, load_settings
+from stablestudio.config import ConfigurationInvalid, Settings, load_settings
 from stablestudio.server.house import House
 from stablestudio.server.limits import LimitedHttp
 
@@ -37,6 +38,7 @@ def serve(*, host: str | None = None, port: int | None = None, data: Path | None
     """Serve until stopped. Arguments go before environment and file."""
     settings = load_settings({"host": host, "port": port, "data": data})
     configure_logs(settings.log_level)
+    _require_port(settings)
     house = House(settings)
     print(_welcome(settings), file=sys.stderr, flush=True)  # noqa: T201 - for the person who started it
     uvicorn.run(
@@ -51,6 +53,20 @@ def serve(*, host: str | None = None, port: int | None = None, data: Path | None
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+
+
+def _require_port(settings: Settings) -> None:
+    """Find out before anything is opened whether the address is free."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise ConfigurationInvalid(
+                f"{settings.host} port {settings.port} cannot be listened on: {error.strerror}.",
+                hint="Stop what uses it, or choose another with --port.",
+            ) from None
 
 
 def configure_logs(level: str) -> None:

@@ -52,7 +52,7 @@ def test_nano_banana_sizes(ratio: str | None, size: str, pixels: tuple[int, int]
     assert (output.width, output.height, output.format, output.quality) == (*pixels, "png", None)
 
 
-# facts/providers.md section 2, row "flux-2"
+# Megapixels and ratio to pixels, rounded to sixteen
 @pytest.mark.parametrize(
     ("ratio", "resolution", "pixels"),
     [

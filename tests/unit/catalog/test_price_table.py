@@ -187,7 +187,7 @@ def test_exact_pixels_cost_as_720p_and_as_4k_when_upscaled() -> None:
     assert price("seedance/t2v", {"prompt": "x", "resolution": "720x720", "upscaleResolution": "4k"}) == "2.70"
 
 
-# Seed 003's table of routes; a range is for a call, or for a second where the seed says so. No cell of the contract leaves it.
+# The published table of routes; a range is for a call, or for a second where the table says so. No cell leaves it.
 PUBLISHED = {
     "nano-banana": ("0.045", "0.151"),
     "nano-banana-pro": ("0.13", "0.24"),

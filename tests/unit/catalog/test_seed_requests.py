@@ -109,7 +109,7 @@ _VEO: dict[str, Any] = {
     "referenceImages": [BLOB],
 }
 
-# Field -> values, as seed 003 writes them (`a|b`), plus seed 002's older form and seed 004's gpt-image-1.
+# Field -> values, as the public documents write them (`a|b`), plus seedance's older form and gpt-image-1.
 ROUTES: dict[str, dict[str, Any]] = {
     "nano-banana/generate": _BANANA,
     "nano-banana/edit": _BANANA | _IMAGES,
