@@ -15,6 +15,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Answer = tuple[dict[str, Any], dict[str, Any]]
 
 BODY_SECONDS = 60.0
 JSON = (b"content-type", b"application/json")
@@ -114,16 +115,17 @@ async def _read_rest(message: MutableMapping[str, Any], receive: Receive, *, lim
     return b"".join(parts)
 
 
+def answer(status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Answer:
+    """Return the two ASGI messages of a whole answer; `headers` comes complete but for the length."""
+    complete = [*headers, (b"content-length", b"%d" % len(body))]
+    start = {"type": "http.response.start", "status": status, "headers": complete}
+    return start, {"type": "http.response.body", "body": body}
+
+
 async def respond(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Send a whole answer; `headers` comes complete but for the length."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [*headers, (b"content-length", b"%d" % len(body))],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
+    """Send a whole answer."""
+    for message in answer(status, body, headers):
+        await send(message)
 
 
 async def respond_json(

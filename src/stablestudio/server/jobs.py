@@ -17,11 +17,12 @@ from stablestudio.server.http import (
     CORS,
     JSON,
     PRIVATE,
+    Answer,
     Receive,
     Scope,
     Send,
+    answer,
     refuse_method,
-    respond,
     respond_json,
     respond_preflight,
 )
@@ -74,7 +75,7 @@ class JobRoutes:
         self._gate = gate
         self._links = links
         self._clock = clock
-        self._rendered: dict[str, tuple[str, int | None, int, bytes]] = {}
+        self._rendered: dict[str, tuple[str, int | None, int, Answer]] = {}
 
     async def one(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a body is not read
         """Serve `/api/jobs/{id}`."""
@@ -82,8 +83,9 @@ class JobRoutes:
         if len(scope["path"]) > _LONGEST_PATH:
             raise JobNotFound  # a challenge repeats the path, and clients take 16 KB of headers
         if method == "GET":
-            body = self._read(scope["path"][len(PREFIX) :], self._gate.reader(scope))
-            return await respond(send, 200, body, _HEADERS)
+            start, body = self._read(scope["path"][len(PREFIX) :], self._gate.reader(scope))
+            await send(start)
+            return await send(body)
         if method == "DELETE":
             return await self._delete(scope, send)
         if method == "OPTIONS":
@@ -124,7 +126,7 @@ class JobRoutes:
             raise NotYourJob
         return order
 
-    def _read(self, job_id: str, wallet: str) -> bytes:
+    def _read(self, job_id: str, wallet: str) -> Answer:
         """Return the answer to a poll; one that nothing changed since costs a single look at the order's revision."""
         minute = self._clock.now_ms() // 60_000  # links are signed for full minutes
         revision = views.revision(self._database, job_id)
@@ -138,8 +140,9 @@ class JobRoutes:
         body = to_json(shown)
         if len(self._rendered) >= _RENDERED:
             self._rendered.clear()
-        self._rendered[job_id] = (wallet, revision, minute, body)
-        return body
+        ready = answer(200, body, _HEADERS)
+        self._rendered[job_id] = (wallet, revision, minute, ready)
+        return ready
 
     def _body(self, order: OrderView) -> dict[str, Any]:
         type_, poll_after = _offering(order.model, order.operation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -11,6 +12,7 @@ from stablestudio.errors import StudioError
 
 # Payments echo the challenge and come to a few KB; buyers' proxies add more; 32 KB have been seen.
 MAX_HEAD = 128 * 1024
+MAX_HEADERS = 500
 _ANSWER = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
 
 
@@ -29,33 +31,20 @@ class MalformedRequest(StudioError):
 
 
 class LimitedHttp(HttpToolsProtocol):
-    """uvicorn's protocol, which by itself buffers a head without end."""
+    """uvicorn's protocol, which by itself buffers a head without end. One more look at each piece that arrives."""
 
     _head = 0
-    _in_head = False
-
-    def on_message_begin(self) -> None:
-        self._head = 0
-        self._in_head = True
-        super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:  # a trailer, behind the body: nobody reads it, and it may not go on for ever
-            self._head += len(name) + len(value)
-            return
-        super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
-        # Counted after it was read: the last piece of a head may carry the beginning of a body.
-        if self._head > MAX_HEAD:
-            return self._hang_up(HeadersTooLarge())
         super().data_received(data)
-        if self._in_head:
-            self._head += len(data)
+        # uvicorn knows the method when the head is complete; trailers behind a body are added to the same headers.
+        scope: Any = self.scope
+        if scope is None or ("method" in scope and len(self.headers) <= MAX_HEADERS):
+            self._head = 0
+            return
+        self._head += len(data)
+        if self._head > MAX_HEAD or len(self.headers) > MAX_HEADERS:
+            self._hang_up(HeadersTooLarge())
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours says the same as JSON
         self._hang_up(MalformedRequest())
