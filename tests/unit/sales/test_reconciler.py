@@ -13,8 +13,7 @@ from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 from stablestudio.protocols.eip3009 import Authorization
 from stablestudio.sales.reconcile import Reconciler
 from stablestudio.sales.sell import Held, Sold
-from stablestudio.store.database import Database
-from tests.doubles import ManualClock, ScriptedChain
+from tests.doubles import ScriptedChain
 
 from .shop import Shop
 
@@ -27,11 +26,6 @@ POOR = Rejected(reason="insufficient_funds", message="The wallet is empty.")
 
 def paid(number: int = 1) -> Settled:
     return Settled(transaction=f"0x{number:02x}")
-
-
-@pytest.fixture
-def shop(database: Database, clock: ManualClock) -> Shop:
-    return Shop(database=database, clock=clock)
 
 
 async def _held(shop: Shop, *, submits: list[Any], finds: list[Any]) -> tuple[Shop, str]:

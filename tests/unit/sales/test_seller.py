@@ -26,8 +26,7 @@ from stablestudio.protocols.x402 import PaymentExpired
 from stablestudio.sales.sell import Held, Sold
 from stablestudio.sandbox.chain import LedgerTokenChain
 from stablestudio.sandbox.ledger import LedgerChain
-from stablestudio.store.database import Database
-from tests.doubles import BUYER, USDC, ManualClock, ScriptedChain
+from tests.doubles import BUYER, USDC, ScriptedChain
 
 from .shop import CAT, DOG, Shop
 
@@ -36,11 +35,6 @@ pytestmark = pytest.mark.anyio
 POOR = Rejected(reason="insufficient_funds", message="The wallet is empty.")
 LOST = Unknown(reason="timeout")
 PAID = Settled(transaction="0x01")
-
-
-@pytest.fixture
-def shop(database: Database, clock: ManualClock) -> Shop:
-    return Shop(database=database, clock=clock)
 
 
 def _with(shop: Shop, *submits: Any, finds: tuple[Any, ...] = (LOST,)) -> Shop:
