@@ -40,10 +40,12 @@ class RefundWorker:
     async def work_once(self) -> None:
         """Bring every owed refund one attempt further."""
         for refund in await self._database.read(store.open_refunds):
+            rail = self._rails.get(refund.rail)
             try:
-                await self._pay_back(refund, self._rails[refund.rail])
-            except KeyError:
-                log.error("refund_rail_missing", extra={"order": refund.order_id, "rail": refund.rail})  # noqa: TRY400
+                if rail is None:
+                    log.error("refund_rail_missing", extra={"order": refund.order_id, "rail": refund.rail})
+                else:
+                    await self._pay_back(refund, rail)
             except Exception:
                 log.exception("refund_faulted", extra={"order": refund.order_id})
             await self._postpone(refund)
