@@ -13,7 +13,7 @@ from PIL import Image
 
 from stablestudio.jobs.engine import EngineState
 from stablestudio.money import Money
-from stablestudio.payments.rail import Outcome, Settled, Unknown
+from stablestudio.payments.rail import Asked, Outcome, Settled, Unknown
 from stablestudio.payments.x402_evm import ExactEvmRail
 from stablestudio.protocols import x402
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain
@@ -72,9 +72,15 @@ Answer = Outcome | Exception | Callable[[Authorization], Awaitable[Outcome]]
 class ScriptedChain:
     """A token chain that answers from a list; the last answer holds for ever."""
 
-    domain = USDC
-
-    def __init__(self, *submits: Answer, finds: Sequence[Answer] = (Unknown(reason="not_seen"),)) -> None:
+    def __init__(
+        self,
+        *submits: Answer,
+        finds: Sequence[Answer] = (Unknown(reason="not_seen"),),
+        domain: TokenDomain = USDC,
+        balance: int | None = None,
+    ) -> None:
+        self.domain = domain
+        self.funds = balance
         self.submits = list(submits) or [Settled(transaction="0x01")]
         self.finds = list(finds)
         self.submitted: list[Authorization] = []
@@ -87,6 +93,12 @@ class ScriptedChain:
         return await _next(self.finds, authorization)
 
     async def balance(self, owner: str) -> int | None:
+        return self.funds
+
+    async def start(self) -> None:
+        return None
+
+    async def stop(self) -> None:
         return None
 
 
@@ -101,9 +113,11 @@ def rail_on(chain: Any) -> ExactEvmRail:
     return ExactEvmRail(chain, pay_to=PAY_TO, refund_key=REFUNDS)
 
 
-def payment_of(rail: ExactEvmRail, price: Money, *, clock: ManualClock, key: EvmKey = BUYER) -> x402.PaymentPayload:
+def payment_of(
+    rail: ExactEvmRail, price: Money, *, clock: ManualClock, key: EvmKey = BUYER, hold_s: int = 0
+) -> x402.PaymentPayload:
     """Sign a payment of this price."""
-    offer = rail.offer(price)
+    offer = rail.offer(Asked(path="/", body=b"", price=price, now_s=clock.now_s, hold_s=hold_s))
     return x402.sign_exact(x402.PaymentRequired(accepts=[offer]), offer, key, now_s=clock.now_s)
 
 

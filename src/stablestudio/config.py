@@ -8,12 +8,14 @@ import secrets
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from stablestudio.errors import StudioError
+from stablestudio.money import Money
+from stablestudio.rail_settings import Dollars, RailSettings
 
 CONFIG_FILE = Path("stablestudio.toml")
 _ORIGIN = re.compile(r"(https?://(?:[A-Za-z0-9](?:[-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?)/?")
@@ -22,7 +24,13 @@ _ORIGIN = re.compile(r"(https?://(?:[A-Za-z0-9](?:[-.A-Za-z0-9]*[A-Za-z0-9])?|\[
 class Settings(BaseSettings):
     """Every setting has a default: with nothing configured the service runs in its embedded world."""
 
-    model_config = SettingsConfigDict(env_prefix="STABLESTUDIO_", toml_file=CONFIG_FILE, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="STABLESTUDIO_",
+        env_nested_delimiter="__",
+        toml_file=CONFIG_FILE,
+        extra="forbid",
+        frozen=True,
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8402, ge=0, le=65535, description="Port to listen on.")
@@ -33,6 +41,15 @@ class Settings(BaseSettings):
     prices: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="Prices that replace the default table, by offering and cell, in dollars."
     )
+    rails: dict[str, RailSettings] = Field(
+        default_factory=dict, description="Ways to be paid, by a name of your choice; the embedded ones if none is set."
+    )
+    settle: dict[str, Literal["accept", "complete"]] = Field(
+        default_factory=dict,
+        description="When payments are settled, by offering, model or `default`: when accepted, or when the work is done.",
+    )
+    hold_seconds: int = Field(3600, ge=60, le=86400, description="Longest time that a held payment waits for the work.")
+    exposure_cap: Dollars = Field(Money(20_000_000), description="Most dollars held for one payer at a time.")
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(6_000_000, description="Largest request body accepted.")
     jobs_at_once: int = Field(256, ge=0, le=10_000, description="Jobs made at the same time; 0 only accepts them.")
     sandbox_delay: float = Field(1.0, ge=0, le=3600, description="Seconds that the sandbox pretends to work.")
@@ -53,6 +70,13 @@ class Settings(BaseSettings):
         """Return the public origin. It never comes from a request (money rule 7)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.public_url or f"http://{host}:{self.port}"
+
+    def settles(self, model: str, operation: str) -> str:
+        """Return when an offering's payments are settled; the nearest setting counts."""
+        for name in (f"{model}/{operation}", model, "default"):
+            if name in self.settle:
+                return self.settle[name]
+        return "accept"
 
     @classmethod
     def settings_customise_sources(
@@ -81,10 +105,15 @@ def load_settings(given: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        problems = [f"{_place(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()]
         raise ConfigurationInvalid("; ".join(problems)) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationInvalid(f"{CONFIG_FILE}: {error}") from None
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Return where a setting stands in the file; pydantic's names of a union's members stand nowhere."""
+    return ".".join(str(part) for part in location if part not in ("x402-evm", "x402-solana", "mpp-tempo"))
 
 
 def load_secret(folder: Path) -> bytes:

@@ -55,7 +55,7 @@ class StudioError(Exception):
         self.issues = tuple(issues)
         self.charged = charged
         self.extra = dict(extra or {})
-        self.headers = dict(headers or {})
+        self.headers = list((headers or {}).items())  # a name may come several times, as WWW-Authenticate does
         super().__init__(self.message)
 
     def body(self) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def test_what_is_said_of_one_error_is_not_said_of_the_next() -> None:
     assert str(told) == "This one."
     assert InvalidInput().body() | {"issues": []} == {**InvalidInput().body(), "issues": []}
     assert "x" not in InvalidInput().body()
-    assert InvalidInput().headers == {}
+    assert InvalidInput().headers == []
 
 
 def test_a_new_error_needs_a_class_and_a_sentence_only() -> None:

@@ -121,6 +121,7 @@ class FakeSeller:
                 return self.quote_faults.pop(0)
             return self._challenge(urlsplit(call.url).path)
         payload = x402.decode_payment(header)
+        assert isinstance(payload, x402.PaymentPayload), "this seller asks for EVM payments only"
         self.signatures.append(header)
         self.keys.append(call.headers.get("idempotency-key"))
         self.identifiers.append(x402.payment_identifier(payload))

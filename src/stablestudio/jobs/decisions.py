@@ -13,7 +13,7 @@ HARD_DEADLINE_SECONDS = 24 * 3600
 OVERDUE = "The work could not be finished within a day."
 
 
-Verb = Literal["submit", "poll", "keep", "deliver"]
+Verb = Literal["submit", "poll", "keep", "charge", "deliver"]
 
 
 class Step(TypedDict):

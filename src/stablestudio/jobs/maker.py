@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from enum import Enum
 
 import sqlalchemy as sa
 
@@ -30,10 +31,21 @@ from stablestudio.providers.provider import (
     Work,
 )
 from stablestudio.store import jobs as store
+from stablestudio.store import payments as payment_store
 from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
+# A held payment is collected while it is still good, or not at all.
+_CHARGE_MARGIN_MS = 30_000
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4"}
+
+
+class Charged(Enum):
+    """What became of a payment that was held until the work was done."""
+
+    SETTLED = "settled"
+    REFUSED = "refused"  # certainly nothing moved
+    UNKNOWN = "unknown"
 
 
 class Maker:
@@ -47,17 +59,20 @@ class Maker:
         storage: Storage,
         clock: Clock,
         on_failed: Callable[[], None],
+        charge: Callable[[str], Awaitable[Charged]],
     ) -> None:
+        """Take the parts; `charge` settles the held payment of an order, `on_failed` hears that money is owed."""
         self._database = database
         self._bindings = bindings
         self._storage = storage
         self._clock = clock
         self._on_failed = on_failed
+        self._charge_order = charge
         self._asking: set[str] = set()  # jobs whose vendor is being asked by this very process
 
     async def advance(self, verb: Verb, job_id: str) -> Step:
         """Do one step. An unforeseen fault is not a failure: the step is tried again until the job's deadline."""
-        job, order = await self._load(job_id)
+        job, order, payment = await self._load(job_id)
         if (ended := _ended(job)) is not None:
             return ended
         try:
@@ -66,10 +81,15 @@ class Maker:
             # An upgrade may drop a model or tighten an input; the money of orders under way must not hang on it.
             return failure(FailureKind.INVALID_INPUT, "This service no longer makes what was ordered.")
         elapsed = (self._clock.now_ms() - job.created_at) / 1000
+        if verb != "charge" and self._is_too_late_to_charge(payment):
+            return failure(FailureKind.UPSTREAM_TIMEOUT, "The work was not done before its payment ran out.")
         try:
-            return await self._step(verb, job, work, elapsed=elapsed)
+            following = await self._step(verb, job, work, elapsed=elapsed)
         except Exception:
             log.exception("step_faulted", extra={"job": job_id, "step": verb})
+        else:
+            unpaid = following["do"] == "deliver" and payment.policy == "complete" and payment.state != "settled"
+            return step("charge") if unpaid and verb != "charge" else following
         if is_overdue(elapsed):
             return failure(FailureKind.UPSTREAM_UNKNOWN, OVERDUE)
         return step(verb, wait=Pace(steady=60.0).wait(elapsed + 4.0))
@@ -80,6 +100,8 @@ class Maker:
                 return await self._submit(job, work)
             case "poll":
                 return await self._poll(job, work, elapsed=elapsed)
+            case "charge":
+                return await self._charge(job, elapsed=elapsed)
             case _:
                 return await self._keep(job, work)
 
@@ -158,6 +180,21 @@ class Maker:
         reach("make.kept")
         return step("deliver")
 
+    async def _charge(self, job: store.Job, *, elapsed: float) -> Step:
+        """Collect the held payment; what is not paid for is not handed over."""
+        match await self._charge_order(job.id):
+            case Charged.SETTLED:
+                return step("deliver")
+            case Charged.REFUSED:
+                return failure(FailureKind.PAYMENT_FAILED, "The payment could not be collected when the work was done.")
+            case Charged.UNKNOWN:
+                return step("charge", wait=Pace().wait(elapsed))
+
+    def _is_too_late_to_charge(self, payment: payment_store.Payment) -> bool:
+        if payment.state != "held" or payment.expires_at is None:
+            return False
+        return self._clock.now_ms() >= payment.expires_at - _CHARGE_MARGIN_MS
+
     async def deliver(self, job_id: str) -> None:
         """Add the thumbnail of a clip and close the job as complete."""
         result = await self._database.read(lambda connection: store.find_result(connection, job_id))
@@ -194,14 +231,21 @@ class Maker:
         reach("close.failed")
         self._on_failed()
 
-    async def _load(self, job_id: str) -> tuple[store.Job, tuple[str, str, str]]:
-        def query(connection: sa.Connection) -> tuple[store.Job | None, tuple[str, str, str] | None]:
-            return store.find(connection, job_id), store.order_input(connection, job_id)
+    async def _load(self, job_id: str) -> tuple[store.Job, tuple[str, str, str], payment_store.Payment]:
+        def query(
+            connection: sa.Connection,
+        ) -> tuple[store.Job | None, tuple[str, str, str] | None, payment_store.Payment | None]:
+            return (
+                store.find(connection, job_id),
+                store.order_input(connection, job_id),
+                payment_store.find_by_order(connection, job_id),
+            )
 
-        job, order = await self._database.read(query)
+        job, order, payment = await self._database.read(query)
         assert job is not None
         assert order is not None
-        return job, order
+        assert payment is not None
+        return job, order, payment
 
     async def _adopt(self, work: Work, *, attempt: int, provider_name: str) -> Step:
         """A process died between the question and the answer: find out, never ask blindly again (money rule 4)."""

@@ -31,3 +31,11 @@ class TokenChain(Protocol):
     async def balance(self, owner: str) -> int | None:
         """Return what an address holds in base units, or None where that cannot be told now."""
         ...
+
+    async def start(self) -> None:
+        """Make sure that the chain is the right one and can be used; raise a `StudioError` if not."""
+        ...
+
+    async def stop(self) -> None:
+        """Close connections."""
+        ...

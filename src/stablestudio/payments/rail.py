@@ -6,13 +6,30 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stablestudio.money import Money
+from stablestudio.protocols import mpp, x402
 from stablestudio.protocols.wallet import Wallet
-from stablestudio.protocols.x402 import PaymentPayload, PaymentRequirements
+
+# What a buyer can present: the payment of either protocol, read but not yet believed.
+Presented = x402.AnyPayment | mpp.Credential
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The request that a payment must be for: this route, this body, at this price, now (Unix seconds).
+
+    `hold_s` is how long the payment must stay good before it is settled, in seconds; 0 means that it is settled at once.
+    """
+
+    path: str
+    body: bytes
+    price: Money
+    now_s: int
+    hold_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """A signed payment whose signature holds: who pays, and what the rail needs to settle it."""
+    """A signed payment: who pays, and what the rail needs to settle it."""
 
     key: str  # unique on its rail for ever
     wallet: Wallet
@@ -21,6 +38,8 @@ class Credential:
     asset: str
     amount: int  # base units of the asset
     saved: str  # JSON, enough to settle it or to look its outcome up after a restart
+    expires_at: int | None = None  # Unix seconds after which nobody can settle it; None where it does not tell
+    proved: bool = True  # False where only the chain can tell whether the signature holds, as with contract wallets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +68,7 @@ Outcome = Settled | Rejected | Unknown
 
 
 class Rail(Protocol):
-    """One way to be paid. Everything before `settle` is local and pure."""
+    """One token on one network. `takes`, `identify` and `check` are local and pure."""
 
     @property
     def name(self) -> str:
@@ -61,24 +80,28 @@ class Rail(Protocol):
         """Return the CAIP-2 id of the chain."""
         ...
 
-    def takes(self, accepted: PaymentRequirements) -> bool:
+    @property
+    def decimals(self) -> int:
+        """Return how many decimals the token has."""
+        ...
+
+    def takes(self, presented: Presented) -> bool:
         """Tell whether a payment says that it answers an offer of this rail."""
         ...
 
-    def offer(self, price: Money) -> PaymentRequirements:
-        """Return what this rail asks for a price."""
+    def identify(self, presented: Presented) -> Credential:
+        """Prove who signed; raise a 402 `StudioError` if the signature does not hold."""
         ...
 
-    def identify(self, payload: PaymentPayload) -> Credential:
-        """Prove who signed; raise `PaymentRefused` if the signature does not hold."""
+    def check(self, presented: Presented, asked: Asked) -> None:
+        """Check terms and time against this very request; raise a 402 `StudioError`."""
         ...
 
-    def check(self, payload: PaymentPayload, *, price: Money, now_s: int) -> None:
-        """Check terms and time against the price of this very body; raise `PaymentRefused`."""
-        ...
+    async def admit(self, credential: Credential, *, held: int = 0) -> Rejected | None:
+        """Ask the chain what certainly speaks against a payment, before anything is written down for it.
 
-    async def afford(self, credential: Credential) -> bool:
-        """Tell whether the payer seems to have the money, before anything is written down for it."""
+        `held` is what the payer has signed for other orders that are not settled yet, in base units.
+        """
         ...
 
     async def settle(self, saved: str) -> Outcome:
@@ -95,4 +118,36 @@ class Rail(Protocol):
 
     async def send_refund(self, signed: str) -> Outcome:
         """Send a signed refund; sending it again is harmless."""
+        ...
+
+    async def find_refund(self, signed: str) -> Outcome:
+        """Tell from the chain alone what became of a signed refund."""
+        ...
+
+    async def start(self) -> None:
+        """Make sure that keys, nodes and services are what the settings say; raise a `StudioError` if not."""
+        ...
+
+    async def stop(self) -> None:
+        """Close connections."""
+        ...
+
+
+class X402Rail(Rail, Protocol):
+    """A rail whose offer is an entry of PAYMENT-REQUIRED."""
+
+    def offer(self, asked: Asked) -> x402.PaymentRequirements:
+        """Return what this rail asks; for equal prices and holds it differs in the memo at most."""
+        ...
+
+    def memo(self, asked: Asked) -> str | None:
+        """Return the memo of `offer` that binds it to this very request, or None where the rail has none."""
+        ...
+
+
+class MppRail(Rail, Protocol):
+    """A rail whose offer is a line of WWW-Authenticate."""
+
+    def challenge(self, asked: Asked) -> str:
+        """Return the value of the header line, beginning with `Payment `."""
         ...

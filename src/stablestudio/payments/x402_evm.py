@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from stablestudio.money import Money
 from stablestudio.payments.chain import TokenChain
-from stablestudio.payments.rail import Credential, Outcome
+from stablestudio.payments.rail import Asked, Credential, Outcome, Presented, Rejected
 from stablestudio.protocols import eip3009, x402
 from stablestudio.protocols.evm import EvmKey, keccak256
 
@@ -27,32 +27,42 @@ class ExactEvmRail:
         self._domain = chain.domain
         self._pay_to = pay_to
         self._refund_key = refund_key
-        self._decimals = decimals
+        self.decimals = decimals
         self.network = f"eip155:{self._domain.chain_id}"
         self.name = f"x402:{self.network}:{self._domain.contract.lower()}"
-        self._terms = self._offer(Money(0))
-        self.offer = lru_cache(maxsize=4096)(self._offer)  # prices are few; a quote must be fast
+        self._terms = self._offer(Money(0), 0)
+        self._offers = lru_cache(maxsize=4096)(self._offer)  # prices are few; a quote must be fast
 
     @property
     def refund_address(self) -> str:
         """Return the address that refunds are paid from."""
         return self._refund_key.address
 
-    def takes(self, accepted: x402.PaymentRequirements) -> bool:
+    def takes(self, presented: Presented) -> bool:
+        if not isinstance(presented, x402.PaymentPayload):
+            return False
+        accepted = presented.accepted
         return accepted.network == self.network and accepted.asset.lower() == self._domain.contract.lower()
 
-    def _offer(self, price: Money) -> x402.PaymentRequirements:
+    def offer(self, asked: Asked) -> x402.PaymentRequirements:
+        return self._offers(asked.price, asked.hold_s)
+
+    def _offer(self, price: Money, hold_s: int) -> x402.PaymentRequirements:
         return x402.PaymentRequirements(
             scheme="exact",
             network=self.network,
-            amount=str(price.base_units(decimals=self._decimals)),
+            amount=str(price.base_units(decimals=self.decimals)),
             asset=self._domain.contract,
             pay_to=self._pay_to,
-            max_timeout_seconds=MAX_TIMEOUT_SECONDS,
+            max_timeout_seconds=MAX_TIMEOUT_SECONDS + hold_s,
             extra={"name": self._domain.name, "version": self._domain.version},
         )
 
-    def identify(self, payload: x402.PaymentPayload) -> Credential:
+    def memo(self, asked: Asked) -> str | None:  # noqa: ARG002 - an authorization has no room for one
+        return None
+
+    def identify(self, presented: Presented) -> Credential:
+        payload = _mine(presented)
         wallet = x402.recover_payer(payload, self._terms)
         authorization = payload.authorization
         return Credential(
@@ -63,15 +73,19 @@ class ExactEvmRail:
             asset=self._domain.contract,
             amount=authorization.value,
             saved=_save(authorization, x402.normal_signature(payload.signature)),
+            expires_at=authorization.valid_before,
         )
 
-    def check(self, payload: x402.PaymentPayload, *, price: Money, now_s: int) -> None:
-        x402.check_terms(payload, self.offer(price))
-        x402.check_time(payload, now_s=now_s)
+    def check(self, presented: Presented, asked: Asked) -> None:
+        payload = _mine(presented)
+        x402.check_terms(payload, self.offer(asked))
+        x402.check_time(payload, now_s=asked.now_s)
 
-    async def afford(self, credential: Credential) -> bool:
+    async def admit(self, credential: Credential, *, held: int = 0) -> Rejected | None:
         balance = await self._chain.balance(credential.payer)
-        return balance is None or balance >= credential.amount
+        if balance is None or balance >= credential.amount + held:
+            return None
+        return Rejected(reason="insufficient_funds", message="")
 
     async def settle(self, saved: str) -> Outcome:
         authorization, signature = _load(saved)
@@ -95,6 +109,20 @@ class ExactEvmRail:
 
     async def send_refund(self, signed: str) -> Outcome:
         return await self.settle(signed)
+
+    async def find_refund(self, signed: str) -> Outcome:
+        return await self.find(signed)
+
+    async def start(self) -> None:
+        await self._chain.start()
+
+    async def stop(self) -> None:
+        await self._chain.stop()
+
+
+def _mine(presented: Presented) -> x402.PaymentPayload:
+    assert isinstance(presented, x402.PaymentPayload), "a rail is only asked about what it takes"
+    return presented
 
 
 def _save(authorization: eip3009.Authorization, signature: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,18 +26,32 @@ from stablestudio.payments.errors import (
     StoreUnavailable,
     rejection,
 )
-from stablestudio.payments.rail import Credential, Outcome, Rail, Rejected, Settled, Unknown
-from stablestudio.protocols.x402 import PaymentPayload
+from stablestudio.payments.rail import Asked, Credential, Outcome, Presented, Rail, Rejected, Settled, Unknown
+from stablestudio.protocols.wallet import Wallet
 from stablestudio.sales.fingerprint import fingerprint
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as store
 from stablestudio.store.database import Database
+from stablestudio.store.echoes import Echo, Echoed
 
 log = logging.getLogger(__name__)
 _CLAIM_TRIES = 3
-_TOO_POOR = Rejected(reason="insufficient_funds", message="")
 # A copy of a payment that is being settled waits this long for its twin's answer, then is told to come back.
 _TWIN_SECONDS = 10.0
+# Clients that get no answer in half a minute pay the same request again on another rail.
+_ECHO_MS = 120_000
+# A held payment must still be good this long after the time that the work may take, in seconds.
+_HOLD_SLACK_S = 60
+_FAR_S = 1 << 42  # buyers may write any number; the database holds 64 bits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buyer:
+    """What a request says of who sends it; only the payment proves anything."""
+
+    session: str | None = None  # one run of the buyer's program
+    companions: Sequence[Wallet] = ()  # other wallets that it calls its own
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +62,9 @@ class Purchase:
     input: OfferingInput
     price: Money
     body: bytes
-    payload: PaymentPayload
-    idempotency_key: str | None
+    presented: Presented
+    buyer: Buyer
+    hold_s: int = 0  # seconds that the payment is held until the work is done; 0: settled when it is accepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +73,7 @@ class Sold:
 
     job_id: str
     payment: store.Payment
+    echo: bool = False  # paid before, in another way; the payment presented now was not taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +87,22 @@ class Seller:
     """Takes payments for orders. Money rules 1 to 3 of the design are kept here."""
 
     def __init__(
-        self, database: Database, *, rails: Sequence[Rail], engine: Engine, inputs: InputReader, clock: Clock
+        self,
+        database: Database,
+        *,
+        rails: Sequence[Rail],
+        engine: Engine,
+        inputs: InputReader,
+        clock: Clock,
+        exposure_cap: Money | None = None,
     ) -> None:
+        """Take the parts; `exposure_cap` is the most that one payer's held payments may add up to."""
         self._database = database
         self._rails = {rail.name: rail for rail in rails}
         self._engine = engine
         self._inputs = inputs
         self._clock = clock
+        self._exposure_cap = exposure_cap
         self._in_flight: dict[str, asyncio.Future[None]] = {}
 
     async def sell(self, purchase: Purchase) -> Sold | Held:
@@ -84,14 +110,14 @@ class Seller:
 
         Raises a `StudioError`: 402 where certainly nothing moved, 409 where the payment belongs to another order.
         """
-        rail = self._rail_of(purchase.payload)
-        credential = rail.identify(purchase.payload)
+        rail = self._rail_of(purchase.presented)
+        credential = rail.identify(purchase.presented)
         mark = fingerprint("POST", purchase.offering.path, purchase.body)
         try:
-            rail.check(purchase.payload, price=purchase.price, now_s=self._clock.now_ms() // 1000)
+            rail.check(purchase.presented, self._asked(purchase))
             await self._inputs.check(purchase.input.media(), wallet=str(credential.wallet))
-            if not await rail.afford(credential):
-                raise rejection(_TOO_POOR, payer=credential.payer, network=credential.network)
+            if (refused := await rail.admit(credential)) is not None:
+                raise rejection(refused, payer=credential.payer, network=credential.network)
         except StudioError:
             # Prices, clocks and balances change; a payment that was taken keeps its answer for ever.
             known = await self._known(rail, credential, mark)
@@ -101,11 +127,20 @@ class Seller:
         reach("sale.verified")
         return await self._claim(purchase, rail, credential, mark)
 
-    async def recall(self, payload: PaymentPayload, *, path: str, body: bytes) -> Sold | Held | None:
+    def _asked(self, purchase: Purchase) -> Asked:
+        return Asked(
+            path=purchase.offering.path,
+            body=purchase.body,
+            price=purchase.price,
+            now_s=self._clock.now_ms() // 1000,
+            hold_s=purchase.hold_s,
+        )
+
+    async def recall(self, presented: Presented, *, path: str, body: bytes) -> Sold | Held | None:
         """Answer a payment that was taken before, whatever today's rules say to its request; `None` if there is none."""
         try:
-            rail = self._rail_of(payload)
-            credential = rail.identify(payload)
+            rail = self._rail_of(presented)
+            credential = rail.identify(presented)
         except StudioError:
             return None
         return await self._known(rail, credential, fingerprint("POST", path, body))
@@ -116,6 +151,9 @@ class Seller:
             return store.find_by_key(connection, **terms), store.find_rejected(connection, **terms)
 
         holder, rejected = await self._database.read(query)
+        known = holder or rejected
+        if known is None or not (credential.proved or credential.saved == known.credential):
+            return None  # a signature that only the chain can judge is not heard again in another's name
         if holder is not None:
             return await self._answer_again(holder, mark=mark, key=credential.key)
         if rejected is None or rejected.fingerprint != mark:
@@ -127,10 +165,9 @@ class Seller:
             return None
         return await self.finish(order, rejected, outcome)
 
-    def _rail_of(self, payload: PaymentPayload) -> Rail:
-        accepted = payload.accepted
+    def _rail_of(self, presented: Presented) -> Rail:
         for rail in self._rails.values():
-            if rail.takes(accepted):
+            if rail.takes(presented):
                 return rail
         raise NetworkNotOffered(
             f"This service is paid on {', '.join(sorted({rail.network for rail in self._rails.values()}))}, "
@@ -138,15 +175,20 @@ class Seller:
         )
 
     async def _claim(self, purchase: Purchase, rail: Rail, credential: Credential, mark: str) -> Sold | Held:
+        held = await self._can_hold(purchase, rail, credential)
         for _ in range(_CLAIM_TRIES):
-            order, payment = self._open(purchase, rail, credential, mark)
+            order, payment = self._open(purchase, rail, credential, mark, held=held)
             done = asyncio.get_running_loop().create_future()
             self._in_flight[payment.id] = done
             try:
-                claimed = await self._try_claim(order, payment)
-                if claimed:
+                taken = await self._try_claim(order, payment, self._echo(purchase, order, payment))
+                if taken is not None:
                     reach("sale.claimed")
-                    return await self.finish(order, payment, await _settle(rail, payment))
+                    if taken.state == "held":
+                        return Sold(job_id=order.id, payment=taken)
+                    return await self.finish(order, taken, await settle(rail, taken))
+            except Echoed as echoed:
+                return await self._answer_echo(echoed.order_id)
             finally:
                 del self._in_flight[payment.id]
                 done.set_result(None)
@@ -157,15 +199,65 @@ class Seller:
                 return await self._answer_again(holder, mark=mark, key=credential.key)
         raise StoreUnavailable
 
-    async def _try_claim(self, order: store.Order, payment: store.Payment) -> bool:
-        try:
-            await self._database.write(lambda connection: store.claim(connection, order=order, payment=payment))
-        except sa.exc.IntegrityError:
+    async def _can_hold(self, purchase: Purchase, rail: Rail, credential: Credential) -> bool:
+        """Tell whether the payment may wait for the work: it outlives it, and the payer covers all that waits already."""
+        good_until = self._clock.now_ms() // 1000 + purchase.hold_s + _HOLD_SLACK_S
+        if not purchase.hold_s or credential.expires_at is None or credential.expires_at < good_until:
             return False
+        held = await self._database.read(
+            lambda connection: store.held_by(connection, payer=credential.payer, rail=rail.name)
+        )
+        return await rail.admit(credential, held=held) is None
+
+    def _echo(self, purchase: Purchase, order: store.Order, payment: store.Payment) -> Echo | None:
+        """Return what tells a second payment of the same run for the same request, where the buyer names its run."""
+        session = purchase.buyer.session
+        if session is None:
+            return None
+        return Echo(
+            key=hashlib.sha256(f"{session}|{payment.fingerprint}".encode()).hexdigest(),
+            wallet=order.wallet,
+            companions=[str(wallet) for wallet in purchase.buyer.companions],
+            rail=payment.rail,
+            order_id=order.id,
+            created_at=order.created_at,
+        )
+
+    async def _try_claim(self, order: store.Order, payment: store.Payment, echo: Echo | None) -> store.Payment | None:
+        try:
+            return await self._database.write(lambda connection: self._take(connection, order, payment, echo))
+        except sa.exc.IntegrityError:
+            return None
         except sa.exc.SQLAlchemyError as error:
             log.exception("claim_not_written", extra={"order": order.id})
             raise StoreUnavailable from error
-        return True
+
+    def _take(
+        self, connection: sa.Connection, order: store.Order, payment: store.Payment, echo: Echo | None
+    ) -> store.Payment:
+        """Claim the credential. A payment that may wait gets its job at once, in the same commit."""
+        if payment.state == "held" and self._is_exposed(connection, payment):
+            payment = replace(payment, state="claimed", policy="accept")
+        store.claim(connection, order=order, payment=payment, echo=echo, window_ms=_ECHO_MS)
+        if payment.state == "held":
+            self._start_job(connection, order)
+        return payment
+
+    def _is_exposed(self, connection: sa.Connection, payment: store.Payment) -> bool:
+        """Tell whether this payer's held payments would add up to more than the house risks with one payer."""
+        if self._exposure_cap is None:
+            return False
+        held = store.held_by(connection, payer=payment.payer, rail=payment.rail)
+        cap = self._exposure_cap.base_units(decimals=self._rails[payment.rail].decimals)
+        return held + payment.amount > cap
+
+    async def _answer_echo(self, order_id: str) -> Sold | Held:
+        first = await self._database.read(lambda connection: store.find_by_order(connection, order_id))
+        if first is None:
+            raise StoreUnavailable
+        log.info("paid_twice_taken_once", extra={"order": order_id})
+        answer = await self._answer_again(first, mark=first.fingerprint, key=first.key)
+        return replace(answer, echo=True) if isinstance(answer, Sold) else answer
 
     async def finish(self, order: store.Order, payment: store.Payment, outcome: Outcome) -> Sold | Held:
         """Record an outcome: job and workflow in the payment's own commit, or the credential given back."""
@@ -197,15 +289,21 @@ class Seller:
             case Settled(transaction=transaction):
                 if not store.settle(connection, payment=payment, transaction=transaction, now=now):
                     return False
+        if payment.policy == "complete":
+            job_store.owe(connection, job_id=order.id, now=now)  # the work may have failed before the money came
+        else:
+            self._start_job(connection, order)
+        return True
+
+    def _start_job(self, connection: sa.Connection, order: store.Order) -> None:
         offering = catalog.find(order.model, order.operation)
         type_ = offering.type if offering else f"{order.model}-{order.operation}"
-        job_store.insert(connection, order_id=order.id, wallet=order.wallet, type_=type_, now=now)
+        job_store.insert(connection, order_id=order.id, wallet=order.wallet, type_=type_, now=self._clock.now_ms())
         self._engine.enqueue(connection, order.id)
-        return True
 
     async def _recorded(self, payment: store.Payment) -> Sold | Held:
         current = await self._database.read(lambda connection: store.find_by_order(connection, payment.order_id))
-        if current is not None and current.state == "settled":
+        if current is not None and (current.state == "settled" or current.policy == "complete"):
             return Sold(job_id=current.order_id, payment=current)
         if current is not None and current.state == "rejected":
             outcome = Rejected(reason=current.reason or "", message="")
@@ -230,7 +328,7 @@ class Seller:
         return await self._recorded(holder)
 
     def _open(
-        self, purchase: Purchase, rail: Rail, credential: Credential, mark: str
+        self, purchase: Purchase, rail: Rail, credential: Credential, mark: str, *, held: bool
     ) -> tuple[store.Order, store.Payment]:
         now = self._clock.now_ms()
         order = store.Order(
@@ -240,7 +338,7 @@ class Seller:
             operation=purchase.offering.operation,
             input=purchase.input.model_dump_json(exclude_unset=True, by_alias=True),
             price_micros=purchase.price.micros,
-            idempotency_key=purchase.idempotency_key,
+            idempotency_key=purchase.buyer.idempotency_key,
             created_at=now,
         )
         payment = store.Payment(
@@ -250,7 +348,7 @@ class Seller:
             key=credential.key,
             fingerprint=mark,
             credential=credential.saved,
-            state="claimed",
+            state="held" if held else "claimed",
             network=credential.network,
             asset=credential.asset,
             amount=credential.amount,
@@ -259,11 +357,14 @@ class Seller:
             reason=None,
             claimed_at=now,
             updated_at=now,
+            expires_at=min(credential.expires_at, _FAR_S) * 1000 if credential.expires_at is not None else None,
+            policy="complete" if held else "accept",
         )
         return order, payment
 
 
-async def _settle(rail: Rail, payment: store.Payment) -> Outcome:
+async def settle(rail: Rail, payment: store.Payment) -> Outcome:
+    """Settle a claimed payment; whatever breaks on the way is `Unknown`."""
     try:
         return await rail.settle(payment.credential)
     except Exception:

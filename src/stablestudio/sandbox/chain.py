@@ -42,6 +42,12 @@ class LedgerTokenChain:
             return EXPIRED
         return Unknown(reason="not_seen_on_chain")
 
+    async def start(self) -> None:
+        """A ledger in our own database is always there."""
+
+    async def stop(self) -> None:
+        """There is no connection to close."""
+
 
 def _judge(transfer: Transfer, authorization: Authorization) -> Outcome:
     same = transfer.recipient.lower() == authorization.recipient.lower() and transfer.amount == authorization.value

@@ -1,45 +1,74 @@
-"""The 402: the offers of all rails for one price of one offering, ready-made."""
+"""The 402: what all rails ask for one request, in the headers of both protocols."""
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 
 from stablestudio.catalog import Offering
 from stablestudio.money import Money
-from stablestudio.payments.rail import Rail
+from stablestudio.payments.rail import Asked, MppRail, X402Rail
 from stablestudio.protocols import x402
 from stablestudio.server.http import CORS, JSON, NO_STORE, Headers
 
 # The x402 SDKs refuse to pay more than a dollar a call unless told otherwise.
 _CLIENT_CAP = Money(1_000_000)
+_REQUIRED = x402.PAYMENT_REQUIRED.encode()
+_AUTHENTICATE = b"WWW-Authenticate"
 
 
 class Challenges:
-    """Builds challenges; prices come from a table, so all that exist fit in a small cache."""
+    """Builds challenges. Prices come from a table, so all parts that do not depend on the body are made once."""
 
-    def __init__(self, rails: Sequence[Rail], *, origin: str) -> None:
-        self._rails = tuple(rails)
+    def __init__(self, x402_rails: Sequence[X402Rail], mpp_rails: Sequence[MppRail] = (), *, origin: str) -> None:
+        """Take the rails in the order in which they are offered."""
+        self._x402 = tuple(x402_rails)
+        self._mpp = tuple(mpp_rails)
         self._origin = origin
-        self.headers = lru_cache(maxsize=4096)(self._headers)
+        self._parts = lru_cache(maxsize=4096)(self._split)
 
-    def required(self, offering: Offering, price: Money) -> x402.PaymentRequired:
+    def headers(self, offering: Offering, asked: Asked, *, accept: str | None = None) -> Headers:
+        """Return the headers of the 402 for one request; `accept` is the buyer's Accept-Payment."""
+        return [JSON, *CORS, NO_STORE, *self.offers(offering, asked, accept=accept), (b"content-length", b"2")]
+
+    def offers(self, offering: Offering, asked: Asked, *, accept: str | None = None) -> Headers:
+        """Return PAYMENT-REQUIRED and one WWW-Authenticate for each MPP offer."""
+        lines = [(_AUTHENTICATE, rail.challenge(asked).encode()) for rail in self._mpp]
+        return [(_REQUIRED, self._required(offering, asked)), *lines]
+
+    def _required(self, offering: Offering, asked: Asked) -> bytes:
+        parts = self._parts(offering, asked.price, asked.hold_s)
+        if len(parts) == 1:
+            return parts[0]
+        memos = [memo for rail in self._x402 if (memo := rail.memo(asked)) is not None]
+        woven = [piece for pair in zip(parts, memos, strict=False) for piece in (pair[0], pair[1].encode())]
+        return base64.b64encode(b"".join([*woven, parts[-1]]))
+
+    def _split(self, offering: Offering, price: Money, hold_s: int) -> tuple[bytes, ...]:
+        """Return the whole header value, or its JSON cut where each rail's memo of this very request belongs."""
+        asked = Asked(path=offering.path, body=b"", price=price, now_s=0, hold_s=hold_s)
+        required = self.required(offering, asked)
+        memos = [memo for rail in self._x402 if (memo := rail.memo(asked)) is not None]
+        if not memos:
+            return (x402.encode_required(required).encode(),)
+        rest, parts = json.dumps(required.wire(), separators=(",", ":")), []
+        for memo in memos:
+            head, _, rest = rest.partition(memo)
+            parts.append(head.encode())
+        return (*parts, rest.encode())
+
+    def required(self, offering: Offering, asked: Asked) -> x402.PaymentRequired:
         """Return the x402 challenge."""
         note = "PAYMENT-SIGNATURE header is required"
-        if price > _CLIENT_CAP:
-            note += f"; this costs ${price}: raise your client's maximum payment above its default"
+        if asked.price > _CLIENT_CAP:
+            note += f"; this costs ${asked.price}: raise your client's maximum payment above its default"
         return x402.PaymentRequired(
-            accepts=[rail.offer(price) for rail in self._rails],
+            accepts=[rail.offer(asked) for rail in self._x402],
             resource=x402.Resource(
                 url=self._origin + offering.path, description=offering.title, mime_type="application/json"
             ),
             error=note,
             extensions=x402.declare_payment_identifier(),
         )
-
-    def offers(self, offering: Offering, price: Money) -> tuple[bytes, bytes]:
-        """Return the PAYMENT-REQUIRED header."""
-        return x402.PAYMENT_REQUIRED.encode(), x402.encode_required(self.required(offering, price)).encode()
-
-    def _headers(self, offering: Offering, price: Money) -> Headers:
-        return [JSON, *CORS, NO_STORE, self.offers(offering, price), (b"content-length", b"2")]

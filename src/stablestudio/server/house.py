@@ -26,6 +26,7 @@ from stablestudio.payments.x402_evm import ExactEvmRail
 from stablestudio.protocols.eip3009 import TokenDomain
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.providers.bindings import Bindings
+from stablestudio.sales.charge import Charger
 from stablestudio.sales.reconcile import Reconciler
 from stablestudio.sales.sell import Seller
 from stablestudio.sandbox.chain import LedgerTokenChain
@@ -84,15 +85,22 @@ class House:
         self.bindings = self._bind(settings)
         self.engine = DbosEngine(self.database, executor_id="embedded", concurrency=max(1, settings.jobs_at_once))
         self.refunds = RefundWorker(self.database, rails={self.rail.name: self.rail}, clock=self._clock)
+        self.seller = Seller(
+            self.database,
+            rails=[self.rail],
+            engine=self.engine,
+            inputs=self._inputs,
+            clock=self._clock,
+            exposure_cap=settings.exposure_cap,
+        )
+        self.charger = Charger(self.database, rails=[self.rail], seller=self.seller, clock=self._clock)
         self.maker = Maker(
             self.database,
             bindings=self.bindings,
             storage=self.storage,
             clock=self._clock,
             on_failed=self.refunds.wake,
-        )
-        self.seller = Seller(
-            self.database, rails=[self.rail], engine=self.engine, inputs=self._inputs, clock=self._clock
+            charge=self.charger.charge,
         )
         self.reconciler = Reconciler(self.database, rails=[self.rail], seller=self.seller, clock=self._clock)
         self.sweep = Sweep(self.database, engine=self.engine, maker=self.maker, clock=self._clock)
@@ -104,6 +112,7 @@ class House:
         """Finish what the last process left open, then go to work."""
         if await self.ledger.balance_of(self.rail.refund_address) < _REFUND_FLOAT // 2:
             await self.ledger.mint(self.rail.refund_address, _REFUND_FLOAT)
+        self.charger.start()
         await self.engine.start(self.maker if self._works else None)
         await self.reconciler.work_once(quiet_ms=0)
         loops = [self.reconciler.run(), self.refunds.run(), every(_TIDY_SECONDS, self._tidy, name="tidy")]
@@ -147,6 +156,10 @@ class House:
                 bindings=self.bindings,
                 origin=settings.origin,
                 body_limit=settings.max_body_bytes,
+                clock=self._clock,
+                hold_s=settings.hold_seconds
+                if settings.settles(offering.model, offering.operation) == "complete"
+                else 0,
             )
             for offering in OFFERINGS
         }

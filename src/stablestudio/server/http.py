@@ -137,7 +137,7 @@ async def respond_json(
 
 async def respond_error(send: Send, error: StudioError, *, docs: str, request_id: str | None = None) -> None:
     """Send an error in the shape of contract section 6."""
-    headers: Headers = [NO_STORE, *((name.encode(), value.encode("latin-1")) for name, value in error.headers.items())]
+    headers: Headers = [NO_STORE, *((name.encode(), value.encode("latin-1")) for name, value in error.headers)]
     body = error.body() | {"docs": f"{docs}#{error.code}"}
     if request_id is not None:
         body["requestId"] = request_id

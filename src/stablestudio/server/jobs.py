@@ -39,8 +39,20 @@ _MAX_LIST = 100
 _LONGEST_PATH = 100
 _RENDERED = 10_000
 _LONGEST_DATA = 2_000
-_REFUNDS = {"pending": "refund_pending", "signed": "refund_pending", "refunded": "refunded"}
-_PAYMENTS = {"claimed": "unknown", "unknown": "unknown", "settled": "charged", "rejected": "rejected"}
+_REFUNDS = {
+    "pending": "refund_pending",
+    "waiting": "refund_pending",
+    "signed": "refund_pending",
+    "refunded": "refunded",
+}
+_PAYMENTS = {
+    "claimed": "unknown",
+    "unknown": "unknown",
+    "held": "held",
+    "settled": "charged",
+    "rejected": "rejected",
+    "released": "released",
+}
 
 
 class JobNotFound(StudioError):

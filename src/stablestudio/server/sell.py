@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from typing import Any
 
 from pydantic_core import to_json
 
 from stablestudio.catalog import Offering, OfferingInput, PriceTable
-from stablestudio.errors import InvalidInput, Issue, StudioError
+from stablestudio.clock import Clock
+from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.failpoints import reach
 from stablestudio.money import Money
 from stablestudio.payments.errors import PaymentRejected
-from stablestudio.protocols import x402
+from stablestudio.payments.rail import Asked, Presented
 from stablestudio.providers.bindings import Bindings
 from stablestudio.sales.sell import Held, Purchase, Seller, Sold
 from stablestudio.server.challenge import Challenges
+from stablestudio.server.credentials import payment_header, read_buyer, read_payment
 from stablestudio.server.http import (
     CORS,
     JSON,
@@ -31,11 +32,12 @@ from stablestudio.server.http import (
     respond_json,
     respond_preflight,
 )
+from stablestudio.server.receipts import failure, receipt
 
 METHODS = "POST, OPTIONS"
-_PAYMENT = x402.PAYMENT_SIGNATURE.lower().encode()
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _EMPTY = b"{}"
+_ECHO = "This request was paid a moment ago in another way: this is its job, and the payment sent now was not taken."
+_HELD = "The payment is held until the work is done; if the work fails, nothing is charged."
 
 
 class SellRoute:
@@ -51,13 +53,18 @@ class SellRoute:
         bindings: Bindings,
         origin: str,
         body_limit: int,
+        clock: Clock,
+        hold_s: int = 0,
     ) -> None:
+        """Take the parts; `hold_s` is how many seconds a payment is held for the work, 0 where it is settled at once."""
         self._offering = offering
         self._seller = seller
         self._challenges = challenges
         self._prices = prices
         self._bindings = bindings
         self._origin = origin
+        self._clock = clock
+        self._hold_s = hold_s
         self._body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,21 +72,27 @@ class SellRoute:
             if scope["method"] == "OPTIONS":
                 return await respond_preflight(send, METHODS)
             raise refuse_method(scope, "POST")
-        payment = header(scope, _PAYMENT)
+        payment = payment_header(scope)
         body = await read_body(receive, limit=self._body_limit)
         if payment is not None:
             return await self._sell(scope, send, body, payment)
         self._bindings.first(self._offering)
         price = self._prices.ceiling(self._offering) if not body.strip() else self._quote(body)[1]
         reach("quote.asked")
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 402,
-                "headers": self._challenges.headers(self._offering, price),
-            }
+        headers = self._challenges.headers(
+            self._offering, self._asked(price, body), accept=header(scope, b"accept-payment")
         )
+        await send({"type": "http.response.start", "status": 402, "headers": headers})
         await send({"type": "http.response.body", "body": _EMPTY})
+
+    def _asked(self, price: Money, body: bytes) -> Asked:
+        return Asked(
+            path=self._offering.path,
+            body=body,
+            price=price,
+            now_s=self._clock.now_ms() // 1000,
+            hold_s=self._hold_s,
+        )
 
     def _quote(self, body: bytes) -> tuple[OfferingInput, Money]:
         read = self._offering.read(body)
@@ -89,54 +102,61 @@ class SellRoute:
         return read, price
 
     async def _sell(self, scope: Scope, send: Send, body: bytes, payment: str) -> None:
-        price = self._prices.ceiling(self._offering)
         try:
-            payload = x402.decode_payment(payment)
-            answer = await self._recall_or(self._purchase(scope, body, payload), payload, body)
+            presented = read_payment(payment)
+            answer = await self._recall_or(self._purchase(scope, body, presented), presented, body)
         except StudioError as error:
             if error.status == 402:
-                with suppress(InvalidInput):
-                    price = self._quote(body)[1]
-                name, value = self._challenges.offers(self._offering, price)
-                error.headers[name.decode()] = value.decode()
+                self._offer_again(scope, error, body)
             if isinstance(error, PaymentRejected) and error.network:
-                error.headers[x402.PAYMENT_RESPONSE] = _failure(error)
+                error.headers.append(failure(error))
             raise
         if isinstance(answer, Held):
             return await self._hold(send, answer)
         await self._accept(send, answer)
 
-    def _purchase(self, scope: Scope, body: bytes, payload: x402.PaymentPayload) -> Purchase | StudioError:
+    def _offer_again(self, scope: Scope, error: StudioError, body: bytes) -> None:
+        price = self._prices.ceiling(self._offering)
+        with suppress(InvalidInput):
+            price = self._quote(body)[1]
+        accept = header(scope, b"accept-payment")
+        for name, value in self._challenges.offers(self._offering, self._asked(price, body), accept=accept):
+            error.headers.append((name.decode(), value.decode()))
+
+    def _purchase(self, scope: Scope, body: bytes, presented: Presented) -> Purchase | StudioError:
         """Return what is bought, or what today's rules have against it."""
         try:
             self._bindings.first(self._offering)
             read, price = self._quote(body)
-            key = _idempotency_key(scope, payload)
+            buyer = read_buyer(scope, presented)
         except StudioError as error:
             return error
         return Purchase(
-            offering=self._offering, input=read, price=price, body=body, payload=payload, idempotency_key=key
+            offering=self._offering,
+            input=read,
+            price=price,
+            body=body,
+            presented=presented,
+            buyer=buyer,
+            hold_s=self._hold_s,
         )
 
-    async def _recall_or(
-        self, wanted: Purchase | StudioError, payload: x402.PaymentPayload, body: bytes
-    ) -> Sold | Held:
+    async def _recall_or(self, wanted: Purchase | StudioError, presented: Presented, body: bytes) -> Sold | Held:
         if isinstance(wanted, Purchase):
             return await self._seller.sell(wanted)
-        answer = await self._seller.recall(payload, path=self._offering.path, body=body)
+        answer = await self._seller.recall(presented, path=self._offering.path, body=body)
         if answer is None:
             raise wanted
         return answer
 
     async def _accept(self, send: Send, sold: Sold) -> None:
-        receipt = x402.SettleResponse(
-            success=True,
-            payer=sold.payment.payer,
-            transaction=sold.payment.transaction or "",
-            network=sold.payment.network,
-        )
-        receipt_header = (x402.PAYMENT_RESPONSE.encode(), x402.encode_response(receipt).encode())
-        await respond(send, 200, to_json(self._job(sold.job_id)), [JSON, *CORS, PRIVATE, receipt_header])
+        body = self._job(sold.job_id)
+        if sold.echo:
+            body["note"] = _ECHO
+        elif sold.payment.state == "held":
+            body["payment"] = {"state": "held"}
+            body["note"] = _HELD
+        await respond(send, 200, to_json(body), [JSON, *CORS, PRIVATE, *receipt(sold.payment)])
         reach("sale.answered")
 
     async def _hold(self, send: Send, held: Held) -> None:
@@ -156,25 +176,3 @@ class SellRoute:
             "pollUrl": f"{self._origin}/api/jobs/{job_id}",
             "pollAfter": self._offering.poll_after,
         }
-
-
-def _failure(error: PaymentRejected) -> str:
-    failed = x402.SettleResponse(
-        success=False, payer=error.payer, transaction="", network=error.network, error_reason=error.reason
-    )
-    return x402.encode_response(failed)
-
-
-def _idempotency_key(scope: Scope, payload: x402.PaymentPayload) -> str | None:
-    """Return the buyer's own key of this order, from the header or from the payment-identifier extension."""
-    given = header(scope, b"idempotency-key")
-    identifier = x402.payment_identifier(payload)
-    if given is not None and not _KEY.fullmatch(given):
-        raise _bad_key("must_be_visible_ascii", "Idempotency-Key takes 1 to 255 visible ASCII characters.")
-    if given is not None and identifier is not None and given != identifier:
-        raise _bad_key("conflicts", "Idempotency-Key and the payment-identifier extension name different orders.")
-    return given or identifier
-
-
-def _bad_key(code: str, message: str) -> InvalidInput:
-    return InvalidInput(message, issues=[Issue(("Idempotency-Key",), code, message)])

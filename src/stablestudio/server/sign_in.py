@@ -88,6 +88,6 @@ class Gate:
             chains=self._chains,
             error=error.message,
         )
-        error.headers[x402.PAYMENT_REQUIRED] = siwx.encode_challenge(challenge)
+        error.headers.append((x402.PAYMENT_REQUIRED, siwx.encode_challenge(challenge)))
         error.extra.update(challenge)
         return error

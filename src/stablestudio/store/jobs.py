@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from stablestudio.store.payments import touch
+from stablestudio.store.payments import release_held, touch
 from stablestudio.store.tables import assets, jobs, orders, payments, refunds, submissions
 
 
@@ -163,23 +163,41 @@ def complete(connection: sa.Connection, *, job_id: str, now: int) -> bool:
 
 
 def fail(connection: sa.Connection, *, job_id: str, code: str, message: str, now: int) -> bool:
-    """Close a job as failed and owe its payer the money, in one transaction; `False` if it was closed before."""
+    """Close a job as failed, in one transaction with its money: given back if held, owed if taken.
+
+    `False` if it was closed before.
+    """
     if not _close(connection, job_id, {"state": "failed", "error_code": code, "error": message}, now=now):
         return False
-    owed = sa.select(
-        payments.c.order_id,
-        payments.c.id,
-        payments.c.rail,
-        payments.c.amount,
-        payments.c.payer,
-        sa.literal("pending"),
-        sa.literal(code),
-        sa.literal(now),
-        sa.literal(now),
-    ).where(payments.c.order_id == job_id, payments.c.state == "settled")
-    columns = ["order_id", "payment_id", "rail", "amount", "recipient", "state", "reason", "created_at", "updated_at"]
-    connection.execute(sa.insert(refunds).from_select(columns, owed))
+    release_held(connection, order_id=job_id, now=now)
+    owe(connection, job_id=job_id, now=now)
     return True
+
+
+def owe(connection: sa.Connection, *, job_id: str, now: int) -> bool:
+    """Owe the payer of a failed job what was taken for it; `False` if nothing was taken, or it is owed already."""
+    owed = (
+        sa.select(
+            payments.c.order_id,
+            payments.c.id,
+            payments.c.rail,
+            payments.c.amount,
+            payments.c.payer,
+            sa.literal("pending"),
+            jobs.c.error_code,
+            sa.literal(now),
+            sa.literal(now),
+        )
+        .join_from(payments, jobs, jobs.c.id == payments.c.order_id)
+        .where(
+            payments.c.order_id == job_id,
+            payments.c.state == "settled",
+            jobs.c.state == "failed",
+            ~sa.exists().where(refunds.c.order_id == job_id),
+        )
+    )
+    columns = ["order_id", "payment_id", "rail", "amount", "recipient", "state", "reason", "created_at", "updated_at"]
+    return connection.execute(sa.insert(refunds).from_select(columns, owed)).rowcount == 1
 
 
 def postpone(connection: sa.Connection, *, job_id: str, now: int) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from stablestudio.store import echoes
+from stablestudio.store.echoes import Echo
 from stablestudio.store.tables import orders, payments
 
 
@@ -45,9 +47,19 @@ class Payment:
     reason: str | None
     claimed_at: int
     updated_at: int
+    expires_at: int | None = None
+    policy: str = "accept"
 
 
 _OPEN_STATES = ("claimed", "unknown")
+_CLOSED_STATES = ("rejected", "released")
+# What may become what. Money that moved after all has the last word, whatever was held for true before.
+_SOURCES = {
+    "claimed": ("held",),
+    "unknown": _OPEN_STATES,
+    "rejected": _OPEN_STATES,
+    "settled": (*_OPEN_STATES, "rejected", "released"),
+}
 _PAYMENT = sa.select(payments)
 _INSERT_ORDER = sa.insert(orders)
 _INSERT_PAYMENT = sa.insert(payments)
@@ -70,6 +82,14 @@ _OPEN = (
     _PAYMENT.where(payments.c.state.in_(("claimed", "unknown")), payments.c.updated_at <= sa.bindparam("before"))
     .order_by(payments.c.updated_at)
     .limit(100)
+)
+_WATCHED = (
+    _PAYMENT.where(payments.c.state.in_(("rejected", "released")), payments.c.expires_at <= sa.bindparam("before"))
+    .order_by(payments.c.expires_at)
+    .limit(100)
+)
+_HELD = sa.select(sa.func.coalesce(sa.func.sum(payments.c.amount), 0)).where(
+    payments.c.state == "held", payments.c.payer == sa.bindparam("payer"), payments.c.rail == sa.bindparam("rail")
 )
 _TOUCH = sa.update(orders).where(orders.c.id == sa.bindparam("order")).values(revision=orders.c.revision + 1)
 _DECIDE = (
@@ -114,14 +134,24 @@ def find_order(connection: sa.Connection, order_id: str) -> Order | None:
     return Order(**row._mapping) if row else None  # noqa: SLF001 - SQLAlchemy's public name for it
 
 
-def claim(connection: sa.Connection, *, order: Order, payment: Payment) -> None:
+def claim(
+    connection: sa.Connection, *, order: Order, payment: Payment, echo: Echo | None = None, window_ms: int = 0
+) -> None:
     """Take the credential for the order.
 
     Raises `IntegrityError` if the credential, or the wallet's idempotency key, holds another order: the two unique
-    indexes decide (money rule 1), `find_holder` tells which order it was.
+    indexes decide (money rule 1), `find_holder` tells which order it was. Raises `Echoed` if the same buyer has paid
+    for the same request on another rail less than `window_ms` ago.
     """
     connection.execute(_INSERT_ORDER, _values(order))
     connection.execute(_INSERT_PAYMENT, _values(payment))
+    if echo is not None:
+        echoes.remember(connection, echo, window_ms=window_ms)
+
+
+def held_by(connection: sa.Connection, *, payer: str, rail: str) -> int:
+    """Return what a payer has signed for orders that are still being made and not settled yet, in base units."""
+    return int(connection.execute(_HELD, {"payer": payer, "rail": rail}).scalar_one())
 
 
 def find_holder(connection: sa.Connection, *, order: Order, payment: Payment) -> Payment | None:
@@ -148,10 +178,34 @@ def settle(connection: sa.Connection, *, payment: Payment, transaction: str, now
     What was held for rejected and moved after all is settled too: the money's word is the last.
     """
     try:
-        with connection.begin_nested() if payment.state == "rejected" else nullcontext():
+        with connection.begin_nested() if payment.state in _CLOSED_STATES else nullcontext():
             return _decide(connection, payment, "settled", transaction=transaction, reason=None, now=now)
     except sa.exc.IntegrityError:
         return False
+
+
+def begin_charge(connection: sa.Connection, *, payment: Payment, now: int) -> bool:
+    """Take a held payment for settlement, so that after a crash the reconciler finishes it; `False` if it is not held."""
+    return _decide(connection, payment, "claimed", transaction=None, reason=None, now=now)
+
+
+def release_held(connection: sa.Connection, *, order_id: str, now: int) -> None:
+    """Give an order's payment back unsettled, if it is held."""
+    connection.execute(
+        sa.update(payments)
+        .where(payments.c.order_id == order_id, payments.c.state == "held")
+        .values(state="released", updated_at=now)
+    )
+
+
+def watched_payments(connection: sa.Connection, *, before: int) -> list[Payment]:
+    """Return payments that were given back and can no longer be settled by anybody since `before` (ms): a last look is due."""
+    return [Payment(**row._mapping) for row in connection.execute(_WATCHED, {"before": before})]  # noqa: SLF001
+
+
+def unwatch(connection: sa.Connection, *, payment_id: str) -> None:
+    """Note that nothing can happen to a payment any more."""
+    connection.execute(sa.update(payments).where(payments.c.id == payment_id).values(expires_at=None))
 
 
 def mark_unknown(connection: sa.Connection, *, payment: Payment, reason: str, now: int) -> bool:
@@ -178,8 +232,11 @@ def postpone(connection: sa.Connection, *, payment_id: str, now: int) -> None:
 
 def forget_rejected(connection: sa.Connection, *, before: int) -> int:
     """Drop orders that were never paid, rejected before `before` (ms); return how many."""
-    gone = sa.select(payments.c.order_id).where(payments.c.state == "rejected", payments.c.updated_at < before)
+    gone = sa.select(payments.c.order_id).where(
+        payments.c.state == "rejected", payments.c.updated_at < before, payments.c.expires_at.is_(None)
+    )
     ids = [row.order_id for row in connection.execute(gone.limit(1000))]
+    echoes.forget_orders(connection, ids)
     connection.execute(sa.delete(payments).where(payments.c.order_id.in_(ids)))
     connection.execute(sa.delete(orders).where(orders.c.id.in_(ids)))
     return len(ids)
@@ -194,7 +251,7 @@ def _decide(
         "to_transaction": transaction,
         "to_reason": reason,
         "now": now,
-        "from_states": _OPEN_STATES if state != "settled" else (*_OPEN_STATES, "rejected"),
+        "from_states": _SOURCES[state],
     }
     if connection.execute(_DECIDE, parameters).rowcount != 1:
         return False

@@ -54,7 +54,12 @@ payments = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("claimed_at", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
-    _one_of("state", "claimed", "unknown", "settled", "rejected"),
+    # Until then a stranger could still settle what we gave back; NULL where nobody can any more.
+    sa.Column("expires_at", sa.BigInteger),
+    sa.Column("policy", sa.Text, nullable=False, server_default="accept"),  # when it is settled
+    # held: verified, not settled before the work is done. released: held, and given back because the work failed.
+    _one_of("state", "claimed", "held", "unknown", "settled", "rejected", "released"),
+    _one_of("policy", "accept", "complete"),
 )
 # Money rule 1: a credential buys at most one order. A rejected one moved nothing and may be presented again.
 sa.Index(
@@ -70,6 +75,52 @@ sa.Index(
     payments.c.updated_at,
     sqlite_where=sa.text("state IN ('claimed', 'unknown')"),
     postgresql_where=sa.text("state IN ('claimed', 'unknown')"),
+)
+
+sa.Index(
+    "ix_payments_watched",
+    payments.c.expires_at,
+    sqlite_where=sa.text("state IN ('rejected', 'released') AND expires_at IS NOT NULL"),
+    postgresql_where=sa.text("state IN ('rejected', 'released') AND expires_at IS NOT NULL"),
+)
+# What a payer could still take back: the exposure of orders that are settled after the work.
+sa.Index(
+    "ix_payments_held",
+    payments.c.payer,
+    sqlite_where=sa.text("state = 'held'"),
+    postgresql_where=sa.text("state = 'held'"),
+)
+
+# A buyer that gave up waiting and pays the same request again on another rail gets the first order.
+echoes = sa.Table(
+    "echoes",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),  # SHA-256 of the buyer's session, method, path and body
+    sa.Column("wallet", sa.Text, nullable=False),
+    sa.Column("companions", sa.Text, nullable=False),  # JSON list: other wallets that the payer named as its own
+    sa.Column("rail", sa.Text, nullable=False),
+    sa.Column("order_id", sa.Text, sa.ForeignKey("orders.id"), nullable=False, index=True),
+    sa.Column("created_at", sa.BigInteger, nullable=False, index=True),
+)
+
+# Settlements that a facilitator may still be working on: whoever comes later must not ask another one.
+settlement_attempts = sa.Table(
+    "settlement_attempts",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("facilitator", sa.Text, nullable=False),
+    sa.Column("spent", sa.Boolean, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),  # Unix seconds
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+
+# The right to be the one writer of something, such as a gas key's nonces, across processes.
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
 )
 
 jobs = sa.Table(
@@ -143,8 +194,11 @@ refunds = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
-    _one_of("state", "pending", "signed", "refunded"),
+    sa.Column("signed_at", sa.BigInteger),  # of the first signature: what the daily cap counts
+    sa.Column("approved_at", sa.BigInteger),  # a person said yes: caps do not hold it back any more
+    _one_of("state", "pending", "waiting", "signed", "refunded"),
 )
+sa.Index("ix_refunds_rail_signed_at", refunds.c.rail, refunds.c.signed_at)
 sa.Index(
     "ix_refunds_open",
     refunds.c.updated_at,
@@ -178,8 +232,9 @@ ledger_transactions = sa.Table(
     sa.Column("sender", sa.Text, nullable=False),
     sa.Column("recipient", sa.Text, nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),
-    sa.Column("nonce", sa.Text),  # of the EIP-3009 authorization; NULL for a mint
+    sa.Column("nonce", sa.Text),  # of the EIP-3009 authorization or the Tempo transaction; NULL for a mint
     sa.Column("mined_at", sa.BigInteger, nullable=False),
+    sa.Column("memo", sa.Text),  # of a TIP-20 transfer
 )
 # EIP-3009: an authorization nonce is spent once per token and authorizer.
 sa.Index(
@@ -197,4 +252,16 @@ sandbox_tasks = sa.Table(
     sa.Column("job_id", sa.Text, nullable=False, index=True),  # not unique: a double submit must be visible
     sa.Column("ready_at", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+
+# Solana's part of the ledger: what was executed, failures too, since a failed transaction is a fact of its chain.
+ledger_solana_transactions = sa.Table(
+    "ledger_solana_transactions",
+    metadata,
+    sa.Column("slot", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("signature", sa.Text, nullable=False, unique=True),  # base58, the fee payer's
+    sa.Column("message_hash", sa.Text, nullable=False, unique=True),
+    sa.Column("transaction", sa.Text, nullable=False),  # base64 as executed
+    sa.Column("meta", sa.Text, nullable=False),  # JSON: err, logs, token balances before and after
+    sa.Column("mined_at", sa.BigInteger, nullable=False),
 )

@@ -12,7 +12,7 @@ import pytest
 
 from stablestudio.catalog import Kind
 from stablestudio.jobs.decisions import Step, Verb
-from stablestudio.jobs.maker import Maker
+from stablestudio.jobs.maker import Charged, Maker
 from stablestudio.media.probe import UnreadableMedia
 from stablestudio.media.storage import Storage
 from stablestudio.providers.bindings import Bindings
@@ -46,8 +46,12 @@ class Bench:
             storage=storage,
             clock=clock,
             on_failed=self._wake,
+            charge=self._charge,
         )
         self.job_id = ""
+
+    async def _charge(self, order_id: str) -> Charged:
+        raise AssertionError(f"{order_id} was paid before")
 
     def _wake(self) -> None:
         self.woken += 1

@@ -67,17 +67,23 @@ def test_the_echo_keeps_members_that_we_do_not_know() -> None:
     assert unb64(x402.encode_required(required)) == body
 
 
+def _evm(header: str) -> x402.PaymentPayload:
+    read = x402.decode_payment(header)
+    assert isinstance(read, x402.PaymentPayload)
+    return read
+
+
 def test_unknown_members_of_a_payment_are_tolerated() -> None:
     body = payment_json()
     for node in (body, body["payload"], body["payload"]["authorization"], body["accepted"]):
         node["unknown"] = {"deep": [1, None]}
-    assert x402.decode_payment(b64(body)).authorization == payment().authorization
+    assert _evm(b64(body)).authorization == payment().authorization
 
 
 @pytest.mark.parametrize("absent", [..., None])
 def test_optional_members_may_be_absent_or_null(absent: object) -> None:
     for path in ("resource", "extensions", "accepted.extra", "accepted.maxTimeoutSeconds"):
-        read = x402.decode_payment(b64(put(path, absent)))
+        read = _evm(b64(put(path, absent)))
         assert read.authorization == payment().authorization
 
 
@@ -86,7 +92,7 @@ def test_addresses_and_hex_may_have_any_case() -> None:
     body["payload"]["authorization"] |= {
         name: "0x" + body["payload"]["authorization"][name][2:].upper() for name in ("from", "to", "nonce")
     }
-    assert x402.decode_payment(b64(body)).authorization == payment().authorization
+    assert _evm(b64(body)).authorization == payment().authorization
 
 
 JUNK: list[tuple[str, object]] = [
@@ -162,11 +168,27 @@ def test_a_part_of_wrong_form_is_named_and_not_repeated(path: str, junk: object)
     assert (refusal.value.code, refusal.value.status, refusal.value.charged) == ("malformed_payment", 402, False)
 
 
-@pytest.mark.parametrize("other", ["permit2Authorization", "transaction"])
-def test_payments_of_other_rails_are_told_so(other: str) -> None:
+def test_permit2_payments_are_told_that_they_are_not_taken() -> None:
     body = payment_json()
-    body["payload"] = {"signature": "0x", other: "AAAA"}
-    with pytest.raises(x402.MalformedPayment, match="Permit2 and Solana payloads are not accepted"):
+    body["payload"] = {"signature": "0x", "permit2Authorization": "AAAA"}
+    with pytest.raises(x402.MalformedPayment, match="Permit2 payloads are not accepted"):
+        x402.decode_payment(b64(body))
+
+
+def test_a_payment_with_a_transaction_is_read_as_one_on_solana() -> None:
+    body = payment_json()
+    body["payload"] = {"transaction": "AQID"}
+    read = x402.decode_payment(b64(body))
+    assert isinstance(read, x402.SolanaPayload)
+    assert read.transaction == b"\x01\x02\x03"
+    assert x402.decode_payment(x402.encode_payment(read)) == read
+
+
+@pytest.mark.parametrize("junk", ["", "A", "AB=C", "A===", "%%%%", 7, None, "A" * 1648])
+def test_a_transaction_that_is_no_base64_of_one_packet_is_refused(junk: object) -> None:
+    body = payment_json()
+    body["payload"] = {"transaction": junk}
+    with pytest.raises(x402.MalformedPayment, match=r"payload\.transaction"):
         x402.decode_payment(b64(body))
 
 

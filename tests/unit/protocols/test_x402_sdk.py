@@ -80,6 +80,7 @@ def test_a_payment_of_the_sdks_client_is_good_for_us() -> None:
     theirs = client.create_payment_payload(challenge)
     assert isinstance(theirs, PaymentPayload)
     read = ours.decode_payment(encode_payment_signature_header(theirs))
+    assert isinstance(read, ours.PaymentPayload)
     verified = ours.check_exact(read, OFFER, now_s=read.authorization.valid_before - OFFER.max_timeout_seconds)
     assert verified.payer.display == KEY.address
     assert read.accepted == OFFER

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stablestudio import catalog
 from stablestudio.catalog import OFFERINGS, PriceTable
-from stablestudio.protocols import x402
+from stablestudio.money import Money
+from stablestudio.payments.rail import Presented
 from stablestudio.protocols.evm import EvmKey
+from stablestudio.sales.charge import Charger
 from stablestudio.sales.reconcile import Reconciler
-from stablestudio.sales.sell import Held, Purchase, Seller, Sold
+from stablestudio.sales.sell import Buyer, Held, Purchase, Seller, Sold
 from stablestudio.store.database import Database
-from tests.doubles import BUYER, AnyInputs, FakeEngine, ManualClock, ScriptedChain, payment_of, rail_on
+from tests.doubles import BUYER, USDC, AnyInputs, FakeEngine, ManualClock, ScriptedChain, payment_of, rail_on
 
 CAT = {"prompt": "a cat", "imageSize": "512"}
 DOG = {"prompt": "a dog", "imageSize": "512"}
+# A second way to pay for the same things.
+OTHER_TOKEN = replace(USDC, contract="0x" + "ab" * 20)
 
 
 @dataclass(kw_only=True)
@@ -26,24 +30,40 @@ class Shop:
     database: Database
     clock: ManualClock
     chain: Any = field(default_factory=ScriptedChain)
+    other_chain: Any = field(default_factory=lambda: ScriptedChain(domain=OTHER_TOKEN))
     engine: FakeEngine = field(default_factory=FakeEngine)
+    exposure_cap: Money | None = None
 
     def __post_init__(self) -> None:
         self.rail = rail_on(self.chain)
-        self.seller = Seller(self.database, rails=[self.rail], engine=self.engine, inputs=AnyInputs(), clock=self.clock)  # type: ignore[arg-type]
-        self.reconciler = Reconciler(self.database, rails=[self.rail], seller=self.seller, clock=self.clock)
+        self.other = rail_on(self.other_chain)
+        rails = [self.rail, self.other]
+        self.seller = Seller(
+            self.database,
+            rails=rails,
+            engine=self.engine,
+            inputs=AnyInputs(),  # type: ignore[arg-type]
+            clock=self.clock,
+            exposure_cap=self.exposure_cap,
+        )
+        self.charger = Charger(self.database, rails=rails, seller=self.seller, clock=self.clock)
+        self.reconciler = Reconciler(self.database, rails=rails, seller=self.seller, clock=self.clock)
 
     def reopen(self) -> Shop:
         """Return the shop of the next process: the same books, nothing remembered."""
-        return Shop(database=self.database, clock=self.clock, chain=self.chain, engine=self.engine)
+        return replace(self)
 
     def purchase(
         self,
         body: dict[str, Any] = CAT,
         *,
-        payload: x402.PaymentPayload | None = None,
+        presented: Presented | None = None,
         key: str | None = None,
+        session: str | None = None,
+        hold_s: int = 0,
         buyer: EvmKey = BUYER,
+        other: bool = False,
+        companions: Sequence[Wallet] = (),
     ) -> Purchase:
         offering = catalog.find("nano-banana", "generate")
         assert offering is not None
@@ -55,8 +75,10 @@ class Shop:
             input=read,
             price=price,
             body=raw,
-            payload=payload or payment_of(self.rail, price, clock=self.clock, key=buyer),
-            idempotency_key=key,
+            presented=presented
+            or payment_of(self.other if other else self.rail, price, clock=self.clock, key=buyer, hold_s=hold_s),
+            buyer=Buyer(idempotency_key=key, session=session, companions=companions),
+            hold_s=hold_s,
         )
 
     async def sell(self, purchase: Purchase) -> Sold | Held:

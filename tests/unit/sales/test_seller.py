@@ -19,7 +19,7 @@ from stablestudio.payments.errors import (
     StoreUnavailable,
 )
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
-from stablestudio.protocols import eip3009
+from stablestudio.protocols import eip3009, x402
 from stablestudio.protocols.eip3009 import Authorization
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.protocols.x402 import PaymentExpired
@@ -69,7 +69,7 @@ async def test_the_answer_is_kept_after_time_and_price_have_moved_on(shop: Shop)
         assert isinstance(again, Sold)
         assert again.job_id == answer.job_id
     with pytest.raises(PaymentReused):
-        await shop.sell(shop.purchase(DOG, payload=purchase.payload))
+        await shop.sell(shop.purchase(DOG, presented=purchase.presented))
 
 
 async def test_an_expired_payment_that_was_never_taken_is_refused(shop: Shop) -> None:
@@ -84,7 +84,7 @@ async def test_a_payment_buys_nothing_else(shop: Shop) -> None:
     purchase = shop.purchase()
     await shop.sell(purchase)
     with pytest.raises(PaymentReused):
-        await shop.sell(shop.purchase(DOG, payload=purchase.payload))
+        await shop.sell(shop.purchase(DOG, presented=purchase.presented))
     assert (len(shop.chain.submitted), len(shop.jobs())) == (1, 1)
 
 
@@ -131,7 +131,7 @@ async def test_a_payment_of_an_unknown_outcome_buys_nothing_else(shop: Shop) -> 
     purchase = shop.purchase(key="k")
     await shop.sell(purchase)
     with pytest.raises(PaymentReused):
-        await shop.sell(shop.purchase(DOG, payload=purchase.payload))
+        await shop.sell(shop.purchase(DOG, presented=purchase.presented))
     with pytest.raises(IdempotencyConflict):
         await shop.sell(shop.purchase(DOG, key="k"))
 
@@ -255,7 +255,8 @@ async def test_a_payment_that_a_stranger_submitted_first_is_still_the_buyers(sho
     await ledger.mint(BUYER.address, 1_000_000)
     shop = replace(shop, chain=LedgerTokenChain(ledger, clock=shop.clock))
     purchase = shop.purchase()
-    stolen = await ledger.transfer_with_authorization(purchase.payload.authorization, purchase.payload.signature)
+    assert isinstance(purchase.presented, x402.PaymentPayload)
+    stolen = await ledger.transfer_with_authorization(purchase.presented.authorization, purchase.presented.signature)
     answer = await shop.sell(purchase)
     assert isinstance(answer, Sold)
     assert answer.payment.transaction == stolen
@@ -267,7 +268,8 @@ async def test_a_nonce_spent_elsewhere_buys_nothing(shop: Shop) -> None:
     await ledger.mint(BUYER.address, 1_000_000)
     shop = replace(shop, chain=LedgerTokenChain(ledger, clock=shop.clock))
     purchase = shop.purchase()
-    elsewhere = replace(purchase.payload.authorization, value=1)
+    assert isinstance(purchase.presented, x402.PaymentPayload)
+    elsewhere = replace(purchase.presented.authorization, value=1)
     await ledger.transfer_with_authorization(elsewhere, BUYER.sign_digest(eip3009.digest(USDC, elsewhere)))
     with pytest.raises(NonceAlreadyUsed):
         await shop.sell(purchase)

@@ -68,7 +68,7 @@ def edge(app: ASGIApp) -> ASGIApp:
         try:
             await app(scope, receive, send)
         except StudioError as error:
-            headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+            headers = [(name.lower().encode(), value.encode()) for name, value in error.headers]
             await send({"type": "http.response.start", "status": error.status, "headers": headers})
             await send({"type": "http.response.body", "body": json.dumps(error.body()).encode()})
 

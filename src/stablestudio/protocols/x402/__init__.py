@@ -37,11 +37,13 @@ from stablestudio.protocols.x402.headers import (
     encode_response,
 )
 from stablestudio.protocols.x402.messages import (
+    AnyPayment,
     PaymentPayload,
     PaymentRequired,
     PaymentRequirements,
     Resource,
     SettleResponse,
+    SolanaPayload,
 )
 from stablestudio.protocols.x402.payment_identifier import declare_payment_identifier, payment_identifier
 
@@ -50,6 +52,7 @@ __all__ = [
     "PAYMENT_REQUIRED",
     "PAYMENT_RESPONSE",
     "PAYMENT_SIGNATURE",
+    "AnyPayment",
     "ContractWalletUnsupported",
     "MalformedOffer",
     "MalformedPayment",
@@ -66,6 +69,7 @@ __all__ = [
     "PaymentTermsMismatch",
     "Resource",
     "SettleResponse",
+    "SolanaPayload",
     "UnsupportedOffer",
     "VerifiedAuthorization",
     "check_exact",

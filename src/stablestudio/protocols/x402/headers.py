@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +12,13 @@ from stablestudio.protocols.eip3009 import Authorization
 from stablestudio.protocols.x402.errors import MalformedOffer, MalformedPayment, MalformedReceipt
 from stablestudio.protocols.x402.messages import (
     VERSION,
+    AnyPayment,
     PaymentPayload,
     PaymentRequired,
     PaymentRequirements,
     Resource,
     SettleResponse,
+    SolanaPayload,
 )
 
 PAYMENT_REQUIRED = "PAYMENT-REQUIRED"
@@ -25,6 +29,8 @@ _MAX_EXTENSIONS = 32
 _MAX_OFFERS = 32
 
 _NONCE = form("32 bytes: 0x and 64 hexadecimal digits", r"0x[0-9a-fA-F]{64}")
+# A Solana transaction fits into one packet of 1232 bytes.
+_TRANSACTION = form("base64 of a Solana transaction", r"[A-Za-z0-9+/]{4,1644}={0,2}")
 _SIGNATURE = form("0x and an even number of hexadecimal digits", r"0x(?:[0-9a-fA-F]{2}){0,4096}")
 
 
@@ -41,12 +47,12 @@ def decode_required(header: str, *, limit: int = MAX_HEADER) -> PaymentRequired:
         raise MalformedOffer(f"The seller's PAYMENT-REQUIRED cannot be read: {error}.") from None
 
 
-def encode_payment(payload: PaymentPayload) -> str:
+def encode_payment(payload: AnyPayment) -> str:
     """Return the value of PAYMENT-SIGNATURE."""
     return encode_json(payload.wire())
 
 
-def decode_payment(header: str, *, limit: int = MAX_HEADER) -> PaymentPayload:
+def decode_payment(header: str, *, limit: int = MAX_HEADER) -> AnyPayment:
     """Read PAYMENT-SIGNATURE of at most `limit` characters; raise `MalformedPayment`, which names the part at fault.
 
     Form only: whether the signature holds and the terms fit is for `exact` to say.
@@ -94,10 +100,17 @@ def _read_resource(fields: Fields) -> Resource:
     )
 
 
-def _read_payment(fields: Fields) -> PaymentPayload:
+def _read_payment(fields: Fields) -> AnyPayment:
     _require_version(fields)
     payload = fields.object("payload")
     resource = fields.optional_object("resource")
+    if "transaction" in payload.value:
+        return SolanaPayload(
+            transaction=_read_transaction(payload),
+            accepted=PaymentRequirements.read(fields.object("accepted"), max_timeout_seconds=0),
+            resource=resource.value if resource else None,
+            extensions=_read_extensions(fields),
+        )
     return PaymentPayload(
         authorization=_read_authorization(payload),
         signature=bytes.fromhex(payload.text("signature", _SIGNATURE)[2:]),
@@ -109,10 +122,8 @@ def _read_payment(fields: Fields) -> PaymentPayload:
 
 
 def _read_authorization(payload: Fields) -> Authorization:
-    if "authorization" not in payload.value and (
-        "permit2Authorization" in payload.value or "transaction" in payload.value
-    ):
-        raise payload.fault("authorization", "is missing: Permit2 and Solana payloads are not accepted here")
+    if "authorization" not in payload.value and "permit2Authorization" in payload.value:
+        raise payload.fault("authorization", "is missing: Permit2 payloads are not accepted here")
     fields = payload.object("authorization")
     return Authorization(
         sender=fields.text("from", EVM_ADDRESS).lower(),
@@ -122,6 +133,13 @@ def _read_authorization(payload: Fields) -> Authorization:
         valid_before=fields.uint256("validBefore"),
         nonce=bytes.fromhex(fields.text("nonce", _NONCE)[2:]),
     )
+
+
+def _read_transaction(payload: Fields) -> bytes:
+    try:
+        return base64.b64decode(payload.text("transaction", _TRANSACTION), validate=True)
+    except binascii.Error:
+        raise payload.fault("transaction", "must be base64 of a signed Solana transaction") from None
 
 
 def _read_extensions(fields: Fields) -> Mapping[str, Any]:

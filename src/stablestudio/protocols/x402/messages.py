@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,6 +123,28 @@ class PaymentPayload:
             **({"resource": dict(self.resource)} if self.resource is not None else {}),
             "extensions": dict(self.extensions),
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolanaPayload:
+    """A buyer's partly signed Solana transaction, as its bytes; the fee payer's signature is still missing."""
+
+    accepted: PaymentRequirements
+    transaction: bytes
+    resource: Mapping[str, Any] | None = None
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+
+    def wire(self) -> dict[str, Any]:
+        return {
+            "x402Version": VERSION,
+            "payload": {"transaction": base64.b64encode(self.transaction).decode()},
+            "accepted": self.accepted.wire(),
+            **({"resource": dict(self.resource)} if self.resource is not None else {}),
+            "extensions": dict(self.extensions),
+        }
+
+
+AnyPayment = PaymentPayload | SolanaPayload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

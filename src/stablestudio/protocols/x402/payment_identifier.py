@@ -7,7 +7,7 @@ from typing import Any
 
 from stablestudio.protocols._wire import Fields, WireError, form
 from stablestudio.protocols.x402.errors import MalformedPayment
-from stablestudio.protocols.x402.messages import PaymentPayload
+from stablestudio.protocols.x402.messages import AnyPayment
 
 NAME = "payment-identifier"
 _ID = form("16 to 128 characters of A-Z, a-z, 0-9, _ and -", r"[a-zA-Z0-9_-]{16,128}")
@@ -31,7 +31,7 @@ def declare_payment_identifier() -> dict[str, Any]:
     }
 
 
-def payment_identifier(payload: PaymentPayload) -> str | None:
+def payment_identifier(payload: AnyPayment) -> str | None:
     """Return the buyer's identifier, or None where none was given; raise `MalformedPayment` for one of wrong form."""
     try:
         extension = Fields(payload.extensions, ("extensions",)).optional_object(NAME)
