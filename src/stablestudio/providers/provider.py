@@ -14,6 +14,10 @@ class FailureKind(StrEnum):
 
     MODERATION = "moderation"
     INVALID_INPUT = "invalid_input"
+    UPSTREAM_AUTH = "upstream_auth"  # the vendor does not take the operator's key
+    UPSTREAM_QUOTA = "upstream_quota"  # the operator's credit or contract is used up
+    UPSTREAM_RETIRED = "upstream_retired"  # the vendor has ended the model
+    RATE_LIMITED = "rate_limited"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     UPSTREAM_UNKNOWN = "upstream_unknown"
@@ -29,6 +33,7 @@ class Work:
     ordered_at: int  # milliseconds
     offering: Offering
     input: OfferingInput
+    model: str = ""  # the vendor's own id of the model, as the binding names it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +58,15 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The vendor says, definitively, that nothing will come. `message` is fit for the buyer's eyes."""
+    """The vendor says, definitively, that nothing will come.
+
+    `message` is fit for the buyer's eyes; `detail` is the vendor's raw word and `request_id` its own, for the operator.
+    """
 
     kind: FailureKind
     message: str
+    detail: str = ""
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +78,24 @@ class Output:
 
 
 class NotAccepted(Exception):
-    """The vendor certainly did not take the work; asking again, or asking another, is safe."""
+    """The vendor certainly did not take the work; asking again, or asking another, is safe.
+
+    `retry_after` is the vendor's own advice in seconds, where it gave one.
+    """
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        kind: FailureKind = FailureKind.UPSTREAM_ERROR,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self.detail = detail
+        self.retry_after = retry_after
+        self.request_id = request_id
+        super().__init__(detail)
 
 
 class Provider(Protocol):

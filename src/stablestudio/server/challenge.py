@@ -10,7 +10,7 @@ from functools import lru_cache
 from stablestudio.catalog import Offering
 from stablestudio.money import Money
 from stablestudio.payments.rail import Asked, MppRail, X402Rail
-from stablestudio.protocols import x402
+from stablestudio.protocols import mpp, x402
 from stablestudio.server.http import CORS, JSON, NO_STORE, Headers
 
 # The x402 SDKs refuse to pay more than a dollar a call unless told otherwise.
@@ -35,7 +35,8 @@ class Challenges:
 
     def offers(self, offering: Offering, asked: Asked, *, accept: str | None = None) -> Headers:
         """Return PAYMENT-REQUIRED and one WWW-Authenticate for each MPP offer."""
-        lines = [(_AUTHENTICATE, rail.challenge(asked).encode()) for rail in self._mpp]
+        rails = self._mpp if accept is None or mpp.accepts(accept, mpp.METHOD, mpp.INTENT) else ()
+        lines = [(_AUTHENTICATE, rail.challenge(asked).encode()) for rail in rails]
         return [(_REQUIRED, self._required(offering, asked)), *lines]
 
     def _required(self, offering: Offering, asked: Asked) -> bytes:

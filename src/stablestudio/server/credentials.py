@@ -14,7 +14,6 @@ from stablestudio.sales.sell import Buyer
 from stablestudio.server.http import Scope, header
 
 _PAYMENT = x402.PAYMENT_SIGNATURE.lower().encode()
-_SCHEME = "payment "
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _SESSION = re.compile(r"[\x21-\x7e]{8,128}")
 
@@ -30,7 +29,7 @@ def payment_header(scope: Scope) -> str | None:
     """Return the header that carries the payment, or None where there is none; raise `TwoPayments`."""
     signature = header(scope, _PAYMENT)
     authorization = header(scope, b"authorization")
-    if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
+    if authorization is None or not mpp.is_payment(authorization):
         return signature
     if signature is not None:
         raise TwoPayments
@@ -39,7 +38,7 @@ def payment_header(scope: Scope) -> str | None:
 
 def read_payment(value: str) -> Presented:
     """Read the header of `payment_header`; raise a `StudioError`. A PAYMENT-SIGNATURE is base64 and has no space."""
-    if value[: len(_SCHEME)].lower() == _SCHEME:
+    if mpp.is_payment(value):
         return mpp.decode_credential(value)
     return x402.decode_payment(value)
 

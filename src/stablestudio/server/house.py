@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hmac
 import logging
 from pathlib import Path
 from typing import IO
@@ -22,15 +21,10 @@ from stablestudio.media.inputs import InputReader
 from stablestudio.media.links import LinkSigner
 from stablestudio.media.storage import Storage
 from stablestudio.payments.refunds import RefundWorker
-from stablestudio.payments.x402_evm import ExactEvmRail
-from stablestudio.protocols.eip3009 import TokenDomain
-from stablestudio.protocols.evm import EvmKey
 from stablestudio.providers.bindings import Bindings
 from stablestudio.sales.charge import Charger
 from stablestudio.sales.reconcile import Reconciler
 from stablestudio.sales.sell import Seller
-from stablestudio.sandbox.chain import LedgerTokenChain
-from stablestudio.sandbox.ledger import LedgerChain
 from stablestudio.sandbox.provider import SandboxProvider
 from stablestudio.server.app import App
 from stablestudio.server.assets import AssetEndpoint, AssetInfo
@@ -38,6 +32,7 @@ from stablestudio.server.challenge import Challenges
 from stablestudio.server.embedded import EmbeddedRoutes
 from stablestudio.server.jobs import JobRoutes
 from stablestudio.server.public import PublicRoutes
+from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
 from stablestudio.store import jobs as job_store
@@ -46,14 +41,8 @@ from stablestudio.store import payments as payment_store
 from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
-# Base Sepolia's USDC, whose EIP-712 name differs from mainnet's. Never a main network: a signature for one is real money.
-EMBEDDED_TOKEN = TokenDomain(
-    name="USDC", version="2", chain_id=84532, contract="0x036CbD53842c5426634e7929541eC2318f3dCF7e"
-)
-SOLANA_DEVNET = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1"
 _TIDY_SECONDS = 600.0
 _REJECTED_KEPT_MS = 24 * 3600 * 1000
-_REFUND_FLOAT = 1_000_000_000_000  # a million test dollars
 
 
 class DataFolderInUse(StudioError):
@@ -74,26 +63,23 @@ class House:
         self.database = Database(path)
         self.storage = Storage.at(str(settings.data / "assets"))
         self._links = LinkSigner(secret, settings.origin)
-        self.ledger = LedgerChain(self.database, domain=EMBEDDED_TOKEN, clock=self._clock)
-        self.rail = ExactEvmRail(
-            LedgerTokenChain(self.ledger, clock=self._clock),
-            pay_to=_key(secret, "receiving address").address,
-            refund_key=_key(secret, "refund key"),
-        )
+        self.rails = build_rails(settings, database=self.database, secret=secret, clock=self._clock)
         fetcher = MediaFetcher(own=OwnAssets(links=self._links, storage=self.storage, clock=self._clock))
         self._inputs = InputReader(self.database, fetcher=fetcher, storage=self.storage)
         self.bindings = self._bind(settings)
         self.engine = DbosEngine(self.database, executor_id="embedded", concurrency=max(1, settings.jobs_at_once))
-        self.refunds = RefundWorker(self.database, rails={self.rail.name: self.rail}, clock=self._clock)
+        self.refunds = RefundWorker(
+            self.database, rails=self.rails.by_name, limits=self.rails.limits, clock=self._clock
+        )
         self.seller = Seller(
             self.database,
-            rails=[self.rail],
+            rails=self.rails.all,
             engine=self.engine,
             inputs=self._inputs,
             clock=self._clock,
             exposure_cap=settings.exposure_cap,
         )
-        self.charger = Charger(self.database, rails=[self.rail], seller=self.seller, clock=self._clock)
+        self.charger = Charger(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
         self.maker = Maker(
             self.database,
             bindings=self.bindings,
@@ -102,7 +88,7 @@ class House:
             on_failed=self.refunds.wake,
             charge=self.charger.charge,
         )
-        self.reconciler = Reconciler(self.database, rails=[self.rail], seller=self.seller, clock=self._clock)
+        self.reconciler = Reconciler(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
         self.sweep = Sweep(self.database, engine=self.engine, maker=self.maker, clock=self._clock)
         self.app = self._app(settings, secret)
         self._works = settings.jobs_at_once > 0
@@ -110,8 +96,7 @@ class House:
 
     async def start(self) -> None:
         """Finish what the last process left open, then go to work."""
-        if await self.ledger.balance_of(self.rail.refund_address) < _REFUND_FLOAT // 2:
-            await self.ledger.mint(self.rail.refund_address, _REFUND_FLOAT)
+        await self.rails.start()
         self.charger.start()
         await self.engine.start(self.maker if self._works else None)
         await self.reconciler.work_once(quiet_ms=0)
@@ -126,6 +111,7 @@ class House:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.engine.stop()
+        await self.rails.stop()
         self.database.close()
         self._lock.close()
 
@@ -146,7 +132,7 @@ class House:
             prices = PriceTable(OFFERINGS, overrides=settings.prices)
         except ValueError as error:
             raise ConfigurationInvalid(f"prices: {error}") from None
-        challenges = Challenges([self.rail], origin=settings.origin)
+        challenges = Challenges(self.rails.x402, self.rails.mpp, origin=settings.origin)
         sells = {
             offering.path: SellRoute(
                 offering,
@@ -167,15 +153,18 @@ class House:
             self.database,
             secret=secret,
             origin=settings.origin,
-            chains=[self.rail.network, SOLANA_DEVNET],
+            chains=self.rails.sign_in_chains,
             clock=self._clock,
+            proofs=self.rails.proofs,
         )
         return App(
             sells=sells,
             jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock),
             assets=AssetEndpoint(storage=self.storage, links=self._links, clock=self._clock, describe=self._describe),
-            public=PublicRoutes(prices=prices, bindings=self.bindings, networks=[self.rail.network], world="embedded"),
-            embedded=EmbeddedRoutes(self.ledger),
+            public=PublicRoutes(
+                prices=prices, bindings=self.bindings, networks=self.rails.networks, world=self.rails.world
+            ),
+            embedded=EmbeddedRoutes(self.rails.ledgers.evm) if self.rails.ledgers.evm else None,
             docs=f"{settings.origin}/docs/errors",
             startup=self.start,
             shutdown=self.stop,
@@ -198,7 +187,3 @@ def _lock(folder: Path) -> IO[str]:
     except OSError:
         raise DataFolderInUse(f"Another process serves from {folder}.") from None
     return file
-
-
-def _key(secret: bytes, purpose: str) -> EvmKey:
-    return EvmKey.from_hex(hmac.digest(secret, f"embedded world: {purpose}".encode(), "sha256").hex())

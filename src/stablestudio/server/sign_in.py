@@ -1,18 +1,20 @@
-"""Who is asking: SIGN-IN-WITH-X proofs, checked once and remembered for as long as they hold."""
+"""Who is asking: SIGN-IN-WITH-X or a zero-amount MPP proof, checked once and remembered for as long as it holds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
-from stablestudio.protocols import siwx, x402
+from stablestudio.protocols import mpp, siwx, x402
 from stablestudio.server.http import Scope, header
 from stablestudio.store import nonces
 from stablestudio.store.database import Database
 
 _HEADER = b"sign-in-with-x"
+_AUTHORIZATION = b"authorization"
 _REMEMBERED = 20_000
 
 
@@ -25,22 +27,40 @@ class Signed:
     until_ms: int
 
 
-class Gate:
-    """Lets a wallet's owner in; everybody else gets a challenge to sign."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proofs:
+    """What is needed to ask for MPP proofs of an account: payments of nothing, in these terms."""
 
-    def __init__(self, database: Database, *, secret: bytes, origin: str, chains: Sequence[str], clock: Clock) -> None:
+    desk: mpp.ChallengeDesk
+    terms: mpp.ChargeTerms
+
+
+class Gate:
+    """Lets a wallet's owner in; everybody else gets challenges to sign."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        secret: bytes,
+        origin: str,
+        chains: Sequence[str],
+        clock: Clock,
+        proofs: Proofs | None = None,
+    ) -> None:
         self._database = database
         self._nonces = siwx.NonceIssuer(secret)
         self._origin = origin
         self._chains = tuple(chains)
         self._clock = clock
+        self._proofs = proofs
         # A poller sends the same proof again and again.
         self._known: dict[tuple[str, str], Signed] = {}
 
     def reader(self, scope: Scope) -> str:
         """Return the wallet that may read here. A proof holds for its path until it expires."""
         path = scope["path"]
-        given = header(scope, _HEADER)
+        given = self._given(scope)
         known = self._known.get((given or "", path))
         if known is not None and self._clock.now_ms() < known.until_ms:
             return known.wallet
@@ -52,7 +72,7 @@ class Gate:
 
     def writer(self, scope: Scope) -> Signed:
         """Return who wants to change something here; the change itself must `burn` the proof."""
-        return self._prove(header(scope, _HEADER), scope["path"])
+        return self._prove(self._given(scope), scope["path"])
 
     async def burn(self, scope: Scope, signed: Signed) -> None:
         """Use a proof up; raise `SiwxNonceUsed` if it was used before."""
@@ -61,7 +81,17 @@ class Gate:
         ):
             raise self._challenge(scope["path"], siwx.SiwxNonceUsed())
 
+    def _given(self, scope: Scope) -> str | None:
+        """Return the header that proves who asks; a proof by MPP has a space in it, one by SIGN-IN-WITH-X has none."""
+        given = header(scope, _HEADER)
+        if given is not None or self._proofs is None:
+            return given
+        authorization = header(scope, _AUTHORIZATION)
+        return authorization if authorization is not None and mpp.is_payment(authorization) else None
+
     def _prove(self, given: str | None, path: str) -> Signed:
+        if self._proofs is not None and given is not None and mpp.is_payment(given):
+            return self._prove_account(self._proofs, given, path)
         try:
             proof = siwx.decode_proof(given)
             wallet = siwx.verify(
@@ -77,8 +107,18 @@ class Gate:
         until = min(proof.expires_at_ms, proof.issued_at_ms + siwx.LIFETIME_MS)
         return Signed(wallet=str(wallet), nonce=proof.nonce, until_ms=until)
 
+    def _prove_account(self, proofs: Proofs, given: str, path: str) -> Signed:
+        now = self._clock.now_ms()
+        try:
+            credential = mpp.decode_credential(given)
+            wallet = mpp.verify_proof(proofs.desk, proofs.terms, credential, path=path, now_s=now // 1000)
+        except mpp.MppRefused as error:
+            raise self._challenge(path, error) from None
+        until = datetime.fromisoformat(credential.challenge.expires or "").timestamp()
+        return Signed(wallet=str(wallet), nonce=f"mpp:{credential.challenge.id}", until_ms=int(until * 1000))
+
     def _challenge(self, path: str, error: StudioError) -> StudioError:
-        """Add a fresh challenge to a refusal, in header and body (contract section 3)."""
+        """Add fresh challenges to a refusal, in headers and body (contract section 3)."""
         now = self._clock.now_ms()
         challenge = siwx.challenge(
             self._origin,
@@ -90,4 +130,7 @@ class Gate:
         )
         error.headers.append((x402.PAYMENT_REQUIRED, siwx.encode_challenge(challenge)))
         error.extra.update(challenge)
+        if self._proofs is not None:
+            line = mpp.proof_challenge(self._proofs.desk, self._proofs.terms, path=path, now_s=now // 1000)
+            error.headers.append((mpp.WWW_AUTHENTICATE, line))
         return error
