@@ -213,14 +213,16 @@ _deep_ids = st.sampled_from(
 )
 
 
-def test_any_call_to_the_ledger_chain_gets_a_json_rpc_answer(target: Target) -> None:
+@pytest.mark.parametrize("network", ["base-sepolia", "tempo"])
+def test_any_call_to_a_ledger_chain_gets_a_json_rpc_answer(target: Target, network: str) -> None:
     def shot(body: bytes) -> None:
-        answer = target.post("/rpc/base-sepolia", body)
+        answer = target.post(f"/rpc/{network}", body)
         check(answer, statuses={200, 400, 413})
         if answer.status == 200:
             told = answer.json()
-            assert told["jsonrpc"] == "2.0"
-            assert ("result" in told) != ("error" in told)
+            for each in told if isinstance(told, list) else [told]:
+                assert each["jsonrpc"] == "2.0"
+                assert ("result" in each) != ("error" in each)
 
     calls = _rpc.map(lambda call: json.dumps(call).encode())
     fuzz({"body": calls | _deep_ids | _bodies}, shot, examples=400)

@@ -136,7 +136,9 @@ class LedgerChain:
     async def find_transaction(self, transaction: str) -> Transfer | None:
         """Return a transfer by its transaction hash."""
         return await self._first(
-            sa.select(ledger_transactions).where(ledger_transactions.c.hash == transaction.lower())
+            sa.select(ledger_transactions).where(
+                ledger_transactions.c.hash == transaction.lower(), ledger_transactions.c.asset == self._asset
+            )
         )
 
     async def height(self) -> int:

@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from stablestudio.errors import InvalidInput, Issue, StudioError
 from stablestudio.protocols.evm import is_address
-from stablestudio.sandbox.evm_rpc import LedgerRpc
 from stablestudio.sandbox.ledger import LedgerChain
 from stablestudio.sandbox.tempo_ledger import TempoLedger
 from stablestudio.server.answers import answer
@@ -88,10 +87,7 @@ class TempoFaucet:
 class EmbeddedRoutes:
     """`POST /faucet`, and `POST /rpc/{network}` for each chain by its CAIP-2 id or short name."""
 
-    def __init__(self, rpcs: Mapping[str, Rpc] | LedgerChain, faucets: Sequence[Faucet] = ()) -> None:
-        if isinstance(rpcs, LedgerChain):  # how the house builds it until it has more than one chain
-            ledger = rpcs
-            rpcs, faucets = {f"eip155:{ledger.domain.chain_id}": LedgerRpc(ledger)}, (EvmFaucet(ledger),)
+    def __init__(self, rpcs: Mapping[str, Rpc], faucets: Sequence[Faucet]) -> None:
         self._rpcs = dict(rpcs)
         self._faucets = tuple(faucets)
 

@@ -164,7 +164,7 @@ class House:
             public=PublicRoutes(
                 prices=prices, bindings=self.bindings, networks=self.rails.networks, world=self.rails.world
             ),
-            embedded=EmbeddedRoutes(self.rails.ledgers.evm) if self.rails.ledgers.evm else None,
+            embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
             docs=f"{settings.origin}/docs/errors",
             startup=self.start,
             shutdown=self.stop,

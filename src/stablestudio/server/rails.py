@@ -19,9 +19,12 @@ from stablestudio.payments.evm_rpc import EvmRpc
 from stablestudio.payments.facilitated_chain import FacilitatedChain
 from stablestudio.payments.facilitator import Facilitator
 from stablestudio.payments.facilitator_auth import CdpAuth, FacilitatorAuth, NoAuth, PayAiAuth
+from stablestudio.payments.mpp_tempo import TempoRail
 from stablestudio.payments.rail import MppRail, Rail, X402Rail
 from stablestudio.payments.refund_policy import RefundLimits
 from stablestudio.payments.stored import StoredAttempts, StoredLease
+from stablestudio.payments.tempo_chain import TempoChain
+from stablestudio.payments.tempo_rpc_chain import TempoRpcChain
 from stablestudio.payments.x402_evm import ExactEvmRail
 from stablestudio.protocols.eip3009 import TokenDomain
 from stablestudio.protocols.evm import EvmKey, checksum_address, is_address
@@ -39,7 +42,12 @@ from stablestudio.rail_settings import (
     reveal,
 )
 from stablestudio.sandbox.chain import LedgerTokenChain
+from stablestudio.sandbox.evm_rpc import LedgerRpc
 from stablestudio.sandbox.ledger import LedgerChain
+from stablestudio.sandbox.tempo_chain import LedgerTempoChain
+from stablestudio.sandbox.tempo_ledger import PATH_USD, USDC_E, TempoLedger, TempoToken
+from stablestudio.sandbox.tempo_rpc import TempoRpc
+from stablestudio.server.embedded import EvmFaucet, Faucet, Rpc, TempoFaucet
 from stablestudio.server.sign_in import Proofs
 from stablestudio.store.database import Database
 
@@ -50,6 +58,7 @@ EMBEDDED: Mapping[str, RailSettings] = {
     "solana": SolanaRailSettings(kind="x402-solana", network=SOLANA_DEVNET, chain="ledger"),
     "tempo": TempoRailSettings(kind="mpp-tempo", network=TEMPO_TESTNET, chain="ledger"),
 }
+_TEMPO_TOKENS = {token.address: token for token in (USDC_E, PATH_USD)}
 _REFUND_FLOAT = 1_000_000_000_000  # a million test dollars
 
 
@@ -57,13 +66,6 @@ class NoRail(ConfigurationInvalid):
     """No way to be paid is left."""
 
     hint = "Set what the lines above name, or leave out `rails` altogether for the embedded world."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ledgers:
-    """The embedded chains of this house, for faucet and wallets; None where a real one serves."""
-
-    evm: LedgerChain | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,9 +76,11 @@ class Rails:
     mpp: list[MppRail] = field(default_factory=list)
     limits: dict[str, RefundLimits] = field(default_factory=dict)
     off: list[str] = field(default_factory=list)
-    ledgers: Ledgers = field(default_factory=Ledgers)
     proofs: Proofs | None = None
-    fill: list[Callable[[], Awaitable[None]]] = field(default_factory=list)  # the ledgers' refund purses
+    # Of the embedded chains alone: their JSON-RPC, their faucets, and what fills their refund purses.
+    rpcs: dict[str, Rpc] = field(default_factory=dict)
+    faucets: list[Faucet] = field(default_factory=list)
+    fill: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     @property
     def all(self) -> list[Rail]:
@@ -89,7 +93,7 @@ class Rails:
     @property
     def world(self) -> str:
         """Return `embedded` where any coin is a test coin of our own ledger, else `live`."""
-        return "embedded" if self.ledgers != Ledgers() else "live"
+        return "embedded" if self.rpcs else "live"
 
     @property
     def sign_in_chains(self) -> list[str]:
@@ -150,13 +154,16 @@ def build_rails(settings: Settings, *, database: Database, secret: bytes, clock:
 def _add(rails: Rails, name: str, settings: RailSettings, site: _Site) -> None:
     match settings:
         case EvmRailSettings():
-            rail = _evm(rails, name, settings, site)
-            rails.x402.append(rail)
-            _limit(rails, rail, settings)
+            evm = _evm(rails, name, settings, site)
+            rails.x402.append(evm)
+            _limit(rails, evm, settings)
         case SolanaRailSettings():
             raise _Missing("not built yet")
         case TempoRailSettings():
-            raise _Missing("not built yet")
+            for tempo in _tempo(rails, settings, site):
+                rails.mpp.append(tempo)
+                _limit(rails, tempo, settings)
+                rails.proofs = rails.proofs or Proofs(desk=tempo.desk, terms=tempo.terms)
 
 
 def _limit(rails: Rails, rail: Rail, settings: RailSettings) -> None:
@@ -177,7 +184,8 @@ def _evm(rails: Rails, name: str, settings: EvmRailSettings, site: _Site) -> Exa
     if settings.chain == "ledger":
         ledger = LedgerChain(site.database, domain=domain, clock=site.clock)
         refunds = _derived(site, "refund key")
-        rails.ledgers = Ledgers(evm=ledger)
+        rails.rpcs[settings.network] = LedgerRpc(ledger, clock=site.clock)
+        rails.faucets.append(EvmFaucet(ledger))
         rails.fill.append(partial(_fill, ledger, refunds.address))
         pay_to = settings.pay_to or _derived(site, "receiving address").address
         return ExactEvmRail(
@@ -194,8 +202,7 @@ def _evm(rails: Rails, name: str, settings: EvmRailSettings, site: _Site) -> Exa
         ),
     )
     chain = _settlement(name, settings, site, facts, cold={pay_to.lower(), refunds.address.lower()})
-    if pay_to.lower() == refunds.address.lower():
-        raise ValueError("refund_key belongs to pay_to: keep the receiving address cold, and refund from another one")
+    _require_cold(pay_to, refunds)
     return ExactEvmRail(chain, pay_to=pay_to, refund_key=refunds, decimals=settings.decimals)
 
 
@@ -271,3 +278,53 @@ def _derived(site: _Site, purpose: str) -> EvmKey:
 async def _fill(ledger: LedgerChain, owner: str) -> None:
     if await ledger.balance_of(owner) < _REFUND_FLOAT // 2:
         await ledger.mint(owner, _REFUND_FLOAT)
+
+
+def _tempo(rails: Rails, settings: TempoRailSettings, site: _Site) -> list[TempoRail]:
+    chain, pay_to, refunds = _tempo_chain(rails, settings, site)
+    given = [key for key in map(reveal, settings.challenge_keys) if key is not None]
+    keys = [key.encode() for key in given] or [hmac.digest(site.secret, b"mpp challenges", "sha256")]
+    return [
+        TempoRail(
+            chain,
+            token=_evm_address("tokens", token),
+            pay_to=pay_to,
+            realm=site.realm,
+            keys=keys,
+            refund_key=refunds,
+            decimals=settings.decimals,
+        )
+        for token in settings.tokens
+    ]
+
+
+def _tempo_chain(rails: Rails, settings: TempoRailSettings, site: _Site) -> tuple[TempoChain, str, EvmKey]:
+    """Return the chain, the receiving address and the refund key."""
+    chain_id = int(settings.network.partition(":")[2])
+    if settings.chain == "rpc":
+        needed = {"rpc": settings.rpc, "pay_to": settings.pay_to, "refund_key": reveal(settings.refund_key)}
+        rpc, pay_to, refund_key = _require(needed)
+        pay_to, refunds = _evm_address("pay_to", pay_to), _evm_key("refund_key", refund_key)
+        _require_cold(pay_to, refunds)
+        return TempoRpcChain(EvmRpc(rpc), chain_id=chain_id), pay_to, refunds
+    tokens = [
+        _TEMPO_TOKENS.get(token.lower(), TempoToken(address=token.lower(), name="Test Dollar", symbol="TUSD"))
+        for token in settings.tokens
+    ]
+    ledger = TempoLedger(site.database, clock=site.clock, tokens=tokens, chain_id=chain_id)
+    refunds = _derived(site, "tempo refund key")
+    rails.rpcs[settings.network] = TempoRpc(ledger)
+    rails.faucets.append(TempoFaucet(ledger))
+    rails.fill += [partial(_fill_tempo, ledger, token.address, refunds.address) for token in tokens]
+    pay_to = settings.pay_to or _derived(site, "receiving address").address
+    return LedgerTempoChain(ledger), pay_to, refunds
+
+
+async def _fill_tempo(ledger: TempoLedger, token: str, owner: str) -> None:
+    if await ledger.balance_of(token, owner) < _REFUND_FLOAT // 2:
+        await ledger.mint(token, owner, _REFUND_FLOAT)
+
+
+def _require_cold(pay_to: str, refunds: EvmKey) -> None:
+    if pay_to.lower() == refunds.address.lower():
+        raise ValueError("refund_key belongs to pay_to: keep the receiving address cold, and refund from another one")

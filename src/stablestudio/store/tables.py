@@ -235,6 +235,7 @@ ledger_transactions = sa.Table(
     sa.Column("nonce", sa.Text),  # of the EIP-3009 authorization or the Tempo transaction; NULL for a mint
     sa.Column("mined_at", sa.BigInteger, nullable=False),
     sa.Column("memo", sa.Text),  # of a TIP-20 transfer
+    sa.Column("failure", sa.Text),  # why it was mined as failed: nothing moved
 )
 # EIP-3009: an authorization nonce is spent once per token and authorizer.
 sa.Index(

@@ -1,147 +1,89 @@
-"""What wallets ask of the ledger chain, in Ethereum's JSON-RPC."""
+"""JSON-RPC 2.0 itself, whatever the methods."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from Crypto.Hash import keccak
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
-from stablestudio.protocols import eip3009
-from stablestudio.protocols.eip3009 import Authorization
-from stablestudio.sandbox.ledger import LedgerChain
-from stablestudio.sandbox.rpc import LedgerRpc
-from stablestudio.store.database import Database
-from tests.doubles import BUYER, PAY_TO, USDC, ManualClock, open_database
+from stablestudio.sandbox.rpc import MAX_BATCH, Parameters, Rpc, RpcError, hex_at
 
 pytestmark = pytest.mark.anyio
 
-NONCE = bytes(range(32))
+
+async def _echo(parameters: Parameters) -> Any:
+    return parameters
 
 
-def _selector(signature: str) -> str:
-    return "0x" + keccak.new(digest_bits=256, data=signature.encode()).hexdigest()[:8]
+async def _fail(parameters: Parameters) -> Any:
+    raise RpcError(3, "no", data="0x01")
 
 
-def _word(address: str) -> str:
-    return address[2:].lower().rjust(64, "0")
+async def _hex(parameters: Parameters) -> str:
+    return hex_at(parameters, 0, size=2)
 
 
-@pytest.fixture
-def ledger(database: Database, clock: ManualClock) -> LedgerChain:
-    return LedgerChain(database, domain=USDC, clock=clock)
+RPC = Rpc({"echo": _echo, "fail": _fail, "hex": _hex})
 
 
-@pytest.fixture
-async def transaction(ledger: LedgerChain, clock: ManualClock) -> str:
-    """The hash of a transfer of 0.045 from the buyer's dollar."""
-    await ledger.mint(BUYER.address, 1_000_000)
-    made = Authorization(
-        sender=BUYER.address,
-        recipient=PAY_TO,
-        value=45_000,
-        valid_after=0,
-        valid_before=clock.now_s + 60,
-        nonce=NONCE,
-    )
-    return await ledger.transfer_with_authorization(made, BUYER.sign_digest(eip3009.digest(USDC, made)))
+def call(method: Any = "echo", *parameters: Any, **more: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 7, "method": method, "params": list(parameters), **more}
 
 
-async def ask(ledger: LedgerChain, method: str, *parameters: Any) -> Any:
-    call = {"jsonrpc": "2.0", "id": 7, "method": method, "params": list(parameters)}
-    answer = await LedgerRpc(ledger).answer(call)
-    assert (answer["jsonrpc"], answer["id"]) == ("2.0", 7)
-    assert "error" not in answer, answer
-    return answer["result"]
+async def test_a_call_is_answered_under_its_id() -> None:
+    assert await RPC.answer(call("echo", 1, "a")) == {"jsonrpc": "2.0", "id": 7, "result": [1, "a"]}
+    assert await RPC.answer({"method": "echo"}) == {"jsonrpc": "2.0", "id": None, "result": []}
 
 
-async def view(ledger: LedgerChain, data: str, *, to: str = USDC.contract) -> str:
-    result: str = await ask(ledger, "eth_call", {"to": to, "data": data}, "latest")
-    return result
+async def test_an_error_has_a_code_and_perhaps_data() -> None:
+    told = await RPC.answer(call("fail", id="x"))
+    assert told == {"jsonrpc": "2.0", "id": "x", "error": {"code": 3, "message": "no", "data": "0x01"}}
 
 
-async def test_the_chain_names_itself_a_test_network(ledger: LedgerChain) -> None:
-    assert await ask(ledger, "eth_chainId") == "0x14a34"
-    assert await ask(ledger, "net_version") == "84532"
-
-
-@pytest.mark.usefixtures("transaction")
-async def test_balances_are_the_tokens(ledger: LedgerChain) -> None:
-    for address, units in ((BUYER.address, 955_000), (PAY_TO, 45_000), ("0x" + "11" * 20, 0)):
-        assert int(await view(ledger, _selector("balanceOf(address)") + _word(address)), 16) == units
-    assert await ask(ledger, "eth_getBalance", BUYER.address, "latest") == "0x0"
-    assert await ask(ledger, "eth_blockNumber") == "0x2"
-
-
-@pytest.mark.parametrize(("name", "text"), [("name()", "USDC"), ("version()", "2"), ("symbol()", "USDC")])
-async def test_the_tokens_texts_are_abi_strings(ledger: LedgerChain, name: str, text: str) -> None:
-    words = bytes.fromhex((await view(ledger, _selector(name)))[2:])
-    assert (len(words), int.from_bytes(words[:32]), int.from_bytes(words[32:64])) == (96, 32, len(text))
-    assert words[64:] == text.encode().ljust(32, b"\0")
-
-
-async def test_the_token_has_six_decimals(ledger: LedgerChain) -> None:
-    assert int(await view(ledger, _selector("decimals()")), 16) == 6
-
-
-async def test_an_authorization_is_used_once_it_is_mined(ledger: LedgerChain, transaction: str) -> None:
-    data = _selector("authorizationState(address,bytes32)") + _word(BUYER.address)
-    assert int(await view(ledger, data + NONCE.hex()), 16) == 1
-    assert int(await view(ledger, data + bytes(32).hex()), 16) == 0
-
-
-async def test_only_the_token_has_code(ledger: LedgerChain) -> None:
-    assert await ask(ledger, "eth_getCode", USDC.contract, "latest") != "0x"
-    assert await ask(ledger, "eth_getCode", PAY_TO, "latest") == "0x"
-    assert await view(ledger, _selector("decimals()"), to=PAY_TO) == "0x"
-
-
-async def test_a_receipt_shows_the_transfer_as_its_event(ledger: LedgerChain, transaction: str) -> None:
-    receipt = await ask(ledger, "eth_getTransactionReceipt", transaction.upper().replace("0X", "0x"))
-    assert (receipt["status"], receipt["transactionHash"], receipt["blockNumber"]) == ("0x1", transaction, "0x2")
-    (event,) = receipt["logs"]
-    topic = keccak.new(digest_bits=256, data=b"Transfer(address,address,uint256)").hexdigest()
-    assert event["topics"] == [f"0x{topic}", "0x" + _word(BUYER.address), "0x" + _word(PAY_TO)]
-    assert (event["address"], int(event["data"], 16)) == (USDC.contract.lower(), 45_000)
-
-
-async def test_an_unknown_transaction_has_no_receipt(ledger: LedgerChain) -> None:
-    assert await ask(ledger, "eth_getTransactionReceipt", "0x" + "00" * 32) is None
+async def test_a_batch_is_answered_call_by_call_in_order() -> None:
+    told = await RPC.answer([call(id=1), call("fail", id=2), 5, call("nope", id=3)])
+    assert isinstance(told, list)
+    assert [answer["id"] for answer in told] == [1, 2, None, 3]
+    assert [answer.get("error", {}).get("code") for answer in told] == [None, 3, -32600, -32601]
 
 
 @pytest.mark.parametrize(
-    ("call", "code"),
+    ("question", "code"),
     [
-        ({"method": "eth_sendRawTransaction", "params": ["0x00"]}, -32601),
-        ({"method": 5}, -32602),
-        ({"params": []}, -32602),
-        ({"method": "eth_call", "params": "x"}, -32602),
-        ({"method": "eth_call", "params": []}, -32602),
-        ({"method": "eth_call", "params": [{"to": USDC.contract, "data": "0xdeadbeef"}]}, -32602),
-        ({"method": "eth_call", "params": [{"to": USDC.contract, "data": "0x123"}]}, -32602),
-        ({"method": "eth_getCode", "params": [None]}, -32602),
-        ({"method": "eth_getTransactionReceipt", "params": []}, -32602),
-        (
-            {
-                "method": "eth_call",
-                "params": [
-                    {"to": USDC.contract, "data": _selector("authorizationState(address,bytes32)") + _word(PAY_TO)}
-                ],
-            },
-            -32602,
-        ),
+        ([], -32600),
+        ([call()] * (MAX_BATCH + 1), -32600),
+        (None, -32600),
+        ("eth_chainId", -32600),
+        (5, -32600),
+        (call("nope"), -32601),
+        (call(5), -32602),
+        (call(None), -32602),
+        ({"id": 1}, -32602),
+        (call(params={"a": 1}), -32602),
+        (call(params="x"), -32602),
+        (call("hex"), -32602),
+        (call("hex", 5), -32602),
+        (call("hex", "0x123"), -32602),
+        (call("hex", "0x1"), -32602),
+        (call("hex", "0x123456"), -32602),
+        (call("hex", "0xzzzz"), -32602),
+        (call("hex", "0x12\n3"), -32602),
     ],
 )
-async def test_what_it_does_not_know_is_an_error_answer(ledger: LedgerChain, call: dict[str, Any], code: int) -> None:
-    answer = await LedgerRpc(ledger).answer({"jsonrpc": "2.0", "id": "a"} | call)
-    assert (answer["id"], answer["error"]["code"]) == ("a", code)
-    assert "result" not in answer
+async def test_what_is_no_call_is_an_error_answer(question: Any, code: int) -> None:
+    told = await RPC.answer(question)
+    assert isinstance(told, dict)
+    assert told["error"]["code"] == code
+    assert "result" not in told
+
+
+async def test_hexadecimal_is_read_in_any_case() -> None:
+    assert (await RPC.answer(call("hex", "0xABcd")))["result"] == "0xabcd"  # type: ignore[call-overload]
 
 
 _JSON = st.recursive(
@@ -149,34 +91,18 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-_SELECTORS = [_selector(name) for name in ("balanceOf(address)", "authorizationState(address,bytes32)", "name()")]
-_DATA = st.builds(lambda selector, rest: selector + rest.hex(), st.sampled_from(_SELECTORS), st.binary(max_size=80))
 _CALL = st.fixed_dictionaries(
-    {}, optional={"to": st.just(USDC.contract) | _JSON, "data": _DATA | _JSON, "input": _DATA}
+    {}, optional={"id": _JSON, "method": st.sampled_from(["echo", "fail", "hex"]) | _JSON, "params": _JSON}
 )
-_METHODS = ["eth_call", "eth_getCode", "eth_getTransactionReceipt", "eth_getBalance", "eth_chainId"]
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerChain]:
-    database = open_database(tmp_path_factory.mktemp("rpc"))
-    yield LedgerChain(database, domain=USDC, clock=ManualClock())
-    database.close()
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    call=st.fixed_dictionaries(
-        {},
-        optional={
-            "id": _JSON,
-            "method": st.sampled_from(_METHODS) | _JSON,
-            "params": st.lists(_CALL | _JSON, max_size=3) | _JSON,
-        },
-    )
-)
-@example(call={"id": json.loads("[" * 300 + "]" * 300), "method": "eth_chainId"})
-def test_no_call_breaks_it(shared: LedgerChain, call: dict[str, Any]) -> None:
-    answer = asyncio.run(LedgerRpc(shared).answer(call))
-    assert ("result" in answer) != ("error" in answer)
-    assert to_json(answer)
+@given(question=_CALL | _JSON | st.lists(_CALL | _JSON, max_size=3))
+@example(question={"id": json.loads("[" * 300 + "]" * 300), "method": "echo"})
+@example(question={"id": "\ud800", "method": "\ud800"})
+def test_any_json_gets_an_answer_that_is_json(question: Any) -> None:
+    told = asyncio.run(RPC.answer(question))
+    for answer in told if isinstance(told, list) else [told]:
+        assert ("result" in answer) != ("error" in answer)
+        assert isinstance(answer["id"], str | int | None)
+        assert from_json(to_json({**answer, "result": None}))

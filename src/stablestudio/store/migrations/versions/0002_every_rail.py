@@ -62,6 +62,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("signature", name=op.f("uq_ledger_solana_transactions_signature")),
     )
     op.add_column("ledger_transactions", sa.Column("memo", sa.Text(), nullable=True))
+    op.add_column("ledger_transactions", sa.Column("failure", sa.Text(), nullable=True))
     op.add_column("payments", sa.Column("expires_at", sa.BigInteger(), nullable=True))
     op.add_column("refunds", sa.Column("signed_at", sa.BigInteger(), nullable=True))
     op.add_column("refunds", sa.Column("approved_at", sa.BigInteger(), nullable=True))
@@ -76,6 +77,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DELETE FROM ledger_transactions WHERE failure IS NOT NULL")  # the older ledger knows transfers only
     op.execute("UPDATE refunds SET state = 'pending' WHERE state = 'waiting'")
     # The older code settles what it finds claimed, and knows nothing of released payments but that nothing moved.
     op.execute("UPDATE payments SET state = 'claimed' WHERE state = 'held'")
@@ -92,6 +94,7 @@ def downgrade() -> None:
         ("refunds", "approved_at"),
         ("refunds", "signed_at"),
         ("payments", "expires_at"),
+        ("ledger_transactions", "failure"),
         ("ledger_transactions", "memo"),
     ):
         with op.batch_alter_table(table) as batch:

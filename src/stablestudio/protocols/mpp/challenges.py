@@ -1,0 +1,162 @@
+"""Challenges that need no memory: the id of each is an HMAC over all that it says (draft-httpauth-payment, section 5.1).
+
+Byte for byte what pympp 0.16 and mppx 0.11 issue, so that their verifiers take ours. Each quote makes one per token, so
+everything that does not change from one to the next is kept.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from stablestudio.protocols._wire import Fields, WireError, decode_json
+from stablestudio.protocols.mpp.errors import ChallengeExpired, ChallengeMismatch, ChallengeNotIssued
+from stablestudio.protocols.mpp.messages import ChallengeEcho, canonical
+
+WWW_AUTHENTICATE = "WWW-Authenticate"
+LIFETIME_SECONDS = 300
+METHOD, INTENT = "tempo", "charge"
+_MIN_SECRET = 16
+_MAX_PART = 4096
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
+# 15 and 24 bytes: both end where a base64 group does, so opaque is put together from encoded parts.
+_NONCE_HEAD = b'{"_mpp_nonce":"'
+_NONCE_BYTES = 12
+_PLAIN = re.compile(r"[ !#-\[\]-~]*")  # what a quoted string holds without escapes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeTerms:
+    """Who is paid in what: the part of a Tempo charge that does not change from one price to the next."""
+
+    chain_id: int
+    currency: str
+    recipient: str
+
+    def request(self, amount: int) -> str:
+        """Return the challenge's `request` for an amount in base units: base64url of canonical JSON."""
+        return canonical(
+            {
+                "amount": str(amount),
+                "currency": self.currency,
+                "methodDetails": {"chainId": self.chain_id, "supportedModes": ["pull"]},
+                "recipient": self.recipient,
+            }
+        )
+
+
+@lru_cache(maxsize=2)  # the tokens of one quote follow each other; bodies may be large
+def body_digest(body: bytes) -> str:
+    """Return the `digest` of a request's body, in the form that SDKs use and expect."""
+    return f"sha-256={binascii.b2a_base64(hashlib.sha256(body).digest(), newline=False).decode()}"
+
+
+class ChallengeDesk:
+    """Issues challenges of one realm, and recognises them when they come back."""
+
+    def __init__(self, *, realm: str, keys: Sequence[bytes], entropy: Callable[[int], bytes] = os.urandom) -> None:
+        """Take the secrets: the first signs, all are recognised, so that a key can be replaced."""
+        if not keys or min(map(len, keys)) < _MIN_SECRET:
+            raise ValueError(f"A challenge key needs at least {_MIN_SECRET} bytes")
+        if not realm or "|" in realm or not _is_plain(realm):
+            raise ValueError(
+                "The realm must be ASCII without quotes and bars, and without the word Payment and a space"
+            )
+        self.realm = realm
+        self._keys = tuple(keys)
+        self._entropy = entropy
+        self._bound = f"{realm}|{METHOD}|{INTENT}|"
+        self._shown = f'", realm="{realm}", method="{METHOD}", intent="{INTENT}", request="'
+
+    def issue(self, request: str, *, path: str, now_s: int, digest: str = "") -> str:
+        """Return a header line's value, good for five minutes, for this path and, with a digest, for one body only."""
+        expires = _expires(now_s)
+        tail, description = _of_path(path)
+        # A nonce of its own, or two equal quotes in one second would be paid by one and the same transaction.
+        nonce = binascii.b2a_base64(self._entropy(_NONCE_BYTES).hex().encode(), newline=False).decode()
+        opaque = f"{_HEAD}{nonce}{tail}"
+        message = f"{self._bound}{request}|{expires}|{digest}|{opaque}"
+        shown_digest = f', digest="{digest}"' if digest else ""
+        return (
+            f'Payment id="{_mac(self._keys[0], message)}{self._shown}{request}"{shown_digest}, expires="{expires}"'
+            f'{description}, opaque="{opaque}"'
+        )
+
+    def verify(self, echo: ChallengeEcho) -> None:
+        """Raise `ChallengeNotIssued` unless we issued this very challenge, some time."""
+        slots = (echo.realm, echo.method, echo.intent, echo.request, echo.expires, echo.digest, echo.opaque)
+        message = "|".join(slot or "" for slot in slots)
+        # Each key is tried, whatever the one before said: the time taken tells nothing of them.
+        if not sum([hmac.compare_digest(_mac(key, message), echo.id) for key in self._keys]):
+            raise ChallengeNotIssued
+        if (echo.realm, echo.method, echo.intent) != (self.realm, METHOD, INTENT):
+            raise ChallengeNotIssued("The challenge was issued for another realm, method or intent.")
+
+    def require(self, echo: ChallengeEcho, request: str, *, path: str, now_s: int, digest: str = "") -> None:
+        """Check a challenge against the request that it came back with.
+
+        Raise `ChallengeNotIssued`, `ChallengeMismatch` or `ChallengeExpired`.
+        """
+        self.verify(echo)
+        if echo.request != request:
+            raise ChallengeMismatch("The challenge asks for other terms than this request costs.")
+        if (echo.digest or "") != digest:
+            raise ChallengeMismatch("The challenge was issued for another body.")
+        if _path(echo) != path:
+            raise ChallengeMismatch("The challenge was issued for another path.")
+        if echo.expires is None or _moment(echo.expires) <= now_s:
+            raise ChallengeExpired
+
+
+def _mac(key: bytes, message: str) -> str:
+    mac = hmac.digest(key, message.encode(), "sha256")
+    return binascii.b2a_base64(mac, newline=False).translate(_URLSAFE, b"=").decode()
+
+
+@lru_cache(maxsize=8)
+def _expires(now_s: int) -> str:
+    return datetime.fromtimestamp(now_s + LIFETIME_SECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@lru_cache(maxsize=1024)
+def _of_path(path: str) -> tuple[str, str]:
+    """Return the end of `opaque` for a path, and the parameter that describes it to people."""
+    tail = f'","path":{json.dumps(path, ensure_ascii=False)}}}'.encode()
+    words = " ".join(path.split("/")[-2:]).strip()
+    description = f', description="{words}"' if words and _is_plain(words) else ""
+    return binascii.b2a_base64(tail, newline=False).translate(_URLSAFE, b"=").decode(), description
+
+
+def _is_plain(text: str) -> bool:
+    # Older clients split a header at the word, even inside quotes.
+    return _PLAIN.fullmatch(text) is not None and "payment " not in text.lower()
+
+
+def _path(echo: ChallengeEcho) -> object:
+    return read_part(echo.opaque).value.get("path") if echo.opaque else None
+
+
+def read_part(text: str) -> Fields:
+    """Read a challenge's `request` or `opaque`; raise `ChallengeNotIssued` where that cannot be one of ours."""
+    try:
+        return decode_json(text, limit=_MAX_PART)
+    except WireError:
+        raise ChallengeNotIssued("The challenge's request and opaque must be base64url of JSON objects.") from None
+
+
+def _moment(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise ChallengeNotIssued("The challenge's expires must be an RFC 3339 moment.") from None
+
+
+_HEAD = binascii.b2a_base64(_NONCE_HEAD, newline=False).decode()
