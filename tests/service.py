@@ -154,7 +154,8 @@ class Buyer:
         return x402.encode_payment(payment)
 
     def pay(self, path: str, body: dict[str, Any], payment: str, **headers: str) -> httpx2.Response:
-        return self.http.post(path, json=body, headers={"PAYMENT-SIGNATURE": payment, **headers})
+        name = "Authorization" if payment.startswith("Payment ") else "PAYMENT-SIGNATURE"
+        return self.http.post(path, json=body, headers={name: payment, **headers})
 
     def buy(self, path: str, body: dict[str, Any]) -> str:
         """Pay and return the job id."""

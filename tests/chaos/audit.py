@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 # Transfers that are no mint: what buyers paid and what went back.
-_MOVED = "SELECT * FROM ledger_transactions WHERE nonce IS NOT NULL"
+_MOVED = "SELECT * FROM ledger_transactions WHERE nonce IS NOT NULL AND failure IS NULL"
 
 # True at every moment, whatever is still going on.
 ALWAYS = {
@@ -21,8 +21,12 @@ ALWAYS = {
         SELECT p.order_id FROM payments p JOIN orders o ON o.id = p.order_id WHERE p.amount <> o.price_micros""",
     "one credential with two live payments": """
         SELECT rail, key FROM payments WHERE state <> 'rejected' GROUP BY rail, key HAVING count(*) > 1""",
-    "job whose payment is not settled": """
-        SELECT j.id FROM jobs j JOIN payments p ON p.order_id = j.id WHERE p.state <> 'settled'""",
+    "job whose payment is neither settled nor to be settled after the work": """
+        SELECT j.id FROM jobs j JOIN payments p ON p.order_id = j.id
+        WHERE p.state <> 'settled' AND p.policy <> 'complete'""",
+    "delivered job whose payment is not settled": """
+        SELECT j.id FROM jobs j JOIN payments p ON p.order_id = j.id
+        WHERE j.state = 'complete' AND p.state <> 'settled'""",
     "settled payment without a job": """
         SELECT p.order_id FROM payments p LEFT JOIN jobs j ON j.id = p.order_id
         WHERE p.state = 'settled' AND j.id IS NULL""",
@@ -40,9 +44,9 @@ ALWAYS = {
         SELECT "transaction" FROM payments WHERE "transaction" IS NOT NULL GROUP BY 1 HAVING count(*) > 1""",
     "refund of a job that did not fail": """
         SELECT r.order_id FROM refunds r LEFT JOIN jobs j ON j.id = r.order_id AND j.state = 'failed' WHERE j.id IS NULL""",
-    "failed job without a refund": """
-        SELECT j.id FROM jobs j LEFT JOIN refunds r ON r.order_id = j.id
-        WHERE j.state = 'failed' AND r.order_id IS NULL""",
+    "failed and charged job without a refund": """
+        SELECT j.id FROM jobs j JOIN payments p ON p.order_id = j.id LEFT JOIN refunds r ON r.order_id = j.id
+        WHERE j.state = 'failed' AND p.state = 'settled' AND r.order_id IS NULL""",
     "refund of another amount or to another address than was paid": """
         SELECT r.order_id FROM refunds r JOIN payments p ON p.id = r.payment_id
         WHERE r.amount <> p.amount OR r.recipient <> p.payer OR r.order_id <> p.order_id""",
@@ -70,12 +74,12 @@ ALWAYS = {
         SELECT b.owner FROM ledger_balances b WHERE b.amount <>
           (SELECT coalesce(sum(amount), 0) FROM ledger_transactions t WHERE t.asset = b.asset AND t.recipient = b.owner)
           - (SELECT coalesce(sum(amount), 0) FROM ledger_transactions t
-             WHERE t.asset = b.asset AND t.sender = b.owner AND t.nonce IS NOT NULL)""",
+             WHERE t.asset = b.asset AND t.sender = b.owner AND t.nonce IS NOT NULL AND t.failure IS NULL)""",
 }
 
 # True once nothing is going on any more.
 AT_REST = {
-    "payment whose outcome nobody found out": "SELECT order_id FROM payments WHERE state IN ('claimed', 'unknown')",
+    "payment whose outcome nobody found out": "SELECT order_id FROM payments WHERE state IN ('claimed', 'unknown', 'held')",
     "job that did not end": "SELECT id FROM jobs WHERE state NOT IN ('complete', 'failed')",
     "refund that did not end": "SELECT order_id FROM refunds WHERE state <> 'refunded'",
     "workflow that did not end well": """

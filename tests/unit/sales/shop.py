@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from stablestudio.catalog import OFFERINGS, PriceTable
 from stablestudio.money import Money
 from stablestudio.payments.rail import Presented
 from stablestudio.protocols.evm import EvmKey
+from stablestudio.protocols.wallet import Wallet
 from stablestudio.sales.charge import Charger
 from stablestudio.sales.reconcile import Reconciler
 from stablestudio.sales.sell import Buyer, Held, Purchase, Seller, Sold
