@@ -16,7 +16,7 @@ from benchmarks import servers
 from benchmarks.bare import record
 from benchmarks.buyer import Wallet
 from benchmarks.load import Answer, Run, ask, drive
-from benchmarks.report import BARE, HEADINGS, OURS, PEER, Aim, Row, table, verdict
+from benchmarks.report import BARE, HEADINGS, OURS, PEER, SINGLE, Aim, Row, table, verdict
 from benchmarks.shop import BODY, PATH, Shop, only
 
 _CONNECTIONS = 16
@@ -24,6 +24,7 @@ _JOBS = 16
 # V8 needs about this long until the peer is at its best.
 _WARM_SECONDS = 6.0
 _SATURATED = 0.95
+_ONE_RAIL = '{"base": {"kind": "x402-evm", "network": "eip155:84532", "chain": "ledger"}}'
 _Requests = Callable[[float], Iterable[bytes]]
 
 
@@ -63,12 +64,15 @@ class Bench:
         return "\n".join([*parts, *([""] if parts else []), *self._facts])
 
     def _quotes(self) -> list[Row]:
-        row = Row(name="quotes", aims=[Aim(other=BARE, ratio=0.5), Aim(other=PEER, ratio=8)])
+        aims = [Aim(other=BARE, ratio=0.5), Aim(other=PEER, ratio=8), Aim(other=SINGLE, ratio=0.8)]
+        row = Row(name="quotes", aims=aims)
         with ExitStack() as stack:
             shop = self._open_ours(stack)
+            single = self._open_ours(stack, STABLESTUDIO_RAILS=_ONE_RAIL)
             bare = self._open_bare(stack, answer=ask(shop.port, "POST", PATH, body=BODY))
             contenders = [
                 _Contender(name=OURS, port=shop.port, requests=lambda _: shop.quotes(), status=402),
+                _Contender(name=SINGLE, port=single.port, requests=lambda _: single.quotes(), status=402),
                 _Contender(name=BARE, port=bare.port, requests=lambda _: bare.quotes(), status=402),
             ]
             if self.with_peer:
@@ -76,6 +80,7 @@ class Bench:
                 self._facts.append(f"an unpaid order is offered: ours {shop.protocols()}; peer {peer.protocols()}")
                 contenders.append(_Contender(name=PEER, port=peer.port, requests=lambda _: peer.quotes(), status=402))
             self._rounds(row, contenders)
+            self._facts.append(f"quotes with one rail: {median(row.rates[SINGLE]):,.0f}/s")
         return [row]
 
     def _polls(self) -> list[Row]:

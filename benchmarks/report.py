@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 OURS, BARE, PEER = "ours", "bare", "peer"
+SINGLE = "one rail"  # ours with a single rail instead of all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

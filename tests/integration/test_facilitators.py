@@ -17,7 +17,7 @@ from nacl.signing import SigningKey
 from x402.mechanisms.evm.exact.facilitator import ExactEvmScheme
 from x402.schemas.responses import SettleRequest
 
-from stablestudio.payments.errors import InsufficientFunds, PaymentRejected
+from stablestudio.payments.errors import InsufficientFunds, SettlementUnavailable
 from stablestudio.payments.facilitated_chain import FacilitatedChain
 from stablestudio.payments.facilitator import Facilitator, FacilitatorUnusable, NetworkNotServed
 from stablestudio.payments.facilitator_auth import CdpAuth
@@ -62,6 +62,7 @@ AUTHORIZATION = Authorization(
 )
 SIGNATURE = BUYER.sign_digest(eip3009.digest(USDC, AUTHORIZATION))
 PAID = {"success": True, "transaction": TX, "network": NETWORK, "payer": BUYER.address}
+UNCONFIRMED = Unknown(reason=f"receipt_not_on_chain:{TX}")
 SEED = bytes(range(1, 33))
 SECRET = base64.b64encode(SEED + SigningKey(SEED).verify_key.encode()).decode()
 QUICK = 1.2  # seconds that a call may take where a test waits for its end
@@ -107,9 +108,9 @@ class Street:
             ],
             reader=LedgerTokenChain(self._ledger, clock=self._clock),
             clock=self._clock,
-            **options,
+            **{"patience": 0.3} | options,
         )
-        self._stack.push_async_callback(chain.close)
+        self._stack.push_async_callback(chain.stop)
         return chain
 
     def paying(self, *, then: Behaviour | None = None, delay: float = 0.0) -> Behaviour:
@@ -256,24 +257,35 @@ async def test_facilitator_that_is_down_is_passed_over(street: Street, ledger: L
     assert second.settles == 1
 
 
-async def test_facilitator_without_tls_never_sees_the_payment(street: Street) -> None:
-    plain, second = await street.open(), await street.open()
+async def test_facilitator_without_tls_never_sees_the_payment(street: Street, ledger: LedgerChain) -> None:
+    await ledger.mint(BUYER.address, AMOUNT)
+    plain, second = await street.open(), await street.open(street.paying())
 
     chain = street.chain(plain.url.replace("http:", "https:"), second, seconds=3.0)
 
-    assert await submit(chain) == Settled(transaction=TX)
+    assert isinstance(await submit(chain), Settled)
     assert (plain.calls, second.settles) == ([], 1)
 
 
 async def test_packed_answer_is_read(street: Street) -> None:
-    assert await submit(street.chain(await street.open(packed(PAID)))) == Settled(transaction=TX)
+    assert await submit(street.chain(await street.open(packed(PAID)))) == UNCONFIRMED
 
 
-async def test_retry_after_is_heeded_by_asking_another(street: Street) -> None:
-    busy, second = await street.open(answer(429, b"", "Retry-After: 60")), await street.open()
+async def test_success_that_the_chain_does_not_know_is_no_payment_and_no_refusal(street: Street) -> None:
+    liar, second = await street.open(settled()), await street.open(street.paying())
+    chain = street.chain(liar, second)
+
+    assert await submit(chain) == UNCONFIRMED
+    assert isinstance(await submit(chain), Unknown)
+    assert second.calls == []
+
+
+async def test_retry_after_is_heeded_by_asking_another(street: Street, ledger: LedgerChain) -> None:
+    await ledger.mint(BUYER.address, AMOUNT)
+    busy, second = await street.open(answer(429, b"", "Retry-After: 60")), await street.open(street.paying())
     started = asyncio.get_running_loop().time()
 
-    assert await submit(street.chain(busy, second)) == Settled(transaction=TX)
+    assert isinstance(await submit(street.chain(busy, second)), Settled)
     assert (busy.settles, second.settles) == (1, 1)
     assert asyncio.get_running_loop().time() - started < 5
 
@@ -288,7 +300,7 @@ async def test_connection_is_not_kept_for_a_later_settlement(street: Street) -> 
 
     fake = await street.open(staying)
 
-    assert await submit(street.chain(fake)) == Settled(transaction=TX)
+    assert await submit(street.chain(fake)) == UNCONFIRMED
     await eventually(lambda: ends == [b""], seconds=2)
 
 
@@ -425,8 +437,38 @@ async def test_poor_buyer_hears_at_once_that_nothing_moved(shop: Shop, street: S
 async def test_buyer_is_refused_where_no_facilitator_is_there(shop: Shop, street: Street, ledger: LedgerChain) -> None:
     await ledger.mint(BUYER.address, 1_000_000)
 
-    with pytest.raises(PaymentRejected):
+    with pytest.raises(SettlementUnavailable):
         await sold_by(shop, street.chain(f"http://127.0.0.1:{closed_port()}"))
+
+
+async def test_the_same_signature_is_taken_once_a_facilitator_is_back(
+    shop: Shop, street: Street, ledger: LedgerChain
+) -> None:
+    """Who signs a second one because all facilitators were away would pay twice if the first were used after all."""
+    await ledger.mint(BUYER.address, 1_000_000)
+    fake = await street.open(answer(429), street.paying())
+    opened = replace(shop, chain=street.chain(fake))
+    purchase = opened.purchase()
+    with pytest.raises(SettlementUnavailable):
+        await opened.sell(purchase)
+
+    assert isinstance(await opened.sell(purchase), Sold)
+    assert (fake.settles, await ledger.balance_of(PAY_TO)) == (2, AMOUNT)
+
+
+async def test_success_without_a_transfer_is_sold_when_the_chain_knows_it(
+    shop: Shop, street: Street, ledger: LedgerChain
+) -> None:
+    await ledger.mint(BUYER.address, 1_000_000)
+    fake = await street.open(settled())
+    opened, held = await sold_by(shop, street.chain(fake))
+    assert isinstance(held, Held)
+    assert opened.jobs() == []
+
+    await ledger.transfer_with_authorization(*_read(fake.asked()[0]))
+    await opened.reconcile()
+
+    assert opened.jobs() == [held.job_id]
 
 
 async def test_parallel_copies_of_a_payment_make_one_call(shop: Shop, street: Street, ledger: LedgerChain) -> None:

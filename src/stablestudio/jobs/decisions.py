@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-from stablestudio.providers.provider import FailureKind
+from stablestudio.providers.provider import FailureKind, NotAccepted
 
 MAX_ATTEMPTS = 3
+MAX_WAITS = 10  # for a vendor that only asks for patience
+MAX_WAIT_SECONDS = 120.0
 # Vendors forget a task after a day; until then a late job is late, not failed.
 HARD_DEADLINE_SECONDS = 24 * 3600
 OVERDUE = "The work could not be finished within a day."
@@ -47,11 +49,20 @@ class Pace:
         return max(self.first, min(self.steady, elapsed / 4))
 
 
-def after_refusal(attempt: int) -> Step:
-    """Decide what follows a vendor that certainly did not take the work."""
-    if attempt >= MAX_ATTEMPTS:
-        return failure(FailureKind.UPSTREAM_ERROR, "No vendor accepted the work.")
-    return step("submit", wait=float(2 ** (attempt - 1)) / 2)
+def after_refusal(attempt: int, refusal: NotAccepted, *, another: bool) -> Step:
+    """Decide what follows a vendor that certainly did not take the work; `another` tells that one is left to ask."""
+    if another and attempt < MAX_ATTEMPTS * 2:
+        return step("submit")
+    tries = MAX_WAITS if refusal.kind is FailureKind.RATE_LIMITED else MAX_ATTEMPTS
+    if is_lasting(refusal.kind) or attempt >= tries:
+        return failure(refusal.kind, "No vendor accepted the work.")
+    usual = float(2 ** (min(attempt, 8) - 1)) / 2
+    return step("submit", wait=max(usual, min(refusal.retry_after or 0.0, MAX_WAIT_SECONDS)))
+
+
+def is_lasting(kind: FailureKind) -> bool:
+    """Tell whether a vendor will refuse the next order as well, until its operator or ours has done something."""
+    return kind in (FailureKind.UPSTREAM_AUTH, FailureKind.UPSTREAM_QUOTA, FailureKind.UPSTREAM_RETIRED)
 
 
 def is_overdue(elapsed: float) -> bool:

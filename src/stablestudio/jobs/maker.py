@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from enum import Enum
 
 import sqlalchemy as sa
@@ -14,11 +15,11 @@ from stablestudio import catalog
 from stablestudio.clock import Clock
 from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.failpoints import reach
-from stablestudio.jobs.decisions import OVERDUE, Pace, Step, Verb, after_refusal, failure, is_overdue, step
+from stablestudio.jobs.decisions import OVERDUE, Pace, Step, Verb, after_refusal, failure, is_lasting, is_overdue, step
 from stablestudio.media.probe import UnreadableMedia, probe
 from stablestudio.media.storage import AssetExists, Storage
 from stablestudio.media.thumbnail import thumbnail
-from stablestudio.providers.bindings import Bindings
+from stablestudio.providers.bindings import Binding, Bindings
 from stablestudio.providers.provider import (
     Accepted,
     Failed,
@@ -26,7 +27,6 @@ from stablestudio.providers.provider import (
     Made,
     NotAccepted,
     Output,
-    Provider,
     Running,
     Work,
 )
@@ -118,35 +118,35 @@ class Maker:
             self._asking.discard(job.id)
 
     async def _submit_once(self, work: Work) -> Step:
-        last = await self._database.read(lambda connection: store.last_submission(connection, work.job_id))
-        if last is None:
-            return await self._ask(work, attempt=1, provider=self._bindings.first(work.offering))
-        attempt, name, state = last
-        if state == "refused":
-            return await self._ask(work, attempt=attempt + 1, provider=self._bindings.named(name))
-        if state == "accepted":
+        history = await self._database.read(lambda connection: store.submissions_of(connection, work.job_id))
+        if history and history[-1].state == "accepted":
             return step("poll")  # by another run, since this one looked
-        return await self._adopt(work, attempt=attempt, provider_name=name)
+        if history and history[-1].state == "intended":
+            return await self._adopt(work, history[-1])
+        tried = {submission.provider for submission in history}
+        # All refused once: the preferred one may have more room by now.
+        binding = self._bindings.next(work.offering, tried=tried) or self._bindings.next(work.offering, tried=())
+        if binding is None:
+            return failure(FailureKind.UPSTREAM_RETIRED, "This service no longer makes what was ordered.")
+        return await self._ask(work, attempt=len(history) + 1, binding=binding, tried=tried)
 
-    async def _ask(self, work: Work, *, attempt: int, provider: Provider) -> Step:
+    async def _ask(self, work: Work, *, attempt: int, binding: Binding, tried: Collection[str]) -> Step:
         """Ask the vendor, once: the intent is on disk before the question is."""
-        now = self._clock.now_ms()
+        now, name = self._clock.now_ms(), binding.provider.name
         if not await self._database.write(
-            lambda connection: store.intend(
-                connection, job_id=work.job_id, attempt=attempt, provider=provider.name, now=now
-            )
+            lambda connection: store.intend(connection, job_id=work.job_id, attempt=attempt, provider=name, now=now)
         ):
             return step("submit", wait=1.0)
         reach("make.intended")
         try:
-            answer = await provider.submit(work)
+            answer = await binding.provider.submit(replace(work, model=binding.model))
         except NotAccepted as refusal:
-            return await self._refused(work, attempt=attempt, why=str(refusal))
+            return await self._refused(work, refusal, attempt=attempt, name=name, tried={*tried, name})
         reach("make.asked")
         if isinstance(answer, Failed):
-            await self._refused(work, attempt=attempt, why=answer.kind)
-            return failure(answer.kind, answer.message)
-        return await self._accepted(work, answer, attempt=attempt, provider_name=provider.name)
+            await self._note_refusal(work, attempt=attempt)
+            return self._failed(work, answer)
+        return await self._accepted(work, answer, attempt=attempt, provider_name=name)
 
     async def _poll(self, job: store.Job, work: Work, *, elapsed: float) -> Step:
         """Ask how it goes."""
@@ -159,7 +159,7 @@ class Maker:
             case Made():
                 return step("keep")
             case Failed():
-                return failure(answer.kind, answer.message)
+                return self._failed(work, answer)
             case Running() if is_overdue(elapsed):
                 return failure(FailureKind.UPSTREAM_TIMEOUT, "The vendor did not finish within a day.")
             case Running():
@@ -173,7 +173,7 @@ class Maker:
         except StudioError as error:
             return failure(FailureKind.INVALID_INPUT, error.message)
         if isinstance(output, Failed):
-            return failure(output.kind, output.message)
+            return self._failed(work, output)
         reach("make.fetched")
         key = f"jobs/{job.id}/0.{_EXTENSIONS.get(output.content_type, 'bin')}"
         await self._store_asset(job.id, key=key, role="result", output=output)
@@ -247,24 +247,43 @@ class Maker:
         assert payment is not None
         return job, order, payment
 
-    async def _adopt(self, work: Work, *, attempt: int, provider_name: str) -> Step:
+    async def _adopt(self, work: Work, intended: store.Submission) -> Step:
         """A process died between the question and the answer: find out, never ask blindly again (money rule 4)."""
+        name, attempt = intended.provider, intended.attempt
+        bound = self._bindings.bound(work.offering, name)
         try:
-            found = await self._bindings.named(provider_name).find(work)
+            found = await self._bindings.named(name).find(replace(work, model=bound.model if bound else ""))
         except NotAccepted as refusal:
-            return await self._refused(work, attempt=attempt, why=str(refusal))
+            return await self._refused(work, refusal, attempt=attempt, name=name, tried={name})
         if found is None:
-            log.error("possible_duplicate_cost", extra={"job": work.job_id, "provider": provider_name})
+            log.error("possible_duplicate_cost", extra={"job": work.job_id, "provider": name})
             return failure(FailureKind.UPSTREAM_UNKNOWN, "The vendor's answer was lost; the work was not repeated.")
-        return await self._accepted(work, found, attempt=attempt, provider_name=provider_name)
+        return await self._accepted(work, found, attempt=attempt, provider_name=name)
 
-    async def _refused(self, work: Work, *, attempt: int, why: str) -> Step:
-        log.info("submission_refused", extra={"job": work.job_id, "attempt": attempt, "why": why})
+    async def _refused(
+        self, work: Work, refusal: NotAccepted, *, attempt: int, name: str, tried: Collection[str]
+    ) -> Step:
+        """Note that the vendor certainly did not take it, and decide who is asked next."""
+        told = {"detail": refusal.detail, "request": refusal.request_id, "provider": name, "attempt": attempt}
+        log.warning("submission_refused", extra={"job": work.job_id, "kind": refusal.kind.value, **told})
+        await self._note_refusal(work, attempt=attempt)
+        bound = self._bindings.bound(work.offering, name)
+        if bound is not None and is_lasting(refusal.kind):
+            self._bindings.close(bound)
+        another = self._bindings.next(work.offering, tried=tried) is not None
+        return after_refusal(attempt, refusal, another=another)
+
+    async def _note_refusal(self, work: Work, *, attempt: int) -> None:
         now = self._clock.now_ms()
         await self._database.write(
             lambda connection: store.refuse(connection, job_id=work.job_id, attempt=attempt, now=now)
         )
-        return after_refusal(attempt)
+
+    def _failed(self, work: Work, failed: Failed) -> Step:
+        """Keep the vendor's own words for the operator; the buyer gets the clean sentence."""
+        told = {"kind": failed.kind.value, "detail": failed.detail, "request": failed.request_id}
+        log.warning("vendor_failed", extra={"job": work.job_id, **told})
+        return failure(failed.kind, failed.message)
 
     async def _accepted(self, work: Work, answer: Accepted, *, attempt: int, provider_name: str) -> Step:
         now = self._clock.now_ms()

@@ -8,12 +8,13 @@ from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from stablestudio.payments import reverts
+from stablestudio.payments.contract_wallets import Signed, read_signed
 from stablestudio.payments.evm_facts import TokenFacts
 from stablestudio.payments.evm_gas import GasAccount, NotSent, Sent
-from stablestudio.payments.evm_rpc import RpcError, RpcUnreachable
+from stablestudio.payments.evm_rpc import Block, RpcError, RpcUnreachable
 from stablestudio.payments.rail import Outcome, Rejected, Unknown
+from stablestudio.protocols.contract_wallets import Counterfactual
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain
-from stablestudio.protocols.eip3009_calls import transfer_call
 
 # Shorter than the time after which the reconciler takes over an open claim.
 _PATIENCE = 20.0
@@ -28,6 +29,8 @@ class RpcTokenChain:
     answer, a time-out or a fault of the node is `Unknown`, with the transaction's hash in its reason once there is one.
     """
 
+    judges_contract_wallets = True
+
     def __init__(self, facts: TokenFacts, *, gas: GasAccount, patience: float = _PATIENCE) -> None:
         """Take the chain's reads and the gas key; `patience` is the longest a submission waits, in seconds."""
         self._facts = facts
@@ -37,15 +40,23 @@ class RpcTokenChain:
         self._contract = facts.domain.contract
         # Submissions of one authorization follow each other, so that a copy never pays gas to be refused.
         self._flights: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._sent: dict[str, Sent] = {}
+        self._sent: dict[str, Sent] = {}  # by the authorization's key, or by the wallet that it deploys
 
     @property
     def domain(self) -> TokenDomain:
         return self._facts.domain
 
-    async def verify_network(self) -> None:
-        """Check at the start that the node serves this chain and token; raise `WrongChain`."""
-        await self._facts.verify_network()
+    async def start(self) -> None:
+        """Check that the node serves this chain and token; raise `WrongChain`."""
+        await self._facts.start()
+
+    async def stop(self) -> None:
+        """Close the connections to the node."""
+        await self._facts.stop()
+
+    async def judge_wallet(self, authorization: Authorization, signature: bytes) -> Rejected | None:
+        """Return what the chain has against a signature that is not the sender's own key's, or None if it holds."""
+        return await self._facts.judge_wallet(authorization, signature)
 
     async def find(self, authorization: Authorization) -> Outcome:
         """Tell from the chain alone what became of the authorization."""
@@ -64,7 +75,7 @@ class RpcTokenChain:
         flight = self._flights.setdefault(key, asyncio.Lock())
         try:
             async with asyncio.timeout(self._patience), flight:
-                outcome = await self._settle(authorization, signature)
+                outcome = await self._settle(read_signed(authorization, signature))
         except TimeoutError:
             self._gas.doubt()
             outcome = Unknown(reason="not_seen_in_time")
@@ -74,42 +85,77 @@ class RpcTokenChain:
             outcome = Unknown(reason="chain_not_readable")
         return self._remember(key, outcome)
 
-    async def _settle(self, authorization: Authorization, signature: bytes) -> Outcome:
-        step = await self._begin(authorization, signature)
+    async def _settle(self, signed: Signed) -> Outcome:
+        step = await self._begin(signed)
         if isinstance(step, Sent):
             sent = step
-            return await _poll(lambda: self._follow(authorization, signature, sent))
+            return await _poll(lambda: self._follow(signed, sent))
         if isinstance(step, Unknown):
-            return await _poll(lambda: self._facts.find(authorization))
+            return await _poll(lambda: self._facts.find(signed.authorization))
         return step
 
-    async def _begin(self, authorization: Authorization, signature: bytes) -> Outcome | Sent:
+    async def _begin(self, signed: Signed) -> Outcome | Sent:
         # A balanced node may lag behind the block that its twin just named: look again from a fresh head.
         for _ in range(_LOOKS - 1):
             with suppress(RpcUnreachable, RpcError):
-                return await self._send(authorization, signature)
+                return await self._send(signed)
             await asyncio.sleep(_FIRST_PAUSE)
-        return await self._send(authorization, signature)
+        return await self._send(signed)
 
-    async def _send(self, authorization: Authorization, signature: bytes) -> Outcome | Sent:
+    async def _send(self, signed: Signed) -> Outcome | Sent:
         """Return the transaction on its way, or the outcome where none is needed; all that is read is of one block."""
         head = await self._rpc.block()
-        if await self._facts.is_used(authorization, at=head.hash):
-            return await self._facts.trace(authorization, head)
-        key, base_fee = authorization.key, head.base_fee_per_gas or 0
-        if earlier := await self._resume(key, base_fee):
+        if await self._facts.is_used(signed.authorization, at=head.hash):
+            return await self._facts.trace(signed.authorization, head)
+        base_fee = head.base_fee_per_gas or 0
+        if earlier := await self._resume(signed.key, base_fee):
             return earlier
-        data = transfer_call(authorization, signature)
-        if refused := await self._simulate(data, at=head.hash):
+        if signed.deployment and not await self._rpc.code(signed.authorization.sender, at=head.hash):
+            refused = await self._deploy(signed, signed.deployment, head)
+            if refused is None:
+                await asyncio.sleep(_FIRST_PAUSE)  # a node that lags has to catch up
+                return await self._send(signed)
+        else:
+            refused = await self._simulate(signed.transfer, at=head.hash)
+        if refused:
             # An earlier transaction of ours may still be mined, so a refusal now is not the last word.
-            return Unknown(reason="refused_while_sent") if key in self._sent else refused
-        return await self._broadcast(key, data, base_fee=base_fee)
+            return Unknown(reason="refused_while_sent") if signed.key in self._sent else refused
+        return await self._broadcast(signed.key, self._contract, signed.transfer, base_fee=base_fee)
 
-    async def _broadcast(self, key: str, data: bytes, *, base_fee: int) -> Sent | Unknown:
+    async def _deploy(self, signed: Signed, deployment: Counterfactual, head: Block) -> Outcome | None:
+        """Make sure that the paying wallet exists; return what speaks against it."""
+        wallet, base_fee = signed.authorization.sender, head.base_fee_per_gas or 0
+        # Several payments of one new wallet deploy it once.
+        async with self._flights.setdefault(wallet, asyncio.Lock()):
+            if await self._rpc.code(wallet):
+                return None
+            step: Outcome | Sent | None = await self._resume(wallet, base_fee)
+            step = step or await self._facts.wallets.rehearse(signed.authorization, deployment)
+            step = step or await self._facts.wallets.rehearse_deployment(
+                deployment, sender=self._gas.address, gas=self._gas.limits.max_gas
+            )
+            step = step or await self._broadcast(wallet, deployment.factory, deployment.call, base_fee=base_fee)
+            return await self._await_wallet(wallet, step) if isinstance(step, Sent) else step
+
+    async def _await_wallet(self, wallet: str, sent: Sent) -> Outcome | None:
+        while not await self._rpc.code(wallet):
+            receipt = await self._rpc.receipt(sent.hash)
+            if receipt is not None and receipt.status == 0:
+                self._facts.wallets.distrust(wallet)
+                self._sent.pop(wallet, None)
+                return Rejected(
+                    reason="wallet_not_deployable",
+                    message=f"The paying wallet's deployment failed on the chain in transaction {sent.hash}.",
+                )
+            await asyncio.sleep(_FIRST_PAUSE)
+        self._sent.pop(wallet, None)
+        return None
+
+    async def _broadcast(self, key: str, to: str, data: bytes, *, base_fee: int) -> Sent | Unknown:
         earlier = self._sent.get(key)
         try:
             return await self._gas.send(
-                self._contract, data, base_fee=base_fee, on_signed=lambda sent: self._sent.update({key: sent})
+                to, data, base_fee=base_fee, on_signed=lambda sent: self._sent.update({key: sent})
             )
         except (NotSent, RpcUnreachable, RpcError) as fault:
             self._sent.pop(key, None)
@@ -145,16 +191,18 @@ class RpcTokenChain:
             return Unknown(reason="used_without_trace") if meaning is reverts.NONCE_SPENT else meaning
         return None
 
-    async def _follow(self, authorization: Authorization, signature: bytes, sent: Sent) -> Outcome:
+    async def _follow(self, signed: Signed, sent: Sent) -> Outcome:
         receipt = await self._rpc.receipt(sent.hash)
         if receipt is None:
             return Unknown(reason="not_mined")
-        head = await self._rpc.block()
+        head, authorization = await self._rpc.block(), signed.authorization
         if receipt.status == 1 or not self._facts.is_deep(authorization, receipt, height=head.number):
             return self._facts.judge(authorization, receipt, sent.hash, height=head.number)
         if await self._facts.is_used(authorization, at=head.hash):
             return await self._facts.trace(authorization, head)  # somebody else was quicker
-        refused = await self._simulate(transfer_call(authorization, signature), at=head.hash)
+        refused = await self._simulate(signed.transfer, at=head.hash)
+        if not isinstance(refused, Rejected) or refused.reason != "insufficient_funds":
+            self._facts.wallets.distrust(authorization.sender)  # good before and after, and not when it counted
         return refused or Rejected(
             reason="transaction_reverted", message=f"The transfer failed on the chain in transaction {sent.hash}."
         )

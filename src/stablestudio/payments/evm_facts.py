@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 
 from stablestudio.config import ConfigurationInvalid
 from stablestudio.payments import reverts
 from stablestudio.payments.chain import FINALITY_SECONDS
+from stablestudio.payments.contract_wallets import ContractWallets
 from stablestudio.payments.evm_rpc import Block, EvmRpc, Log, Receipt, RpcError, RpcUnreachable
-from stablestudio.payments.rail import Outcome, Settled, Unknown
+from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 from stablestudio.protocols import eip3009_calls as calls
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain, separator
 
@@ -40,8 +41,11 @@ class TokenFacts:
 
     `confirmations` tells how many blocks, counting its own, must hold a transfer of an amount before it is a fact; one
     if not given.
+    `factories` are those whose wallets may pay before they are deployed; see `ContractWallets`.
     `log_window` and `lookback` are in blocks.
     """
+
+    judges_contract_wallets = True
 
     def __init__(
         self,
@@ -49,11 +53,13 @@ class TokenFacts:
         *,
         domain: TokenDomain,
         confirmations: Callable[[int], int] | None = None,
+        factories: Collection[str] = (),
         log_window: int = _LOG_WINDOW,
         lookback: int = _LOOKBACK,
     ) -> None:
         self.rpc = rpc
         self.domain = domain
+        self.wallets = ContractWallets(rpc, domain=domain, factories=factories)
         self._contract = domain.contract.lower()
         self._confirmations = confirmations or confirmations_by(())
         self._log_window = log_window
@@ -78,6 +84,10 @@ class TokenFacts:
         except (RpcUnreachable, RpcError):
             return None
         return int.from_bytes(answer) if len(answer) == 32 else None
+
+    async def judge_wallet(self, authorization: Authorization, signature: bytes) -> Rejected | None:
+        """Return what the chain has against a signature that is not the sender's own key's, or None if it holds."""
+        return await self.wallets.judge(authorization, signature)
 
     async def is_used(self, authorization: Authorization, *, at: str) -> bool:
         """Tell whether the nonce was used or cancelled, in the state after the block with the hash `at`."""
@@ -114,6 +124,14 @@ class TokenFacts:
     def is_deep(self, authorization: Authorization, receipt: Receipt, *, height: int) -> bool:
         """Tell whether a transaction rests under as many blocks as the amount asks for."""
         return height - receipt.block_number + 1 >= self._confirmations(authorization.value)
+
+    async def start(self) -> None:
+        """Check that the node serves this chain and token; raise `WrongChain`."""
+        await self.verify_network()
+
+    async def stop(self) -> None:
+        """Close the connections to the node, unless its HTTP client was given."""
+        await self.rpc.close()
 
     async def verify_network(self) -> None:
         """Check that the node serves the configured chain and token; raise `WrongChain` with the difference."""

@@ -28,24 +28,30 @@ class NotSent(Exception):
         super().__init__(reason)
 
 
+Holds = Callable[[], bool]
+
+
 class Lease(Protocol):
     """The right to be the one writer of a gas key."""
 
-    def hold(self) -> AbstractAsyncContextManager[None]:
-        """Wait for the right and keep it inside the `async with`."""
+    def hold(self) -> AbstractAsyncContextManager[Holds]:
+        """Wait for the right and keep it inside the `async with`; what it yields tells whether it still holds.
+
+        May raise `NotSent` where the right cannot be had in time.
+        """
         ...
 
 
 class LocalLease:
-    """One writer among the tasks of this process. Several processes need a lease in the database, at many machines."""
+    """One writer among the tasks of this process. Several processes need `stored.StoredLease`."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
-    async def hold(self) -> AsyncIterator[None]:
+    async def hold(self) -> AsyncIterator[Holds]:
         async with self._lock:
-            yield
+            yield lambda: True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +121,12 @@ class GasAccount:
         if estimate > gas:
             raise NotSent("gas_limit_exceeded")
         tip = min(await self._rpc.priority_fee(), self.limits.max_tip)
-        async with self._lease.hold():
+        async with self._lease.hold() as holds:
             for _ in range(_TRIES):
                 nonce, replaced = await self._take_nonce(base_fee)
                 sent = self._sign(to, data, nonce=nonce, gas=gas, fees=self._fees(base_fee, tip, gas, replaced))
+                if not holds():
+                    raise NotSent("gas_key_lost")  # another process may have taken this very nonce
                 on_signed(sent)
                 if await self._broadcast(sent):
                     return sent

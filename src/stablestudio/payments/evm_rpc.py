@@ -142,20 +142,22 @@ class EvmRpc:
     async def chain_id(self) -> int:
         return await self._ask(_NUMBER, "eth_chainId")
 
-    async def code(self, address: str) -> bytes:
-        """Return the contract code at an address; empty for a plain account."""
-        return await self._ask(_DATA, "eth_getCode", address, "latest")
+    async def code(self, address: str, *, at: str | None = None) -> bytes:
+        """Return the contract code at an address, after the block with the hash `at` or now; empty for a plain account."""
+        return await self._ask(_DATA, "eth_getCode", address, _state(at))
 
     async def block(self, number: int | None = None) -> Block:
         """Return a block's head, the newest if no number is given."""
         return await self._ask(_BLOCK, "eth_getBlockByNumber", "latest" if number is None else hex(number), _HEAD_ONLY)
 
     async def call(
-        self, to: str, data: bytes, *, at: str | None = None, sender: str | None = None, gas: int | None = None
+        self, to: str | None, data: bytes, *, at: str | None = None, sender: str | None = None, gas: int | None = None
     ) -> bytes:
-        """Run a call after the block with the hash `at` (EIP-1898), so that two answers are of one state; else now."""
-        state = "latest" if at is None else {"blockHash": at}
-        return await self._ask(_DATA, "eth_call", _call(to, data, sender=sender, gas=gas), state)
+        """Run a call after the block with the hash `at` (EIP-1898), so that two answers are of one state; else now.
+
+        Without an address the data is creation code, which runs, answers and is forgotten.
+        """
+        return await self._ask(_DATA, "eth_call", _call(to, data, sender=sender, gas=gas), _state(at))
 
     async def estimate_gas(self, to: str, data: bytes, *, sender: str) -> int:
         return await self._ask(_NUMBER, "eth_estimateGas", _call(to, data, sender=sender))
@@ -171,6 +173,10 @@ class EvmRpc:
     async def send_raw_transaction(self, raw: bytes) -> str:
         """Hand in a signed transaction; return its hash. Unreachable with `sent` means: it may be on its way."""
         return await self._ask(_TEXT, "eth_sendRawTransaction", "0x" + raw.hex())
+
+    async def send_raw_transaction_sync(self, raw: bytes) -> Receipt | None:
+        """Hand in a signed transaction and wait for its receipt as long as the node does (EIP-7966)."""
+        return await self._ask(_RECEIPT, "eth_sendRawTransactionSync", "0x" + raw.hex())
 
     async def receipt(self, transaction: str) -> Receipt | None:
         """Return a transaction's receipt, or None while it is not mined."""
@@ -207,8 +213,14 @@ class EvmRpc:
         raise RpcUnreachable(f"{self.host}: {method}: HTTP {response.status_code} without an answer")
 
 
-def _call(to: str, data: bytes, *, sender: str | None, gas: int | None = None) -> dict[str, str]:
-    call = {"to": to, "data": "0x" + data.hex()}
+def _state(at: str | None) -> str | dict[str, str]:
+    return "latest" if at is None else {"blockHash": at}
+
+
+def _call(to: str | None, data: bytes, *, sender: str | None, gas: int | None = None) -> dict[str, str]:
+    call = {"data": "0x" + data.hex()}
+    if to is not None:
+        call["to"] = to
     if sender is not None:
         call["from"] = sender
     if gas is not None:

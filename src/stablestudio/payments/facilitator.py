@@ -16,7 +16,15 @@ from pydantic import BaseModel, Field, ValidationError
 
 from stablestudio import __version__
 from stablestudio.errors import StudioError
-from stablestudio.payments.facilitator_answers import Answer, Passed, Silent, Submission, read_settlement, read_verdict
+from stablestudio.payments.facilitator_answers import (
+    BAD_RECEIPTS,
+    Answer,
+    Passed,
+    Silent,
+    Submission,
+    read_settlement,
+    read_verdict,
+)
 from stablestudio.payments.facilitator_auth import FacilitatorAuth, NoAuth
 from stablestudio.payments.rail import Unknown
 
@@ -134,9 +142,12 @@ class Facilitator:
     async def settle(self, submission: Submission) -> Answer:
         """Ask for the money to be moved, once."""
         reply = await self._exchange("POST", "/settle", submission.content)
-        if isinstance(reply, _Reply):
-            return read_settlement(reply.status, reply.body, submission=submission)
-        return reply
+        if not isinstance(reply, _Reply):
+            return reply
+        answer = read_settlement(reply.status, reply.body, submission=submission)
+        if isinstance(answer, Unknown) and answer.reason in BAD_RECEIPTS:
+            log.error(answer.reason, extra={"facilitator": self.name, "payment": submission.key})
+        return answer
 
     async def verify(self, submission: Submission) -> Answer | None:
         """Ask for an opinion, which moves nothing; None means valid."""

@@ -44,6 +44,8 @@ class Silent:
 
 
 Answer = Outcome | Passed | Silent
+# A success that is none: each is a fault of the facilitator that its operator should hear of.
+BAD_RECEIPTS = frozenset({"receipt_unreadable", "receipt_without_transaction", "receipt_of_another_payment"})
 
 # Refused before the request reached the code that settles.
 _CLOSED_DOORS = frozenset({401, 403, 404, 429})
@@ -75,7 +77,7 @@ _REFUSALS = tuple(
         ),
         (
             _KIND + r"undeployed_smart_wallet",
-            "invalid_signature",
+            "wallet_not_deployable",
             "The paying contract wallet has no code on this network yet; deploy it first.",
         ),
         (
@@ -90,20 +92,28 @@ _REFUSALS = tuple(
         ),
     )
 )
-# About the facilitator and us, not about the payment; each is said before anything is sent to a chain. Compliance
-# refusals (`kyt`) are not among them: going round one by asking somebody else is not ours to do.
+# About the facilitator and us, not about the payment; each is said before anything is sent to a chain. A new signature
+# would mend none of them. Compliance refusals (`kyt`) are not among them: going round one by asking somebody else is
+# not ours to do.
 _NOT_HERE = frozenset(
     {
         "asset_not_deployed_contract",
         "eip6492_factory_not_allowed",
+        "extension_echo_mismatch",
         "fee_payer_not_managed_by_facilitator",
         "forbidden",
+        "invalid_exact_evm_eip3009_not_supported",
         "invalid_exact_evm_failed_to_get_asset_info",
         "invalid_exact_evm_failed_to_get_network_config",
         "invalid_exact_evm_failed_to_verify_signature",
+        "invalid_exact_evm_token_name_mismatch",
+        "invalid_exact_evm_token_version_mismatch",
         "invalid_network",
+        "invalid_payment_requirements",
         "invalid_scheme",
         "invalid_x402_version",
+        "missing_eip712_domain",
+        "network_mismatch",
         "network_not_supported",
         "payment_method_required",  # Coinbase: the free settlements of the month are used up
         "quota_exceeded",

@@ -28,7 +28,8 @@ _PRUNE_EVERY = 256
 class Attempts(Protocol):
     """Remember which facilitator holds a payment, from before it is sent until the payment expires.
 
-    Each verb is atomic. Where several processes settle, or one may be killed and started again, this must be a table.
+    Each verb is atomic. Where several processes settle, or one may be killed and started again, this must be a table:
+    `stored.StoredAttempts`.
     """
 
     async def begin(self, key: str, *, facilitator: str, expires_at: int) -> str | None:
@@ -38,12 +39,12 @@ class Attempts(Protocol):
         """
         ...
 
-    async def spend(self, key: str) -> bool:
-        """Take the one repetition that the holder may get; return whether it was still there."""
+    async def spend(self, key: str, *, facilitator: str | None = None) -> bool:
+        """Take the one repetition that this holder, or whoever holds it, may get; return whether it was still there."""
         ...
 
-    async def release(self, key: str) -> bool:
-        """Forget the holder, which did nothing; return False, and keep it, where the repetition is taken already."""
+    async def release(self, key: str, *, facilitator: str | None = None) -> bool:
+        """Forget this holder, or any, which did nothing; return False, and keep it, where the repetition is taken."""
         ...
 
 
@@ -72,19 +73,25 @@ class MemoryAttempts:
         self._attempts[key] = _Attempt(facilitator=facilitator, expires_at=expires_at)
         return None
 
-    async def spend(self, key: str) -> bool:
-        attempt = self._attempts.get(key)
+    async def spend(self, key: str, *, facilitator: str | None = None) -> bool:
+        attempt = self._held(key, facilitator)
         if attempt is None or attempt.spent:
             return False
         attempt.spent = True
         return True
 
-    async def release(self, key: str) -> bool:
-        attempt = self._attempts.get(key)
-        if attempt is not None and attempt.spent:
+    async def release(self, key: str, *, facilitator: str | None = None) -> bool:
+        attempt = self._held(key, facilitator)
+        if attempt is None:
+            return True
+        if attempt.spent:
             return False
-        self._attempts.pop(key, None)
+        del self._attempts[key]
         return True
+
+    def _held(self, key: str, facilitator: str | None) -> _Attempt | None:
+        attempt = self._attempts.get(key)
+        return attempt if attempt is None or facilitator in (None, attempt.facilitator) else None
 
     def _prune(self) -> None:
         now_s = self._clock.now_ms() // 1000
@@ -153,7 +160,9 @@ class FacilitatorLine:
         answer = await self._ask(facilitator, submission, last_call=last_call)
         if isinstance(answer, Silent):
             return await self._repeat(facilitator, submission, find, last_call=last_call)
-        if isinstance(answer, Rejected | Passed) and not await self._attempts.release(key):
+        if isinstance(answer, Rejected | Passed) and not await self._attempts.release(
+            key, facilitator=facilitator.name
+        ):
             return Unknown(reason="settlement_awaited")
         return answer
 
@@ -167,7 +176,7 @@ class FacilitatorLine:
         answer = await facilitator.settle(submission)
         if isinstance(answer, Unknown):
             # Now, before anything else can fail: neither this process nor another may send it again.
-            await self._attempts.spend(submission.key)
+            await self._attempts.spend(submission.key, facilitator=facilitator.name)
         return answer
 
     async def _repeat(
@@ -179,7 +188,7 @@ class FacilitatorLine:
             return found
         if last_call is not None and anyio.current_time() >= last_call:
             return Unknown(reason="facilitator_timed_out")
-        if facilitator is None or not await self._attempts.spend(submission.key):
+        if facilitator is None or not await self._attempts.spend(submission.key, facilitator=facilitator.name):
             return Unknown(reason="settlement_awaited")
         answer = await facilitator.settle(submission)
         # Whatever else it says now is about the second copy; the first may still be on its way.

@@ -7,6 +7,10 @@ from stablestudio.payments.rail import Rejected
 NONCE_SPENT = Rejected(reason="nonce_already_used", message="This authorization's nonce was spent on another transfer.")
 NONCE_CANCELLED = Rejected(reason="nonce_already_used", message="This authorization was cancelled by its owner.")
 EXPIRED = Rejected(reason="payment_expired", message="The authorization expired before it was settled.")
+UNAVAILABLE = Rejected(
+    reason="settlement_unavailable",
+    message="The chain cannot be asked about this payment at the moment; nothing moved.",
+)
 _POOR = Rejected(reason="insufficient_funds", message="The wallet does not hold enough of the token for this payment.")
 _EARLY = Rejected(reason="payment_not_yet_valid", message="The authorization is not valid yet.")
 _FORGED = Rejected(reason="invalid_signature", message="The token refused the signature.")

@@ -7,16 +7,33 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from typing import Protocol, runtime_checkable
 
 from stablestudio.money import Money
 from stablestudio.payments.chain import TokenChain
 from stablestudio.payments.rail import Asked, Credential, Outcome, Presented, Rejected
 from stablestudio.protocols import eip3009, x402
+from stablestudio.protocols.contract_wallets import MAX_SIGNATURE
 from stablestudio.protocols.evm import EvmKey, keccak256
+from stablestudio.protocols.wallet import Wallet
 
 # How long a signature lives is ours to choose: both SDKs sign `validBefore = now + maxTimeoutSeconds`.
 MAX_TIMEOUT_SECONDS = 300
 _REFUND_SECONDS = 600
+
+
+@runtime_checkable
+class WalletJudge(Protocol):
+    """A `TokenChain` that can ask contract wallets whether they signed (ERC-1271); one that cannot has no such verb."""
+
+    @property
+    def judges_contract_wallets(self) -> bool:
+        """Tell whether it can ask them as it is configured."""
+        ...
+
+    async def judge_wallet(self, authorization: eip3009.Authorization, signature: bytes) -> Rejected | None:
+        """Return what the chain has against a signature that is not the sender's own key's, or None if it holds."""
+        ...
 
 
 class ExactEvmRail:
@@ -24,6 +41,7 @@ class ExactEvmRail:
 
     def __init__(self, chain: TokenChain, *, pay_to: str, refund_key: EvmKey, decimals: int = 6) -> None:
         self._chain = chain
+        self._judge = chain if isinstance(chain, WalletJudge) and chain.judges_contract_wallets else None
         self._domain = chain.domain
         self._pay_to = pay_to
         self._refund_key = refund_key
@@ -63,8 +81,14 @@ class ExactEvmRail:
 
     def identify(self, presented: Presented) -> Credential:
         payload = _mine(presented)
-        wallet = x402.recover_payer(payload, self._terms)
-        authorization = payload.authorization
+        authorization, signature = payload.authorization, payload.signature
+        try:
+            wallet, proved = x402.recover_payer(payload, self._terms), True
+        except x402.PaymentRefused:
+            # It may be a contract wallet's, which only the chain can tell: `admit` asks it.
+            if self._judge is None or len(signature) > MAX_SIGNATURE:
+                raise
+            wallet, proved = Wallet(namespace="eip155", address=authorization.sender), False
         return Credential(
             key=authorization.key,
             wallet=wallet,
@@ -72,8 +96,9 @@ class ExactEvmRail:
             network=self.network,
             asset=self._domain.contract,
             amount=authorization.value,
-            saved=_save(authorization, x402.normal_signature(payload.signature)),
+            saved=_save(authorization, x402.normal_signature(signature) if proved else signature),
             expires_at=authorization.valid_before,
+            proved=proved,
         )
 
     def check(self, presented: Presented, asked: Asked) -> None:
@@ -82,6 +107,10 @@ class ExactEvmRail:
         x402.check_time(payload, now_s=asked.now_s)
 
     async def admit(self, credential: Credential, *, held: int = 0) -> Rejected | None:
+        if self._judge is not None and not credential.proved:
+            refused = await self._judge.judge_wallet(*_load(credential.saved))
+            if refused is not None:
+                return refused
         balance = await self._chain.balance(credential.payer)
         if balance is None or balance >= credential.amount + held:
             return None

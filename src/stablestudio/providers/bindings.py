@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from stablestudio.catalog import Kind, LifecycleState, Offering
+from stablestudio.catalog import LifecycleState, Offering
+from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
 from stablestudio.providers.provider import Provider
+
+# A vendor that does not take our orders is asked again after this long.
+_CLOSED_MS = 5 * 60 * 1000
 
 
 class OfferingRetired(StudioError):
@@ -16,6 +21,14 @@ class OfferingRetired(StudioError):
     hint = "Use the successor named in the message; nothing was charged."
 
 
+class OfferingInterrupted(StudioError):
+    """Whoever makes this has no capacity for this service at the moment."""
+
+    status = 503
+    retryable = True
+    hint = "Try again in some minutes, or choose another model from GET /api/models; nothing was charged."
+
+
 class OfferingUnavailable(StudioError):
     """The operator of this service has no provider configured for this route."""
 
@@ -23,28 +36,73 @@ class OfferingUnavailable(StudioError):
     hint = "Choose another model from GET /api/models; nothing was charged."
 
 
-class Bindings:
-    """Ordered providers per kind of offering; the first that is configured serves."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """One provider that serves an offering, with the vendor's own id of the model."""
 
-    def __init__(self, providers: Mapping[Kind, Sequence[Provider]]) -> None:
-        self._providers = {kind: tuple(listed) for kind, listed in providers.items()}
-        self._by_name = {provider.name: provider for listed in self._providers.values() for provider in listed}
+    provider: Provider
+    model: str = ""
+
+
+class Bindings:
+    """Ordered providers for each offering; one that lacks key or credit is passed over until it may be better."""
+
+    def __init__(self, by_offering: Mapping[str, Sequence[Binding]], *, clock: Clock) -> None:
+        """Take the bindings by the offering's key, the preferred first."""
+        self._by_offering = {key: tuple(bindings) for key, bindings in by_offering.items()}
+        self._by_name = {binding.provider.name: binding.provider for binding in self._all()}
+        self._clock = clock
+        self._closed: dict[tuple[str, str], int] = {}  # (provider, model) that cannot serve, until when (ms)
+
+    def _all(self) -> Iterator[Binding]:
+        for bindings in self._by_offering.values():
+            yield from bindings
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """Return everybody who serves something, by name."""
+        return self._by_name
+
+    def of(self, offering: Offering) -> Sequence[Binding]:
+        """Return who is bound to an offering, in order, whether able to serve now or not."""
+        return self._by_offering.get(offering.key, ())
 
     def named(self, name: str) -> Provider:
         """Return a provider that a job was given to."""
         return self._by_name[name]
 
     def serves(self, offering: Offering) -> bool:
-        """Tell whether somebody configured can serve the offering."""
-        return bool(self._providers.get(offering.kind))
+        """Tell whether somebody configured can serve the offering now."""
+        return any(self._is_open(binding) for binding in self.of(offering))
 
-    def first(self, offering: Offering) -> Provider:
+    def close(self, binding: Binding) -> None:
+        """Pass a binding over for some minutes: its vendor takes no order of ours, as when the credit is used up."""
+        self._closed[binding.provider.name, binding.model] = self._clock.now_ms() + _CLOSED_MS
+
+    def first(self, offering: Offering) -> Binding:
         """Return who serves the offering, or raise why nobody does, before any money is asked."""
-        providers = self._providers.get(offering.kind)
-        if providers:
-            return providers[0]
+        bound = self.of(offering)
+        for binding in bound:
+            if self._is_open(binding):
+                return binding
+        if bound:
+            raise OfferingInterrupted(f"No provider of {offering.title} takes orders at the moment.")
         if offering.lifecycle.state is LifecycleState.RETIRED:
             successor = offering.lifecycle.successor
             advice = f" Its successor is {successor}." if successor else ""
             raise OfferingRetired(f"{offering.title} was ended by its vendor.{advice}")
         raise OfferingUnavailable(f"No provider is configured for {offering.title}.")
+
+    def next(self, offering: Offering, *, tried: Collection[str]) -> Binding | None:
+        """Return the best binding whose provider was not tried yet; a closed one rather than none."""
+        left = [binding for binding in self.of(offering) if binding.provider.name not in tried]
+        return next(filter(self._is_open, left), left[0] if left else None)
+
+    def bound(self, offering: Offering, name: str) -> Binding | None:
+        """Return a provider's binding to an offering; None where the settings no longer have it."""
+        return next((binding for binding in self.of(offering) if binding.provider.name == name), None)
+
+    def _is_open(self, binding: Binding) -> bool:
+        if not self._closed:
+            return True
+        return self._closed.get((binding.provider.name, binding.model), 0) <= self._clock.now_ms()

@@ -115,9 +115,10 @@ class Seller:
         mark = fingerprint("POST", purchase.offering.path, purchase.body)
         try:
             rail.check(purchase.presented, self._asked(purchase))
-            await self._inputs.check(purchase.input.media(), wallet=str(credential.wallet))
+            # The chain first: where only it can judge a signature, nothing is looked up for whoever wrote one.
             if (refused := await rail.admit(credential)) is not None:
                 raise rejection(refused, payer=credential.payer, network=credential.network)
+            await self._inputs.check(purchase.input.media(), wallet=str(credential.wallet))
         except StudioError:
             # Prices, clocks and balances change; a payment that was taken keeps its answer for ever.
             known = await self._known(rail, credential, mark)
@@ -204,6 +205,8 @@ class Seller:
         good_until = self._clock.now_ms() // 1000 + purchase.hold_s + _HOLD_SLACK_S
         if not purchase.hold_s or credential.expires_at is None or credential.expires_at < good_until:
             return False
+        if not credential.proved:
+            return False  # a contract may change its mind about its signature until the work is done
         held = await self._database.read(
             lambda connection: store.held_by(connection, payer=credential.payer, rail=rail.name)
         )

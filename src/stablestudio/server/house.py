@@ -21,7 +21,7 @@ from stablestudio.media.inputs import InputReader
 from stablestudio.media.links import LinkSigner
 from stablestudio.media.storage import Storage
 from stablestudio.payments.refunds import RefundWorker
-from stablestudio.providers.bindings import Bindings
+from stablestudio.providers.bindings import Binding, Bindings
 from stablestudio.sales.charge import Charger
 from stablestudio.sales.reconcile import Reconciler
 from stablestudio.sales.sell import Seller
@@ -125,7 +125,9 @@ class House:
 
     def _bind(self, settings: Settings) -> Bindings:
         sandbox = SandboxProvider(self.database, clock=self._clock, delay=settings.sandbox_delay, inputs=self._inputs)
-        return Bindings({Kind.IMAGE: [sandbox], Kind.VIDEO: [sandbox]})
+        bound = [Binding(provider=sandbox)]
+        made = [offering for offering in OFFERINGS if offering.kind is not Kind.UPLOAD]
+        return Bindings({offering.key: bound for offering in made}, clock=self._clock)
 
     def _app(self, settings: Settings, secret: bytes) -> App:
         try:

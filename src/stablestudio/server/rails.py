@@ -200,6 +200,7 @@ def _evm(rails: Rails, name: str, settings: EvmRailSettings, site: _Site) -> Exa
         confirmations=confirmations_by(
             [(least.base_units(decimals=settings.decimals), blocks) for least, blocks in settings.confirmations]
         ),
+        factories=settings.wallet_factories,
     )
     chain = _settlement(name, settings, site, facts, cold={pay_to.lower(), refunds.address.lower()})
     _require_cold(pay_to, refunds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -98,15 +98,22 @@ def intend(connection: sa.Connection, *, job_id: str, attempt: int, provider: st
     return True
 
 
-def last_submission(connection: sa.Connection, job_id: str) -> tuple[int, str, str] | None:
-    """Return (attempt, provider, state) of the newest submission of a job."""
+class Submission(NamedTuple):
+    """One question to a vendor, and what is known of its answer."""
+
+    attempt: int
+    provider: str
+    state: str
+
+
+def submissions_of(connection: sa.Connection, job_id: str) -> list[Submission]:
+    """Return a job's submissions, the newest last."""
     statement = (
         sa.select(submissions.c.attempt, submissions.c.provider, submissions.c.state)
         .where(submissions.c.job_id == job_id)
-        .order_by(submissions.c.attempt.desc())
+        .order_by(submissions.c.attempt)
     )
-    row = connection.execute(statement).first()
-    return (row.attempt, row.provider, row.state) if row else None
+    return [Submission(*row) for row in connection.execute(statement)]
 
 
 def accept(

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import solc from "solc";
 
-const FILES = ["Token.sol", "Helpers.sol"];
+const FILES = ["Token.sol", "Helpers.sol", "Wallets.sol"];
 const sources = Object.fromEntries(
   FILES.map((name) => [name, { content: readFileSync(new URL(name, import.meta.url), "utf8") }]),
 );

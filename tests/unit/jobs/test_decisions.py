@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from stablestudio.jobs.decisions import (
     HARD_DEADLINE_SECONDS,
     MAX_ATTEMPTS,
+    MAX_WAIT_SECONDS,
+    MAX_WAITS,
     Pace,
     after_refusal,
     failure,
     is_overdue,
     step,
 )
-from stablestudio.providers.provider import FailureKind
+from stablestudio.providers.provider import FailureKind, NotAccepted
 
 _SECONDS = st.floats(min_value=0, max_value=1e9)
 
@@ -33,9 +35,29 @@ def test_the_pause_grows_within_its_bounds(one: float, other: float) -> None:
 
 
 def test_a_refused_submission_is_tried_again_and_then_fails() -> None:
-    steps = [after_refusal(attempt) for attempt in range(1, MAX_ATTEMPTS + 2)]
+    steps = [after_refusal(attempt, NotAccepted("busy"), another=False) for attempt in range(1, MAX_ATTEMPTS + 2)]
     assert [(one["do"], one["wait"]) for one in steps] == [("submit", 0.5), ("submit", 1.0), ("fail", 0), ("fail", 0)]
     assert steps[-1]["code"] == FailureKind.UPSTREAM_ERROR
+
+
+def test_another_vendor_is_asked_at_once_and_the_same_one_after_a_pause() -> None:
+    busy = NotAccepted("slow down", kind=FailureKind.RATE_LIMITED, retry_after=7)
+    assert after_refusal(1, busy, another=True) == step("submit")
+    assert after_refusal(1, busy, another=False) == step("submit", wait=7)
+    for attempt in range(1, MAX_WAITS):
+        assert after_refusal(attempt, busy, another=False)["do"] == "submit"
+    assert after_refusal(MAX_WAITS, busy, another=False)["code"] == "rate_limited"
+
+
+@pytest.mark.parametrize("kind", [FailureKind.UPSTREAM_AUTH, FailureKind.UPSTREAM_QUOTA, FailureKind.UPSTREAM_RETIRED])
+def test_who_will_refuse_again_is_not_asked_again(kind: FailureKind) -> None:
+    assert after_refusal(1, NotAccepted("no", kind=kind), another=False)["code"] == kind.value
+    assert after_refusal(1, NotAccepted("no", kind=kind), another=True) == step("submit")
+
+
+def test_a_vendor_that_asks_for_an_hour_gets_two_minutes() -> None:
+    later = NotAccepted("later", kind=FailureKind.RATE_LIMITED, retry_after=3600)
+    assert after_refusal(1, later, another=False)["wait"] == MAX_WAIT_SECONDS
 
 
 def test_steps_are_plain_json_that_the_engine_can_write_down() -> None:

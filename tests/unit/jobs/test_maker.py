@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from stablestudio.catalog import Kind
+from stablestudio import catalog
+from stablestudio.catalog import OFFERINGS
 from stablestudio.jobs.decisions import Step, Verb
 from stablestudio.jobs.maker import Charged, Maker
 from stablestudio.media.probe import UnreadableMedia
 from stablestudio.media.storage import Storage
-from stablestudio.providers.bindings import Bindings
+from stablestudio.providers.bindings import Binding, Bindings, OfferingInterrupted
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, NotAccepted, Output, Running, Work
 from stablestudio.store.database import Database
 from tests.doubles import INPUT, FakeVendor, ManualClock, png, sell
@@ -33,16 +34,27 @@ class Bench:
     """A maker, a vendor, and one paid job."""
 
     def __init__(
-        self, database: Database, storage: Storage, clock: ManualClock, answers: dict[str, Sequence[Any]]
+        self,
+        database: Database,
+        storage: Storage,
+        clock: ManualClock,
+        answers: dict[str, Sequence[Any]],
+        second: dict[str, Sequence[Any]] | None = None,
     ) -> None:
         self.database = database
         self.storage = storage
         self.clock = clock
         self.vendor = FakeVendor(**answers)
+        self.second = FakeVendor(**(second or {}))
+        self.second.name = "second"
+        vendors = [self.vendor] if second is None else [self.vendor, self.second]
         self.woken = 0
+        self.bindings = Bindings(
+            {offering.key: [Binding(provider=vendor) for vendor in vendors] for offering in OFFERINGS}, clock=clock
+        )
         self.maker = Maker(
             database,
-            bindings=Bindings({Kind.IMAGE: [self.vendor], Kind.VIDEO: [self.vendor]}),
+            bindings=self.bindings,
             storage=storage,
             clock=clock,
             on_failed=self._wake,
@@ -93,8 +105,14 @@ class Bench:
 async def make_bench(database: Database, clock: ManualClock, tmp_path: Any) -> Any:
     storage = Storage.at(str(tmp_path / "assets"))
 
-    async def make(input_: str = INPUT, *, model: str = "nano-banana", **answers: Sequence[Any]) -> Bench:
-        bench = Bench(database, storage, clock, answers)
+    async def make(
+        input_: str = INPUT,
+        *,
+        model: str = "nano-banana",
+        second: dict[str, Sequence[Any]] | None = None,
+        **answers: Sequence[Any],
+    ) -> Bench:
+        bench = Bench(database, storage, clock, answers, second)
         now = clock.now_ms()
         bench.job_id = await database.write(lambda c: sell(c, 1, now=now, input=input_, model=model))
         return bench
@@ -354,3 +372,42 @@ async def test_junk_from_the_vendor_is_not_delivered(make_bench: Any) -> None:
     await bench.advance("submit", "poll")
     assert (await bench.advance("keep"))["do"] == "keep"
     assert bench.database.fetch("SELECT key FROM assets") == []
+
+
+@pytest.mark.parametrize("kind", [FailureKind.RATE_LIMITED, FailureKind.UPSTREAM_QUOTA, FailureKind.UPSTREAM_ERROR])
+async def test_the_next_vendor_is_asked_where_the_first_certainly_did_not_accept(
+    make_bench: Any, kind: FailureKind
+) -> None:
+    bench = await make_bench(submit=[NotAccepted("no", kind=kind)], second={})
+    assert (await bench.run())["do"] == "deliver"
+    assert (bench.vendor.asked, bench.second.asked) == (["submit"], ["submit", "poll", "fetch"])
+    assert bench.submissions() == [(1, "fake", "refused"), (2, "second", "accepted")]
+
+
+async def test_no_other_vendor_is_asked_while_the_first_may_have_accepted(make_bench: Any) -> None:
+    bench = await make_bench(submit=[GONE], second={})
+    assert (await bench.run())["do"] == "fail"
+    assert bench.second.asked == []
+    assert len(bench.refunds()) == 1
+
+
+async def test_no_other_vendor_is_asked_what_the_first_refused_to_make(make_bench: Any) -> None:
+    bench = await make_bench(submit=[REFUSED], second={})
+    assert (await bench.run())["code"] == "moderation"
+    assert bench.second.asked == []
+
+
+async def test_a_vendor_without_credit_is_passed_over_by_the_next_order(make_bench: Any) -> None:
+    bench = await make_bench(submit=[NotAccepted("no credit", kind=FailureKind.UPSTREAM_QUOTA)], second={})
+    await bench.run()
+    offering = catalog.find("nano-banana", "generate")
+    assert bench.bindings.first(offering).provider.name == "second"
+    bench.clock.advance(301)
+    assert bench.bindings.first(offering).provider.name == "fake"
+
+
+async def test_where_nobody_has_credit_no_money_is_asked(make_bench: Any) -> None:
+    bench = await make_bench(submit=[NotAccepted("no credit", kind=FailureKind.UPSTREAM_QUOTA)])
+    assert (await bench.run())["code"] == "upstream_quota"
+    with pytest.raises(OfferingInterrupted):
+        bench.bindings.first(catalog.find("nano-banana", "generate"))

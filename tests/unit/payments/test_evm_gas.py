@@ -13,7 +13,7 @@ from eth_account import Account
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from hexbytes import HexBytes
 
-from stablestudio.payments.evm_gas import GasAccount, GasLimits, LocalLease, NotSent, Sent
+from stablestudio.payments.evm_gas import GasAccount, GasLimits, Holds, LocalLease, NotSent, Sent
 from stablestudio.payments.evm_rpc import RpcError, RpcUnreachable
 from stablestudio.protocols.evm import EvmKey
 from tests.doubles import USDC
@@ -215,18 +215,30 @@ async def test_one_writer_at_a_time_from_nonce_to_broadcast() -> None:
             self._inner = LocalLease()
 
         @asynccontextmanager
-        async def hold(self) -> AsyncIterator[None]:
+        async def hold(self) -> AsyncIterator[Holds]:
             nonlocal inside
-            async with self._inner.hold():
+            async with self._inner.hold() as holds:
                 inside += 1
                 assert inside == 1
-                yield
+                yield holds
                 inside -= 1
 
     node = _node()
     account = _account(node, lease=Watched())
     sent = await asyncio.gather(*(_send(account) for _ in range(10)))
     assert sorted(each.nonce for each in sent) == list(range(5, 15))
+
+
+async def test_a_writer_that_lost_its_lease_sends_nothing_under_it() -> None:
+    class Lost:
+        @asynccontextmanager
+        async def hold(self) -> AsyncIterator[Holds]:
+            yield lambda: False
+
+    node, heard = _node(), list[Sent]()
+    with pytest.raises(NotSent, match="gas_key_lost"):
+        await _send(_account(node, lease=Lost()), signed=heard)
+    assert (node.count("eth_sendRawTransaction"), heard) == (0, [])
 
 
 async def test_a_cancelled_broadcast_leaves_the_lease_and_the_nonce() -> None:

@@ -61,18 +61,19 @@ ROWS: list[tuple[int, Any, type[Any], str]] = [
     (200, no("invalid_exact_evm_payload_signature"), Rejected, "invalid_signature"),
     (200, no("invalid_exact_evm_payload_signature_address"), Rejected, "invalid_signature"),
     (200, no("invalid_exact_evm_payload_authorization_typed_data_message"), Rejected, "invalid_signature"),
-    (200, no("invalid_exact_evm_payload_undeployed_smart_wallet"), Rejected, "invalid_signature"),
+    (200, no("invalid_exact_evm_payload_undeployed_smart_wallet"), Rejected, "wallet_not_deployable"),
     (200, no("invalid_exact_evm_payload_authorization_from_address_kyt"), Rejected, "payer_refused"),
     (403, no("invalid_exact_evm_payload_authorization_to_address_kyt"), Rejected, "recipient_refused"),
     (200, no("invalid_exact_evm_payload_recipient_mismatch"), Rejected, "payment_refused"),
-    (200, no("missing_eip712_domain"), Rejected, "payment_refused"),
-    (200, no("invalid_exact_evm_eip3009_not_supported"), Rejected, "payment_refused"),
     (400, {"isValid": False, "invalidReason": "insufficient_funds"}, Rejected, "insufficient_funds"),
     # The facilitator is at fault, and did nothing
     (200, no("unsupported_scheme"), Passed, "unsupported_scheme"),
     (200, no("invalid_network"), Passed, "invalid_network"),
     (400, no("invalid_x402_version"), Passed, "invalid_x402_version"),
     (200, no("eip6492_factory_not_allowed"), Passed, "eip6492_factory_not_allowed"),
+    (200, no("missing_eip712_domain"), Passed, "missing_eip712_domain"),
+    (200, no("invalid_exact_evm_eip3009_not_supported"), Passed, "invalid_exact_evm_eip3009_not_supported"),
+    (402, {"errorType": "payment_method_required"}, Passed, "facilitator_answered_402"),
     (400, {"errorType": "payment_method_required", "errorMessage": "x"}, Passed, "facilitator_answered_400"),
     (401, b"", Passed, "facilitator_answered_401"),
     (401, {"error": "Unauthorized"}, Passed, "facilitator_answered_401"),
@@ -87,6 +88,12 @@ ROWS: list[tuple[int, Any, type[Any], str]] = [
     (500, no("settlement_pending", transaction=TX), Unknown, "settlement_pending"),
     (200, no("settlement_pending", transaction=TX), Unknown, "settlement_pending"),
     (200, no("settlement_pending", paymentId="p1"), Unknown, "settlement_pending"),
+    (202, no("settlement_pending", transaction=TX), Unknown, "settlement_pending"),
+    (400, no("settlement_pending"), Unknown, "settlement_pending"),
+    (500, {"errorReason": "settlement_pending", "transaction": TX}, Unknown, "facilitator_answered_500"),
+    (500, {"success": False, "errorType": "settlement_pending"}, Unknown, "settlement_pending"),
+    (503, no("settlement_pending", transaction=TX), Unknown, "settlement_pending"),
+    (500, no("transaction_failed", transaction=TX), Unknown, "transaction_failed"),
     (200, no("insufficient_funds", transaction=TX), Unknown, "insufficient_funds"),
     (200, no("anything", txHash=TX), Unknown, "anything"),
     (500, no("insufficient_funds"), Unknown, "insufficient_funds"),
@@ -129,6 +136,76 @@ def test_each_answer_is_understood(status: int, body: Any, kind: type[Answer], r
 
     assert isinstance(answer, kind)
     assert (answer.transaction if isinstance(answer, Settled) else answer.reason) == reason
+
+
+EXACT, PAYLOAD = "invalid_exact_evm_", "invalid_exact_evm_payload_"
+# Every code that specification, SDKs and services have for `exact` on EVM networks (facts: x402, section 4.5), and what
+# a settlement that answers with it means for the money.
+CODES: dict[str, str | type[Answer]] = {
+    # The payment is at fault, before anything was sent.
+    "insufficient_funds": "insufficient_funds",
+    EXACT + "insufficient_balance": "insufficient_funds",
+    "invalid_payload": "payment_refused",
+    PAYLOAD + "signature": "invalid_signature",
+    PAYLOAD + "recipient_mismatch": "payment_refused",
+    PAYLOAD + "authorization_value_mismatch": "payment_refused",
+    PAYLOAD + "authorization_valid_before": "payment_expired",
+    PAYLOAD + "authorization_valid_after": "payment_not_yet_valid",
+    PAYLOAD + "undeployed_smart_wallet": "wallet_not_deployable",
+    PAYLOAD + "authorization_from_address_kyt": "payer_refused",
+    PAYLOAD + "authorization_to_address_kyt": "recipient_refused",
+    "permit2_allowance_required": "payment_refused",
+    "permit2_amount_mismatch": "payment_refused",
+    "permit2_deadline_expired": "payment_refused",
+    # This facilitator cannot, or we asked it wrongly: a new signature would not help, another facilitator may.
+    "invalid_network": Passed,
+    "invalid_payment_requirements": Passed,
+    "invalid_scheme": Passed,
+    "unsupported_scheme": Passed,
+    "network_mismatch": Passed,
+    "invalid_x402_version": Passed,
+    "extension_echo_mismatch": Passed,
+    "missing_eip712_domain": Passed,
+    "asset_not_deployed_contract": Passed,
+    "eip6492_factory_not_allowed": Passed,
+    EXACT + "token_name_mismatch": Passed,
+    EXACT + "token_version_mismatch": Passed,
+    EXACT + "eip3009_not_supported": Passed,
+    EXACT + "failed_to_verify_signature": Passed,
+    # Something may be on its way, or the money has moved already: the chain's to say.
+    "settlement_pending": Unknown,
+    "duplicate_settlement": Unknown,
+    "transaction_failed": Unknown,
+    "invalid_transaction_state": Unknown,
+    "unexpected_verify_error": Unknown,
+    "unexpected_settle_error": Unknown,
+    "smart_wallet_deployment_failed": Unknown,
+    EXACT + "nonce_already_used": Unknown,
+    EXACT + "transaction_simulation_failed": Unknown,
+    EXACT + "transfer_event_mismatch": Unknown,
+}
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("status", [200, 400, 402, 412])
+def test_every_code_of_the_protocol_is_known(code: str, status: int) -> None:
+    answer, meaning = read(status, no(code)), CODES[code]
+
+    if isinstance(meaning, str):
+        assert isinstance(answer, Rejected)
+        assert answer.reason == meaning
+    else:
+        assert isinstance(answer, meaning)
+        assert not isinstance(answer, Passed) or answer.sure
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize(("status", "transaction"), [(500, ""), (503, ""), (200, TX), (500, TX)])
+def test_no_code_is_believed_after_an_internal_fault_or_with_a_transaction(
+    code: str, status: int, transaction: str
+) -> None:
+    """The answer 500 with `settlement_pending` and a hash is Coinbase's; a buyer told 402 then would pay twice."""
+    assert isinstance(read(status, no(code, transaction=transaction)), Unknown)
 
 
 @pytest.mark.parametrize(("status", "sure"), [(401, True), (403, True), (404, True), (429, True), (503, False)])

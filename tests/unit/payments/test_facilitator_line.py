@@ -307,7 +307,7 @@ async def test_twins_of_one_payment_make_two_calls_at_most() -> None:
 @pytest.mark.parametrize("step", [POOR, httpx2.ConnectError])
 async def test_refusal_is_no_proof_while_a_twin_repeats_the_payment(step: Step) -> None:
     class Taken(MemoryAttempts):
-        async def release(self, key: str) -> bool:
+        async def release(self, key: str, *, facilitator: str | None = None) -> bool:
             return False
 
     first, second = Script(step), Script()
@@ -319,6 +319,27 @@ async def test_refusal_is_no_proof_while_a_twin_repeats_the_payment(step: Step) 
 
     assert await payments.settle(submission(), find=Chain().find) == Unknown(reason="settlement_awaited")
     assert second.calls == []
+
+
+async def test_a_twin_that_comes_late_does_not_take_the_next_facilitators_repetition() -> None:
+    """It heard of the first as the holder; meanwhile the first did nothing, and the second holds the payment."""
+    attempts = MemoryAttempts(clock=ManualClock())
+    first, second = Script(), Script()
+    facilitators = [
+        Facilitator(f"https://{name}.example", transport=httpx2.MockTransport(script.handle))
+        for name, script in (("a", first), ("b", second))
+    ]
+    await attempts.begin("0xpayer:0xnonce", facilitator="a.example", expires_at=EXPIRES)
+
+    async def find() -> Outcome:
+        await attempts.release("0xpayer:0xnonce", facilitator="a.example")
+        await attempts.begin("0xpayer:0xnonce", facilitator="b.example", expires_at=EXPIRES)
+        return UNSEEN
+
+    outcome = await FacilitatorLine(facilitators, attempts=attempts).settle(submission(), find=find)
+
+    assert outcome == Unknown(reason="settlement_awaited")
+    assert (first.calls, second.calls) == ([], [])
 
 
 async def test_different_payments_do_not_wait_for_each_other() -> None:

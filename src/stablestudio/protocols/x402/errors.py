@@ -45,9 +45,12 @@ class PaymentSenderMismatch(PaymentRefused):
 
 
 class ContractWalletUnsupported(PaymentRefused):
-    """Signatures of contract wallets (ERC-1271, ERC-6492) are not accepted on this rail yet."""
+    """Signatures of contract wallets (ERC-1271, ERC-6492) are not accepted from this sender on this network."""
 
-    hint = "Pay from an account with a private key: its signature has 65 bytes; nothing was charged."
+    hint = (
+        "Pay from an account with a private key, whose signature has 65 bytes, or from a contract wallet that is deployed "
+        "on a network where this service asks wallets; nothing was charged."
+    )
 
 
 class PaymentNotYetValid(PaymentRefused):

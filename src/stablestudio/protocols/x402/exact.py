@@ -46,21 +46,28 @@ def check_exact(payload: PaymentPayload, offer: PaymentRequirements, *, now_s: i
 
 def recover_payer(payload: PaymentPayload, offer: PaymentRequirements) -> Wallet:
     """Return who signed, under the token domain of our own offer, and only if that is the authorization's sender."""
-    signature = payload.signature
+    return prove_sender(token_domain(offer), payload.authorization, payload.signature)
+
+
+def prove_sender(domain: TokenDomain, authorization: Authorization, signature: bytes) -> Wallet:
+    """Return the sender if its own key signed; raise a `PaymentRefused` that says what is wrong with the signature.
+
+    What is refused here may still be a contract wallet's (ERC-1271), which only its chain can tell.
+    """
     if len(signature) != evm.SIGNATURE_BYTES:
         raise errors.ContractWalletUnsupported(
             f"The signature has {len(signature)} bytes instead of {evm.SIGNATURE_BYTES}: "
-            "contract-wallet signatures are not accepted on this rail yet."
+            "contract-wallet signatures are not accepted from this sender on this network."
         )
     try:
-        signer = evm.recover_account(eip3009.digest(token_domain(offer), payload.authorization), signature)
+        signer = evm.recover_account(eip3009.digest(domain, authorization), signature)
     except evm.HighSignature:
         raise errors.PaymentSignatureHighS from None
     except evm.BadSignature:
         raise errors.PaymentSignatureInvalid from None
-    if signer != bytes.fromhex(payload.authorization.sender[2:]):
+    if signer != bytes.fromhex(authorization.sender[2:]):
         raise errors.PaymentSenderMismatch
-    return Wallet(namespace="eip155", address=payload.authorization.sender)
+    return Wallet(namespace="eip155", address=authorization.sender)
 
 
 def check_terms(payload: PaymentPayload, offer: PaymentRequirements) -> None:

@@ -1,0 +1,51 @@
+"""Memos that bind a Solana payment to one request: the buyer signs the memo, so the payment buys nothing else.
+
+A memo is 32 characters of base64: the time of the offer (4 bytes), a count (4 bytes) and a MAC (16 bytes). The count
+makes each offer's transaction another one, as the random memos of the SDKs do: two equal orders are two payments.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+import os
+from itertools import count
+
+_HEAD, _MAC = 8, 16
+MEMO_CHARACTERS = (_HEAD + _MAC) * 4 // 3
+# A blockhash lives for a minute or two; who took longer to sign asks again.
+_LIFE, _SKEW = 600, 60  # seconds
+
+
+class QuoteMemos:
+    """Makes and checks memos; nothing is stored."""
+
+    def __init__(self, secret: bytes, *, scope: str) -> None:
+        """Take the service's secret; `scope` names all that is the same for each offer, such as network and payee."""
+        self._key = hmac.digest(secret, f"x402-solana-memo|{scope}".encode(), "sha256")
+        self._count = count(int.from_bytes(os.urandom(4)))
+
+    def make(self, *, path: str, body: bytes, amount: str, now_s: int) -> str:
+        """Return the memo of an offer for one body, at one price in base units, made now (Unix seconds)."""
+        head = (((now_s & 0xFFFFFFFF) << 32) | (next(self._count) & 0xFFFFFFFF)).to_bytes(_HEAD)
+        return binascii.b2a_base64(head + self._mac(head, path, body, amount), newline=False).decode()
+
+    def fits(self, memo: bytes, *, path: str, body: bytes, amount: str, now_s: int) -> bool:
+        """Tell whether a memo was made here for this very body and price, within the last ten minutes."""
+        raw = _read(memo)
+        if raw is None or not -_SKEW <= now_s - int.from_bytes(raw[:4]) <= _LIFE:
+            return False
+        return hmac.compare_digest(raw[_HEAD:], self._mac(raw[:_HEAD], path, body, amount))
+
+    def _mac(self, head: bytes, path: str, body: bytes, amount: str) -> bytes:
+        bound = b"".join((head, hashlib.sha256(body).digest(), f"{amount}|{path}".encode()))
+        return hmac.digest(self._key, bound, "sha256")[:_MAC]
+
+
+def _read(memo: bytes) -> bytes | None:
+    try:
+        raw = binascii.a2b_base64(memo, strict_mode=True)
+    except binascii.Error:
+        return None
+    return raw if len(memo) == MEMO_CHARACTERS and len(raw) == _HEAD + _MAC else None
