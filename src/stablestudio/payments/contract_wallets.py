@@ -95,6 +95,19 @@ class ContractWallets:
         except (RpcUnreachable, RpcError, TimeoutError):
             return reverts.UNAVAILABLE
 
+    async def accepts(self, wallet: str, digest: bytes, signature: bytes) -> bool:
+        """Tell whether a deployed wallet says that it signed a digest, as for a sign-in; no answer is a no."""
+        try:
+            wrapped = unwrap(signature)
+            async with asyncio.timeout(_PATIENCE), self._places:
+                if not await self._rpc.code(wallet):
+                    return False
+                question = is_valid_call(digest, wrapped.signature if wrapped else signature)
+                answer = await self._try(wallet, question, gas=_CALL_GAS)
+        except (RpcUnreachable, RpcError, TimeoutError, BadSignature):
+            return False
+        return answer is not None and says_yes(answer)
+
     def distrust(self, wallet: str) -> None:
         """Ask a wallet nothing for a while, because it made a transaction fail that we paid for."""
         now = asyncio.get_running_loop().time()

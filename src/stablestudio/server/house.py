@@ -158,6 +158,7 @@ class House:
             chains=self.rails.sign_in_chains,
             clock=self._clock,
             proofs=self.rails.proofs,
+            judges=self.rails.judges,
         )
         return App(
             sells=sells,

@@ -95,7 +95,7 @@ class JobRoutes:
         if len(scope["path"]) > _LONGEST_PATH:
             raise JobNotFound  # a challenge repeats the path, and clients take 16 KB of headers
         if method == "GET":
-            start, body = self._read(scope["path"][len(PREFIX) :], self._gate.reader(scope))
+            start, body = self._read(scope["path"][len(PREFIX) :], await self._gate.reader(scope))
             await send(start)
             return await send(body)
         if method == "DELETE":
@@ -110,7 +110,7 @@ class JobRoutes:
             return await respond_preflight(send, "GET, OPTIONS")
         if scope["method"] != "GET":
             raise refuse_method(scope, "GET")
-        wallet = self._gate.reader(scope)
+        wallet = await self._gate.reader(scope)
         limit, state, before = _filters(scope["query_string"])
         found = views.of_wallet(self._database, wallet, limit=limit, state=state, before=before)
         jobs = [self._body(order) for order in found]
@@ -119,7 +119,7 @@ class JobRoutes:
 
     async def _delete(self, scope: Scope, send: Send) -> None:
         job_id = scope["path"][len(PREFIX) :]
-        signed = self._gate.writer(scope)
+        signed = await self._gate.writer(scope)
         order = self._own(job_id, signed.wallet)
         if order.state != "failed":
             raise JobNotFailed(f"This job is {_state(order)}; only failed jobs can be deleted.")

@@ -48,7 +48,7 @@ from stablestudio.sandbox.tempo_chain import LedgerTempoChain
 from stablestudio.sandbox.tempo_ledger import PATH_USD, USDC_E, TempoLedger, TempoToken
 from stablestudio.sandbox.tempo_rpc import TempoRpc
 from stablestudio.server.embedded import EvmFaucet, Faucet, Rpc, TempoFaucet
-from stablestudio.server.sign_in import Proofs
+from stablestudio.server.sign_in import Judge, Proofs
 from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,7 @@ class Rails:
     limits: dict[str, RefundLimits] = field(default_factory=dict)
     off: list[str] = field(default_factory=list)
     proofs: Proofs | None = None
+    judges: dict[str, Judge] = field(default_factory=dict)
     # Of the embedded chains alone: their JSON-RPC, their faucets, and what fills their refund purses.
     rpcs: dict[str, Rpc] = field(default_factory=dict)
     faucets: list[Faucet] = field(default_factory=list)
@@ -202,6 +203,7 @@ def _evm(rails: Rails, name: str, settings: EvmRailSettings, site: _Site) -> Exa
         ),
         factories=settings.wallet_factories,
     )
+    rails.judges[settings.network] = facts.wallets.accepts
     chain = _settlement(name, settings, site, facts, cold={pay_to.lower(), refunds.address.lower()})
     _require_cold(pay_to, refunds)
     return ExactEvmRail(chain, pay_to=pay_to, refund_key=refunds, decimals=settings.decimals)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,6 +35,10 @@ class Proofs:
     terms: mpp.ChargeTerms
 
 
+# Tells whether the contract wallet at an address accepts a signature of a digest.
+Judge = Callable[[str, bytes, bytes], Awaitable[bool]]
+
+
 class Gate:
     """Lets a wallet's owner in; everybody else gets challenges to sign."""
 
@@ -47,32 +51,35 @@ class Gate:
         chains: Sequence[str],
         clock: Clock,
         proofs: Proofs | None = None,
+        judges: Mapping[str, Judge] | None = None,
     ) -> None:
+        """Take what is signed for; `judges` ask contract wallets, by the CAIP-2 id of the chain that they live on."""
         self._database = database
         self._nonces = siwx.NonceIssuer(secret)
         self._origin = origin
         self._chains = tuple(chains)
         self._clock = clock
         self._proofs = proofs
+        self._judges = judges or {}
         # A poller sends the same proof again and again.
         self._known: dict[tuple[str, str], Signed] = {}
 
-    def reader(self, scope: Scope) -> str:
+    async def reader(self, scope: Scope) -> str:
         """Return the wallet that may read here. A proof holds for its path until it expires."""
         path = scope["path"]
         given = self._given(scope)
         known = self._known.get((given or "", path))
         if known is not None and self._clock.now_ms() < known.until_ms:
             return known.wallet
-        signed = self._prove(given, path)
+        signed = await self._prove(given, path)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()  # the cheapest bound; whoever polls is known again one signature check later
         self._known[given or "", path] = signed
         return signed.wallet
 
-    def writer(self, scope: Scope) -> Signed:
+    async def writer(self, scope: Scope) -> Signed:
         """Return who wants to change something here; the change itself must `burn` the proof."""
-        return self._prove(self._given(scope), scope["path"])
+        return await self._prove(self._given(scope), scope["path"])
 
     async def burn(self, scope: Scope, signed: Signed) -> None:
         """Use a proof up; raise `SiwxNonceUsed` if it was used before."""
@@ -89,23 +96,38 @@ class Gate:
         authorization = header(scope, _AUTHORIZATION)
         return authorization if authorization is not None and mpp.is_payment(authorization) else None
 
-    def _prove(self, given: str | None, path: str) -> Signed:
+    async def _prove(self, given: str | None, path: str) -> Signed:
         if self._proofs is not None and given is not None and mpp.is_payment(given):
             return self._prove_account(self._proofs, given, path)
         try:
             proof = siwx.decode_proof(given)
-            wallet = siwx.verify(
-                proof,
-                origin=self._origin,
-                path=path,
-                chains=self._chains,
-                nonces=self._nonces,
-                now_ms=self._clock.now_ms(),
-            )
+            try:
+                self._verify(proof, path)
+            except siwx.SiwxInvalidSignature:
+                if not await self._wallet_accepts(proof):
+                    raise
         except siwx.SiwxRefused as error:
             raise self._challenge(path, error) from None
         until = min(proof.expires_at_ms, proof.issued_at_ms + siwx.LIFETIME_MS)
-        return Signed(wallet=str(wallet), nonce=proof.nonce, until_ms=until)
+        return Signed(wallet=str(proof.wallet), nonce=proof.nonce, until_ms=until)
+
+    def _verify(self, proof: siwx.Proof, path: str) -> None:
+        siwx.verify(
+            proof,
+            origin=self._origin,
+            path=path,
+            chains=self._chains,
+            nonces=self._nonces,
+            now_ms=self._clock.now_ms(),
+        )
+
+    async def _wallet_accepts(self, proof: siwx.Proof) -> bool:
+        """Ask a contract wallet on its chain whether it signed (ERC-1271); without a judge of the chain it did not."""
+        judge, question = self._judges.get(proof.chain), siwx.wallet_question(proof)
+        if judge is None or question is None:
+            return False
+        digest, signature = question
+        return await judge(proof.wallet.address, digest, signature)
 
     def _prove_account(self, proofs: Proofs, given: str, path: str) -> Signed:
         now = self._clock.now_ms()

@@ -19,7 +19,7 @@ from stablestudio.protocols.siwx.errors import (
 )
 from stablestudio.protocols.siwx.message import Message, message_text
 from stablestudio.protocols.siwx.nonces import NonceIssuer
-from stablestudio.protocols.siwx.proof import MAX_HEADER, SKEW_MS, Proof, decode_proof, verify
+from stablestudio.protocols.siwx.proof import MAX_HEADER, SKEW_MS, Proof, decode_proof, verify, wallet_question
 
 __all__ = [
     "HEADER",
@@ -50,4 +50,5 @@ __all__ = [
     "message_text",
     "sign",
     "verify",
+    "wallet_question",
 ]

@@ -87,7 +87,8 @@ def verify(
 ) -> Wallet:
     """Return the wallet that signed in for `path` (without query) of `origin`; raise a `SiwxRefused`.
 
-    A proof holds until it expires: requests that change something must also spend `proof.nonce` once.
+    A proof holds until it expires: requests that change something must also spend `proof.nonce` once. The signature is
+    looked at last: after `SiwxInvalidSignature` all else fits, and a contract wallet can be asked `wallet_question`.
     """
     _check_place(proof.message, origin=origin, path=path)
     if proof.chain not in chains:
@@ -96,6 +97,18 @@ def verify(
     _check_nonce(proof, issued_at_ms=nonces.issued_at_ms(proof.nonce), now_ms=now_ms)
     _check_signature(proof)
     return proof.wallet
+
+
+def wallet_question(proof: Proof) -> tuple[bytes, bytes] | None:
+    """Return the digest and the signature that a contract wallet is asked about (ERC-1271); None if it is no such proof."""
+    if proof.wallet.namespace != "eip155":
+        return None
+    try:
+        signature = bytes.fromhex(proof.signature.removeprefix("0x"))
+    except ValueError:
+        return None
+    text = message_text(proof.message, chain=proof.chain, address=proof.wallet.display)
+    return evm.personal_digest(text), signature
 
 
 def _check_place(message: Message, *, origin: str, path: str) -> None:
