@@ -11,11 +11,18 @@ from typing import Any
 import pytest
 
 from stablestudio.payments.rail import Settled, Unknown
+from stablestudio.payments.solana_facts import SolanaFacts
+from stablestudio.payments.solana_rpc import HttpWire, SolanaRpc
+from stablestudio.payments.solana_rpc_chain import RpcSolanaChain
 from stablestudio.payments.stored import StoredAttempts
+from stablestudio.protocols.solana import b58encode
 from stablestudio.protocols.x402 import PaymentRefused
 from stablestudio.store.database import Database
+from tests.chain.proxy import plain_http
+from tests.chain.solana_node import serve
 from tests.chain.solana_world import (
     BUYER,
+    DEVNET,
     FEES,
     FUNDS,
     PRICE,
@@ -25,8 +32,10 @@ from tests.chain.solana_world import (
     account_of,
     good,
     lost,
+    rail_on,
     told,
     transfer,
+    x402_sign,
 )
 from tests.doubles import ManualClock
 
@@ -350,3 +359,17 @@ async def test_saved_text_that_was_changed_is_not_signed(world: SolanaWorld, dra
 def _young(told: dict[str, Any]) -> dict[str, Any]:
     value = [None if one is None else one | {"confirmationStatus": "processed"} for one in told["value"]]
     return told | {"value": value}
+
+
+async def test_the_same_adapter_settles_over_http(world: SolanaWorld) -> None:
+    async with serve(world.node) as url, plain_http() as http:
+        facts = SolanaFacts(SolanaRpc(HttpWire(url, http=http)), commitment="finalized")
+        rail = rail_on(RpcSolanaChain(facts, network=DEVNET, fee_payer=FEES, clock=world.clock), world.clock)
+        await rail.start()
+        payment = world.payment(x402_sign(rail.offer(world.asked), b58encode(world.blockhash)))
+        credential = rail.identify(payment)
+        assert await rail.admit(credential) is None
+
+        assert isinstance(await rail.settle(credential.saved), Settled)
+        assert isinstance(await rail.find(credential.saved), Settled)
+    assert await world.paid() == PRICE

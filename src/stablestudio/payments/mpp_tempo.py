@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -125,7 +124,7 @@ class TempoRail:
         signed = _transaction(credential)
         if signed.sponsored:
             raise mpp.TransferRefused("The signed transaction must pay its own fee; sponsored ones are not taken.")
-        _check_time(signed, asked)
+        _check_time(signed, now_s=asked.now_s)
         mpp_pympp.require_payment(credential, mpp.read_part(request).value)
 
     async def admit(self, credential: Credential, *, held: int = 0) -> Rejected | None:
@@ -158,8 +157,7 @@ class TempoRail:
     async def stop(self) -> None:
         if self._warm_up is not None:
             self._warm_up.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._warm_up
+            await asyncio.gather(self._warm_up, return_exceptions=True)
         await self._chain.stop()
 
 
@@ -201,12 +199,13 @@ def _transaction(credential: mpp.Credential) -> TempoTransaction:
         raise mpp.TransferRefused(f"The signed transaction was refused: {error}.") from None
 
 
-def _check_time(signed: TempoTransaction, asked: Asked) -> None:
+def _check_time(signed: TempoTransaction, *, now_s: int) -> None:
+    # No Tempo transaction outlives the work, so none is held for it: the sale settles it at once.
     assert signed.valid_before is not None, "identified before"
-    left = signed.valid_before - asked.now_s
-    if left < _LEAST_LEFT_SECONDS + asked.hold_s:
+    left = signed.valid_before - now_s
+    if left < _LEAST_LEFT_SECONDS:
         raise mpp.TransferExpired
     if left > _MOST_LEFT_SECONDS:
         raise mpp.TransferRefused(f"The signed transaction must end within {_MOST_LEFT_SECONDS} seconds.")
-    if signed.valid_after is not None and signed.valid_after >= asked.now_s:
+    if signed.valid_after is not None and signed.valid_after > now_s:
         raise mpp.TransferRefused("The signed transaction is not valid yet; leave validAfter out.")

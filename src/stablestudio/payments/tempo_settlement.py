@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 from weakref import WeakValueDictionary
 
 from stablestudio.payments.chain import FINALITY_SECONDS
@@ -16,6 +17,7 @@ from stablestudio.protocols import tempo
 # A transaction lives for 25 seconds, so nobody but the settlement itself can try again in time.
 _PATIENCE = 15.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.5
+_REFUSALS = 3  # a node that lags behind its twin takes later what it refused first
 _ATTODOLLARS = 10**12  # in one base unit of a token with six decimals
 
 INSUFFICIENT = Rejected(
@@ -27,6 +29,8 @@ REVERTED = Rejected(reason="transaction_reverted", message="The chain ran the tr
 _NOT_SEEN = Unknown(reason="not_seen_on_chain")
 _ENDED = Unknown(reason="ended_awaiting_finality")
 _UNREADABLE = Unknown(reason="chain_not_readable")
+
+_Told = Literal["taken", "refused", "unsent"]
 
 decode = lru_cache(maxsize=64)(tempo.decode)  # each step of a sale reads the same bytes again
 
@@ -129,30 +133,34 @@ class TempoSettlement:
         return EXPIRED if receipt is None else _judge(payment, receipt)
 
     async def _persist(self, payment: TempoPayment, *, may_give_up: bool) -> Outcome:
-        pause = _FIRST_PAUSE
+        pause, refusals, waiting = _FIRST_PAUSE, 0, False
         while True:
-            outcome, taken = await self._send(payment)
+            outcome, told = await self._send(payment)
             if outcome not in (_NOT_SEEN, _UNREADABLE):
                 return outcome
-            # Once a copy may wait in a pool, being poor now is no reason why it should not be mined.
-            may_give_up = may_give_up and not taken
-            if not taken and await self._is_poor(payment):
-                return INSUFFICIENT if may_give_up else Unknown(reason=INSUFFICIENT.reason)
+            # Once a copy may wait in a pool, being refused or poor now is no reason why it should not be mined.
+            waiting = waiting or told == "taken"
+            refusals += told == "refused"
+            if refusals and not waiting:
+                if await self._is_poor(payment):
+                    return INSUFFICIENT if may_give_up else Unknown(reason=INSUFFICIENT.reason)
+                if refusals >= _REFUSALS:
+                    return Unknown(reason="refused_by_node")
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _send(self, payment: TempoPayment) -> tuple[Outcome, bool]:
-        """Return the outcome so far, and whether the chain may have taken the transaction now."""
-        taken = True
+    async def _send(self, payment: TempoPayment) -> tuple[Outcome, _Told]:
+        """Return the outcome so far, and what the chain said to this sending: `taken` where it may have been."""
+        told: _Told = "taken"
         try:
             receipt = await self._chain.send(payment.transaction.raw)
             if receipt is not None:
-                return _judge(payment, receipt), taken
+                return _judge(payment, receipt), told
         except TempoRefused:
-            taken = False
+            told = "refused"
         except TempoUnreachable as fault:
-            taken = fault.sent
-        return await self.find(payment), taken
+            told = "taken" if fault.sent else "unsent"
+        return await self.find(payment), told
 
     async def _is_poor(self, payment: TempoPayment) -> bool:
         """Tell whether the payer lacks the money while the transaction is in no block."""

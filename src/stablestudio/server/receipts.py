@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from stablestudio.clock import iso
+from stablestudio.errors import StudioError
 from stablestudio.payments.errors import PaymentRejected
 from stablestudio.protocols import mpp, x402
 from stablestudio.server.http import Headers
 from stablestudio.store.payments import Payment
+
+_PROBLEMS = {
+    "insufficient_funds": "payment-insufficient",
+    "payment_expired_unsettled": "payment-expired",
+}
 
 
 def receipt(payment: Payment) -> Headers:
@@ -20,6 +26,11 @@ def receipt(payment: Payment) -> Headers:
         success=True, payer=payment.payer, transaction=payment.transaction or "", network=payment.network
     )
     return [(x402.PAYMENT_RESPONSE.encode(), x402.encode_response(settled).encode())]
+
+
+def problem(error: StudioError) -> str:
+    """Return the problem type that MPP has for a refusal (RFC 9457, as paymentauth.org names them)."""
+    return f"https://paymentauth.org/problems/{_PROBLEMS.get(error.code, 'verification-failed')}"
 
 
 def failure(error: PaymentRejected) -> tuple[str, str]:

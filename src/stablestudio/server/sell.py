@@ -14,6 +14,7 @@ from stablestudio.failpoints import reach
 from stablestudio.money import Money
 from stablestudio.payments.errors import PaymentRejected
 from stablestudio.payments.rail import Asked, Presented
+from stablestudio.protocols import mpp
 from stablestudio.providers.bindings import Bindings
 from stablestudio.sales.sell import Held, Purchase, Seller, Sold
 from stablestudio.server.challenge import Challenges
@@ -32,7 +33,7 @@ from stablestudio.server.http import (
     respond_json,
     respond_preflight,
 )
-from stablestudio.server.receipts import failure, receipt
+from stablestudio.server.receipts import failure, problem, receipt
 
 METHODS = "POST, OPTIONS"
 _EMPTY = b"{}"
@@ -108,7 +109,9 @@ class SellRoute:
         except StudioError as error:
             if error.status == 402:
                 self._offer_again(scope, error, body)
-            if isinstance(error, PaymentRejected) and error.network:
+            if mpp.is_payment(payment):
+                error.extra.setdefault("type", problem(error))
+            elif isinstance(error, PaymentRejected) and error.network:
                 error.headers.append(failure(error))
             raise
         if isinstance(answer, Held):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import rlp as oracle  # type: ignore[import-untyped]
+import rlp as oracle
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,3 +47,91 @@ def test_every_item_is_encoded_as_the_reference_does(item: rlp.Item) -> None:
 def test_negative_numbers_have_no_encoding() -> None:
     with pytest.raises(OverflowError):
         rlp.encode(-1)
+
+
+def _as_bytes(item: Any) -> Any:
+    """Return an item as it is read: numbers are bytes without leading zeros."""
+    if isinstance(item, int):
+        return item.to_bytes((item.bit_length() + 7) // 8)
+    return item if isinstance(item, bytes) else [_as_bytes(each) for each in item]
+
+
+def _depth(item: Any) -> int:
+    return 1 + max(map(_depth, item), default=0) if isinstance(item, list) else 0
+
+
+@given(item=ITEMS)
+def test_what_was_encoded_is_read_back(item: rlp.Item) -> None:
+    read = _as_bytes(item)
+    if _depth(read) <= 8:
+        assert rlp.decode(rlp.encode(item)) == read
+
+
+@given(data=st.binary(max_size=80))
+def test_whatever_is_read_has_this_one_spelling(data: bytes) -> None:
+    try:
+        item = rlp.decode(data)
+    except rlp.BadRlp:
+        return
+    assert rlp.encode(item) == data
+    assert item == oracle.decode(data)
+
+
+@given(data=st.binary(max_size=80))
+def test_whatever_the_reference_reads_is_read(data: bytes) -> None:
+    try:
+        item = oracle.decode(data)
+    except oracle.exceptions.DecodingError:
+        return
+    if _depth(item) <= 8:
+        assert rlp.decode(data) == item
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "",
+        "8100",
+        "817f",
+        "b80161",
+        "b83761",
+        "b900386161",
+        "f800",
+        "f801c0",
+        "81",
+        "c3",
+        "c481",
+        "8000",
+        "c0c0",
+        "b8",
+        "bfffffffffffffffff",
+        "ffffffffffffffffffff",
+        "b90038" + "61" * 56,
+    ],
+)
+def test_other_spellings_are_refused(spelling: str) -> None:
+    with pytest.raises(rlp.BadRlp):
+        rlp.decode(bytes.fromhex(spelling))
+
+
+@pytest.mark.parametrize(("depth", "read"), [(8, True), (9, False), (900, False)])
+def test_lists_lie_eight_deep_at_most(depth: int, *, read: bool) -> None:
+    item: Any = []
+    for _ in range(depth - 1):
+        item = [item]
+    if read:
+        assert rlp.decode(rlp.encode(item)) == item
+        return
+    with pytest.raises(rlp.BadRlp, match="deep"):
+        rlp.decode(rlp.encode(item))
+
+
+@pytest.mark.parametrize(("item", "value"), [(b"", 0), (b"\x01", 1), (b"\x01\x00", 256)])
+def test_a_number_is_read(item: bytes, value: int) -> None:
+    assert rlp.number(item) == value
+
+
+@pytest.mark.parametrize("item", [b"\0", b"\0\x01", []])
+def test_what_is_no_number_is_refused(item: rlp.Decoded) -> None:
+    with pytest.raises(rlp.BadRlp):
+        rlp.number(item)
