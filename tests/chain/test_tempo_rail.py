@@ -206,8 +206,8 @@ async def test_a_payer_is_admitted_with_the_price_and_the_fee(node: Node, rail: 
     assert await rail.admit(named, held=FUNDS) is not None
 
 
-def _refund(rail: TempoRail, now: int = NOW) -> str:
-    return rail.sign_refund(order_id="order-1", recipient=STRANGER.address, amount=PRICE.micros, now_s=now)
+async def _refund(rail: TempoRail, now: int = NOW) -> str:
+    return await rail.sign_refund(order_id="order-1", recipient=STRANGER.address, amount=PRICE.micros, now_s=now)
 
 
 @each_fault
@@ -217,7 +217,7 @@ async def test_a_refund_is_paid_once_however_often_it_is_sent(
     _fund(node, REFUNDS.address, FUNDS)
     node.ask("anvil_setNextBlockBaseFeePerGas", hex(2 * 10**10))
     proxy.faults[SEND] = [fault]
-    owed = _refund(rail)
+    owed = await _refund(rail)
     outcomes = [await rail.send_refund(owed) for _ in range(3)]
     assert [type(outcome) for outcome in set(outcomes)] == [Settled]
     assert await rail.find_refund(owed) == outcomes[0]
@@ -226,7 +226,7 @@ async def test_a_refund_is_paid_once_however_often_it_is_sent(
 
 async def test_a_refund_names_its_order_on_the_chain(node: Node, rail: TempoRail) -> None:
     _fund(node, REFUNDS.address, FUNDS)
-    outcome = await rail.send_refund(_refund(rail))
+    outcome = await rail.send_refund(await _refund(rail))
     assert isinstance(outcome, Settled)
     receipt = node.ask(RECEIPT, outcome.transaction)
     memos = [log["topics"][3] for log in receipt["logs"] if log["topics"][0] == TRANSFER_WITH_MEMO]
@@ -237,21 +237,21 @@ async def test_new_refund_bytes_follow_only_bytes_that_can_never_be_mined(node: 
     """The whole life of a refund that waited in a pool: unknown until the chain is past it, then signed anew, paid once."""
     _fund(node, REFUNDS.address, FUNDS)
     node.ask("evm_setAutomine", False)  # noqa: FBT003
-    first = _refund(direct)
+    first = await _refund(direct)
     assert isinstance(await direct.send_refund(first), Unknown)
     node.move_to(NOW + 25 + FINALITY_SECONDS)
     outcome = await direct.find_refund(first)
     assert isinstance(outcome, Rejected)
     assert outcome.reason == "payment_expired"
     node.ask("evm_setAutomine", True)  # noqa: FBT003
-    second = _refund(direct, NOW + 25 + FINALITY_SECONDS)
+    second = await _refund(direct, NOW + 25 + FINALITY_SECONDS)
     assert isinstance(await direct.send_refund(second), Settled)
     assert isinstance(await direct.send_refund(first), Rejected)
     assert node.balance(STRANGER.address) == PRICE.micros
 
 
 async def test_an_empty_purse_keeps_a_refund_owed(node: Node, rail: TempoRail) -> None:
-    owed = _refund(rail)
+    owed = await _refund(rail)
     assert await rail.send_refund(owed) == Unknown(reason="insufficient_funds")
     _fund(node, REFUNDS.address, FUNDS)
     assert isinstance(await rail.send_refund(owed), Settled)

@@ -15,6 +15,8 @@ COMMANDS = {
     "resume": ("resume", "Continue orders whose payment was never answered, without paying again."),
     "wallet": ("wallet", "Create the wallet, show its address and balance, fund it."),
     "serve": ("serve", "Run the service."),
+    "refunds": ("refunds", "Look after refunds: list, approve, retry."),
+    "audit": ("audit", "Prove that every order was delivered, refunded or never charged."),
     "demo": ("demo", "Run the service, buy a picture and a clip from it, and get a refund."),
 }
 

@@ -140,7 +140,7 @@ class TempoRail:
     async def find(self, saved: str) -> Outcome:
         return await self._settlement.find(TempoPayment.load(saved))
 
-    def sign_refund(self, *, order_id: str, recipient: str, amount: int, now_s: int) -> str:
+    async def sign_refund(self, *, order_id: str, recipient: str, amount: int, now_s: int) -> str:
         return self._refunds.sign(order_id=order_id, recipient=recipient, amount=amount, now_s=now_s)
 
     async def send_refund(self, signed: str) -> Outcome:

@@ -112,8 +112,8 @@ class Rail(Protocol):
         """Tell from the chain alone what became of a credential; never moves money."""
         ...
 
-    def sign_refund(self, *, order_id: str, recipient: str, amount: int, now_s: int) -> str:
-        """Sign the transfer back. The same order always yields a transfer that can happen once."""
+    async def sign_refund(self, *, order_id: str, recipient: str, amount: int, now_s: int) -> str:
+        """Sign the transfer back; nothing is sent. The same order always yields a transfer that can happen once."""
         ...
 
     async def send_refund(self, signed: str) -> Outcome:

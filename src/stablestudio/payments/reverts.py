@@ -14,6 +14,9 @@ UNAVAILABLE = Rejected(
 _POOR = Rejected(reason="insufficient_funds", message="The wallet does not hold enough of the token for this payment.")
 _EARLY = Rejected(reason="payment_not_yet_valid", message="The authorization is not valid yet.")
 _FORGED = Rejected(reason="invalid_signature", message="The token refused the signature.")
+_BARRED = Rejected(
+    reason="payment_refused", message="The token's issuer bars one of the two accounts of this transfer."
+)
 
 # By beginning: the library behind the contract adds which part of a signature is wrong.
 _MEANINGS = (
@@ -23,6 +26,7 @@ _MEANINGS = (
     ("FiatTokenV2: invalid signature", _FORGED),
     ("ECRecover: invalid signature", _FORGED),
     ("ERC20: transfer amount exceeds balance", _POOR),
+    ("Blacklistable: account is blacklisted", _BARRED),
 )
 
 

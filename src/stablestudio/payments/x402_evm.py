@@ -123,7 +123,7 @@ class ExactEvmRail:
     async def find(self, saved: str) -> Outcome:
         return await self._chain.find(_load(saved)[0])
 
-    def sign_refund(self, *, order_id: str, recipient: str, amount: int, now_s: int) -> str:
+    async def sign_refund(self, *, order_id: str, recipient: str, amount: int, now_s: int) -> str:
         # The nonce comes from the order: the token itself refuses a second refund of the same order.
         authorization = eip3009.Authorization(
             sender=self._refund_key.address,

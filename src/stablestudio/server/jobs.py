@@ -240,6 +240,8 @@ def _payment(order: OrderView) -> dict[str, Any]:
     }
     if order.refund_state:
         payment["refund"] = {"amountAtomic": str(order.refund_amount), "transaction": order.refund_transaction}
+        if order.refund_state == "waiting":
+            payment["refund"] |= {"reason": order.refund_reason, "note": "The operator has to approve this refund."}
     return payment
 
 

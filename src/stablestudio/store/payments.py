@@ -233,7 +233,10 @@ def postpone(connection: sa.Connection, *, payment_id: str, now: int) -> None:
 def forget_rejected(connection: sa.Connection, *, before: int) -> int:
     """Drop orders that were never paid, rejected before `before` (ms); return how many."""
     gone = sa.select(payments.c.order_id).where(
-        payments.c.state == "rejected", payments.c.updated_at < before, payments.c.expires_at.is_(None)
+        payments.c.state == "rejected",
+        payments.c.updated_at < before,
+        payments.c.expires_at.is_(None),
+        payments.c.policy == "accept",  # an order whose payment was held has its job
     )
     ids = [row.order_id for row in connection.execute(gone.limit(1000))]
     echoes.forget_orders(connection, ids)

@@ -35,6 +35,7 @@ class OrderView(NamedTuple):
     refund_state: str | None
     refund_transaction: str | None
     refund_amount: int | None
+    refund_reason: str | None
 
 
 class AssetView(NamedTuple):
@@ -53,7 +54,7 @@ _ORDER = """
 SELECT o.id, o.wallet, o.model, o.operation, CASE WHEN length(o.input) <= 65536 THEN o.input END, o.price_micros, o.created_at,
        p.network, p.asset, p.amount, p.payer, p.state, p."transaction", p.reason,
        j.state, j.progress, j.upstream_model, j.error_code, j.error, j.updated_at, j.finished_at, j.deleted_at,
-       r.state, r."transaction", r.amount
+       r.state, r."transaction", r.amount, r.reason
 FROM orders o
 JOIN payments p ON p.order_id = o.id
 LEFT JOIN jobs j ON j.id = o.id

@@ -268,7 +268,7 @@ async def test_what_is_wrong_with_a_node_is_said(answers: dict[str, Any], told: 
         ("ECRecover: invalid signature 's' value", "invalid_signature"),
         ("ECRecover: invalid signature length", "invalid_signature"),
         ("ERC20: transfer amount exceeds balance", "insufficient_funds"),
-        ("Blacklistable: account is blacklisted", "simulation_failed"),
+        ("Blacklistable: account is blacklisted", "payment_refused"),
         ("Pausable: paused", "simulation_failed"),
         ("insufficient funds for gas * price + value", "simulation_failed"),
         ("", "simulation_failed"),

@@ -284,7 +284,7 @@ async def test_an_order_is_refunded_once_however_often_answers_are_lost(database
     ledger = TempoLedger(database, clock=clock)
     await ledger.mint(TOKEN, REFUNDS.address, FUNDS)
     chain = Shaky(ledger, lose=1)
-    signed = rail_on(chain).sign_refund(order_id="o1", recipient=BUYER.address, amount=7, now_s=clock.now_s)
+    signed = await rail_on(chain).sign_refund(order_id="o1", recipient=BUYER.address, amount=7, now_s=clock.now_s)
     for _ in range(3):
         assert isinstance(await rail_on(chain).send_refund(signed), Settled)
     clock.advance(3600)
@@ -297,7 +297,7 @@ async def test_a_refund_that_never_arrived_is_over_only_by_the_chains_clock(
 ) -> None:
     ledger = TempoLedger(database, clock=clock)
     rail = rail_on(LedgerTempoChain(ledger))
-    signed = rail.sign_refund(order_id="o1", recipient=BUYER.address, amount=7, now_s=clock.now_s)
+    signed = await rail.sign_refund(order_id="o1", recipient=BUYER.address, amount=7, now_s=clock.now_s)
     assert await rail.send_refund(signed) == Unknown(reason="insufficient_funds")
     await ledger.mint(TOKEN, REFUNDS.address, FUNDS)
     clock.advance(25 + FINALITY_SECONDS - 1)
@@ -314,7 +314,7 @@ async def test_a_refund_carries_its_orders_memo(database: Database, clock: Manua
     await ledger.mint(TOKEN, REFUNDS.address, FUNDS)
     rail = rail_on(LedgerTempoChain(ledger))
     outcome = await rail.send_refund(
-        rail.sign_refund(order_id="o1", recipient=BUYER.address, amount=7, now_s=clock.now_s)
+        await rail.sign_refund(order_id="o1", recipient=BUYER.address, amount=7, now_s=clock.now_s)
     )
     assert isinstance(outcome, Settled)
     entry = await ledger.find(outcome.transaction)

@@ -245,6 +245,7 @@ async def test_refunds_are_compared_too_page_by_page(books: Database, monkeypatc
     await books.write(
         lambda c: c.exec_driver_sql("UPDATE payments SET credential = coalesce(\"transaction\", '')").close()
     )
+    await books.write(lambda c: c.exec_driver_sql('UPDATE refunds SET signed = "transaction"').close())
     report = await audit(books, rails={payment(1).rail: _Chain()})  # type: ignore[dict-item]
     assert report.compared == 7  # four settled, one rejected, one released, one refunded
     wrong = [finding.order_id for finding in report.breaches]

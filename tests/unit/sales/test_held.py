@@ -180,3 +180,17 @@ async def test_a_key_names_one_held_order(shop: Shop) -> None:
     first = await shop.sell(shop.purchase(CAT, key="k", hold_s=HOLD))
     second = await shop.sell(shop.purchase(CAT, key="k", hold_s=HOLD))
     assert (second.job_id, len(shop.jobs())) == (first.job_id, 1)
+
+
+async def test_a_held_payment_that_could_not_be_collected_stays_on_record_with_its_job(shop: Shop) -> None:
+    shop.chain.submits[:] = [Rejected(reason="insufficient_funds", message="")]
+    job_id = await _held(shop)
+    await shop.charger.charge(job_id)
+    await _fail(shop, job_id)
+    shop.chain.finds[:] = [Rejected(reason="payment_expired", message="")]
+    shop.clock.advance(HOLD + 48 * 3600)
+    await shop.reconcile()
+    gone = await shop.database.write(
+        lambda connection: payments.forget_rejected(connection, before=shop.clock.now_ms())
+    )
+    assert (gone, shop.jobs()) == (0, [job_id])

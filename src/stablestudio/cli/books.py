@@ -1,0 +1,95 @@
+"""What the operator's commands share: the books of a data folder, beside a running service, and the way out for errors."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import sqlalchemy as sa
+
+from stablestudio.cli.faults import USAGE, exit_code
+from stablestudio.cli.output import Output
+from stablestudio.config import ConfigurationInvalid, Settings, load_settings
+from stablestudio.errors import StudioError
+from stablestudio.store import migrate
+from stablestudio.store.database import Database
+
+
+class OperatorMistake(StudioError):
+    """The command does not fit what is in the books."""
+
+    status = 400
+    hint = "Correct the command and run it again."
+
+
+class BooksMissing(OperatorMistake):
+    """There are no books in this data folder."""
+
+    hint = "Name the service's folder with --data or STABLESTUDIO_DATA; its first start writes the books."
+
+
+class BooksOfAnotherVersion(OperatorMistake):
+    """The books were written by another version of this program."""
+
+    hint = "Start the service with the same version as this command: it brings the books up to date, this does not."
+
+
+class BooksUnreadable(OperatorMistake):
+    """The books cannot be read."""
+
+    hint = "Run this as the user that the service runs as, on the same machine."
+
+
+@contextmanager
+def open_books(settings: Settings) -> Iterator[Database]:
+    """Open the database as it is: it is neither made nor migrated, and a running service is not disturbed.
+
+    Raises an `OperatorMistake` that says why it cannot be used.
+    """
+    path = settings.data / "stablestudio.db"
+    if not path.is_file():
+        raise BooksMissing(f"There is no {path}.")
+    try:
+        _require_today(path)
+        with closing(Database(path)) as database:
+            yield database
+    except (sqlite3.Error, sa.exc.DBAPIError) as error:
+        raise BooksUnreadable(f"{path} cannot be used: {getattr(error, 'orig', error)}.") from None
+
+
+def operates(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `--data` and `--json`, settings and an `Output`, and turn its errors into text and exit codes."""
+
+    @click.option("--data", type=click.Path(path_type=Path), default=None, help="The service's data folder.")
+    @click.option("--json", "as_json", is_flag=True, help="Write JSON, also on a terminal.")
+    @functools.wraps(function)
+    def run(*args: Any, data: Path | None, as_json: bool, **options: Any) -> None:
+        out = Output(as_json=as_json)
+        try:
+            function(out, load_settings({"data": data}), *args, **options)
+        except StudioError as error:
+            code = USAGE if isinstance(error, OperatorMistake | ConfigurationInvalid) else exit_code(error)
+            document = error.body() | {"exitCode": code, "next": error.advice}
+            out.fail(document, error.message, f"Next: {error.advice}", "Money: none moved.")
+            click.get_current_context().exit(code)
+
+    return run
+
+
+def _require_today(path: Path) -> None:
+    """Compare the schema's revision; opened for writing, since a reader of a WAL may have to make its index."""
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            row = None
+    found = row[0] if row else "none"
+    if found != migrate.HEAD:
+        raise BooksOfAnotherVersion(f"The schema of {path} is {found}, this program needs {migrate.HEAD}.")
