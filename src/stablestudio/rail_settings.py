@@ -147,6 +147,11 @@ class SolanaRailSettings(_RailSettings):
         (), description="Who settles instead, in order of preference."
     )
 
+    unbound_memos: bool = Field(
+        False,
+        description="Take payments of older SDKs (x402 2.9 and before), whose memo does not bind them to one request.",
+    )
+
     @property
     def mint(self) -> str:
         """Return the token's mint."""

@@ -328,6 +328,15 @@ LAYOUTS = [
     ),
     _bad("a third signer", LAYOUT, Draft(last=(_memo_by(bytes_of(THIRD)),), signers=(BUYER, THIRD)), would_run=True),
     _bad(
+        "an owner that need not sign, and a stranger who does",
+        LAYOUT,
+        Draft(
+            move=replace(transfer(), accounts=(*transfer().accounts[:3], Account(key=bytes_of(BUYER)))),
+            last=(_memo_by(bytes_of(THIRD)),),
+            signers=(THIRD,),
+        ),
+    ),
+    _bad(
         "several owners",
         LAYOUT,
         Draft(

@@ -258,6 +258,15 @@ async def test_where_one_goes_away_the_next_ones_fee_payer_is_offered(stage: Sta
     assert stage.chain.pays_fees(FEES.address)
 
 
+async def test_nobody_is_asked_to_complete_what_names_anothers_fee_payer(
+    stage: Stage, one: Service, two: Service
+) -> None:
+    stage.chain._offered = THIRD.address  # as after the first one was away for a while
+
+    assert isinstance(await stage.rail.settle(stage.claim()), Settled)
+    assert (len(one.bodies), len(two.bodies)) == (0, 1)
+
+
 async def test_one_fee_payer_is_offered_for_as_long_as_it_works(stage: Stage, one: Service) -> None:
     one.offered, one.signers = THIEF.address, [THIEF.address]
     await stage.chain._refresh()

@@ -26,7 +26,9 @@ from tests.chain.solana_world import (
     FEES,
     FUNDS,
     PRICE,
+    SHOP,
     THIEF,
+    THIRD,
     Draft,
     SolanaWorld,
     account_of,
@@ -188,8 +190,9 @@ async def test_a_receipt_that_does_not_show_the_money_settles_nothing(world: Sol
     assert isinstance(await world.rail.settle(saved), Unknown)
 
 
-async def test_another_transaction_under_the_signature_settles_nothing(world: SolanaWorld) -> None:
-    other = await world.move(BUYER, THIEF, 1)
+@pytest.mark.parametrize("amount", [PRICE, 1])
+async def test_another_transaction_under_the_signature_settles_nothing(world: SolanaWorld, amount: int) -> None:
+    other = await world.move(BUYER, SHOP, amount)
     foreign = await world.node._transaction([other])
     saved = _claim(world, good(world))
     _patch(world, "getTransaction", lambda _: foreign)
@@ -296,6 +299,48 @@ async def test_a_refusal_is_final_only_for_what_was_never_sent(world: SolanaWorl
     again = _process(world.database, clock)
 
     assert isinstance(await again.rail.settle(saved), Unknown)
+
+
+async def test_after_a_final_refusal_nobody_who_came_second_sends_it(world: SolanaWorld, clock: ManualClock) -> None:
+    saved = _claim(world, good(world))
+    other = _process(world.database, clock)
+    simulated, refused = asyncio.Event(), asyncio.Event()
+    await world.move(BUYER, THIEF, FUNDS)
+
+    async def hand_over() -> None:  # the first is about to hear that the buyer is poor
+        await world.move(THIEF, BUYER, FUNDS)
+        second = asyncio.create_task(other.rail.settle(saved))
+        late.append(second)
+        await simulated.wait()
+
+    async def hold() -> None:  # the second has heard that the buyer is rich
+        simulated.set()
+        await refused.wait()
+
+    late: list[asyncio.Task[Any]] = []
+    world.wire.after["simulateTransaction"] = hand_over
+    other.wire.after["simulateTransaction"] = hold
+
+    assert told(await world.rail.settle(saved)) == "insufficient_funds"
+    refused.set()
+    assert isinstance(await late[0], Unknown)
+    assert await world.paid() == 0
+
+
+async def test_payments_of_a_former_fee_payer_are_looked_up_and_never_signed(
+    world: SolanaWorld, clock: ManualClock
+) -> None:
+    settled, open_ = (_claim(world, good(world)) for _ in range(2))
+    await world.rail.settle(settled)
+    chain = RpcSolanaChain(world.facts, network=DEVNET, fee_payer=THIRD, clock=clock)
+    today = rail_on(chain, clock)
+
+    for ask in (today.find, today.settle):
+        assert isinstance(await ask(settled), Settled)
+        assert isinstance(await ask(open_), Unknown)
+    clock.advance(_LIFE + 1)
+    assert told(await today.settle(open_)) == "payment_expired"
+    assert await world.paid() == PRICE
 
 
 async def test_a_refused_payment_may_be_presented_again(world: SolanaWorld) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,6 @@ from stablestudio.payments.solana_chain import ChainNotReadable
 from stablestudio.payments.stored import StoredAttempts
 from stablestudio.protocols import solana_programs as programs
 from stablestudio.protocols.solana import b58encode
-from stablestudio.protocols.solana_transaction import Instruction
 from stablestudio.store.database import Database
 from tests.chain.solana_world import (
     BUYER,
@@ -194,28 +194,41 @@ async def test_a_failed_refund_of_an_order_does_not_pass_for_a_paid_one(world: S
     assert await _spent(world) == PRICE
 
 
-@pytest.mark.parametrize("order", ["job_1", "job_11", "job_2"])
-async def test_a_strangers_memo_holds_no_refund_back(world: SolanaWorld, order: str) -> None:
-    await world.ledger.mint(THIEF.address, 10)
-    await world.move(THIEF, REFUNDS, 1, memo="refund:job_1")
-    spoof = transfer(source=account_of(THIEF), destination=account_of(BUYER), authority=THIEF, amount=1)
-    await world.run(THIEF, [spoof, programs.memo("refund:job_1"), _mention()])
+async def test_a_strangers_memo_holds_no_refund_back(world: SolanaWorld) -> None:
+    await world.ledger.mint(THIEF.address, 2 * PRICE)
+    # It pays the same buyer the same amount under the same memo, and names our account to be in its history.
+    spoof = transfer(source=account_of(THIEF), destination=account_of(BUYER), authority=THIEF)
+    mention = transfer(source=account_of(THIEF), destination=account_of(REFUNDS), authority=THIEF, amount=0)
+    await world.run(THIEF, [spoof, mention, programs.memo("refund:job_1")])
 
-    outcome = await world.rail.send_refund(await _sign(world, order=order))
-
-    assert isinstance(outcome, Settled)
-    assert await _spent(world) == PRICE - 1
+    assert isinstance(await world.rail.send_refund(await _sign(world)), Settled)
+    assert await _spent(world) == PRICE
 
 
-def _mention() -> Instruction:
-    return transfer(source=account_of(THIEF), destination=account_of(REFUNDS), authority=THIEF, amount=0)
-
-
-async def test_refunds_of_two_orders_are_two_refunds(world: SolanaWorld) -> None:
-    for order in ("job_1", "job_11"):
+@pytest.mark.parametrize("orders", [("job_1", "job_11"), ("job_11", "job_1")])
+async def test_refunds_of_two_orders_are_two_refunds(world: SolanaWorld, orders: tuple[str, str]) -> None:
+    for order in orders:
         assert isinstance(await world.rail.send_refund(await _sign(world, order=order)), Settled)
 
     assert await _spent(world) == 2 * PRICE
+
+
+@pytest.mark.parametrize(
+    ("method", "lie"),
+    [
+        ("isBlockhashValid", lambda told: told | {"value": False}),
+        ("getEpochInfo", lambda told: told | {"blockHeight": told["blockHeight"] + 10_000}),
+    ],
+)
+async def test_one_wrong_fact_does_not_make_a_refund_expired(
+    world: SolanaWorld, clock: ManualClock, method: str, lie: Any
+) -> None:
+    """Signing anew needs both: final blocks beyond the last one, and a node that takes the blockhash no more."""
+    signed = await _sign(world)
+    world.wire.results[method] = lie
+    clock.advance(_LIFE)
+
+    assert isinstance(await world.rail.find_refund(signed), Unknown)
 
 
 async def test_a_history_that_cannot_be_read_sends_nothing(world: SolanaWorld) -> None:

@@ -35,7 +35,11 @@ ALWAYS = {
     "settled payment without its transfer": f"""
         SELECT p.order_id FROM payments p LEFT JOIN ({_MOVED}) t
           ON t.hash = p."transaction" AND t.sender = lower(p.payer) AND t.asset = lower(p.asset) AND t.amount = p.amount
-        WHERE p.state = 'settled' AND t.hash IS NULL""",
+        WHERE p.state = 'settled' AND t.hash IS NULL AND p.network NOT LIKE 'solana:%'""",
+    "settled payment without its transaction on Solana": """
+        SELECT p.order_id FROM payments p LEFT JOIN ledger_solana_transactions t
+          ON t.signature = p."transaction" AND json_extract(t.meta, '$.err') IS NULL
+        WHERE p.state = 'settled' AND t.signature IS NULL AND p.network LIKE 'solana:%'""",
     "payment recorded as unpaid whose authorization was spent": f"""
         SELECT p.order_id FROM payments p JOIN ({_MOVED}) t ON t.sender || ':' || t.nonce = p.key
         WHERE p.state = 'rejected'
@@ -53,7 +57,11 @@ ALWAYS = {
     "refund recorded without its transfer": f"""
         SELECT r.order_id FROM refunds r LEFT JOIN ({_MOVED}) t
           ON t.hash = r."transaction" AND t.recipient = lower(r.recipient) AND t.amount = r.amount
-        WHERE r.state = 'refunded' AND t.hash IS NULL""",
+        WHERE r.state = 'refunded' AND t.hash IS NULL AND r.rail NOT LIKE 'x402:solana:%'""",
+    "refund recorded without its transaction on Solana": """
+        SELECT r.order_id FROM refunds r LEFT JOIN ledger_solana_transactions t
+          ON t.signature = r."transaction" AND json_extract(t.meta, '$.err') IS NULL
+        WHERE r.state = 'refunded' AND t.signature IS NULL AND r.rail LIKE 'x402:solana:%'""",
     "vendor asked twice": "SELECT job_id FROM sandbox_tasks GROUP BY job_id HAVING count(*) > 1",
     "vendor's task that the job does not know": """
         SELECT j.id FROM jobs j LEFT JOIN sandbox_tasks t ON t.id = j.task WHERE j.task IS NOT NULL AND t.job_id IS NOT j.id""",
@@ -71,7 +79,7 @@ ALWAYS = {
     "workflow without a job": """
         SELECT w.workflow_uuid FROM workflow_status w LEFT JOIN jobs j ON j.id = w.workflow_uuid WHERE j.id IS NULL""",
     "balance that is not the sum of its transfers": """
-        SELECT b.owner FROM ledger_balances b WHERE b.amount <>
+        SELECT b.owner FROM ledger_balances b WHERE b.asset LIKE '0x%' AND b.amount <>
           (SELECT coalesce(sum(amount), 0) FROM ledger_transactions t WHERE t.asset = b.asset AND t.recipient = b.owner)
           - (SELECT coalesce(sum(amount), 0) FROM ledger_transactions t
              WHERE t.asset = b.asset AND t.sender = b.owner AND t.nonce IS NOT NULL AND t.failure IS NULL)""",

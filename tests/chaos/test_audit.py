@@ -27,6 +27,8 @@ BREACHES = {
     "job of another wallet than the order's": "UPDATE jobs SET wallet = 'eip155:0x00'",
     "settled payment without its transfer": "UPDATE ledger_transactions SET amount = amount - 1",
     "payment recorded as unpaid whose authorization was spent": "UPDATE payments SET state = 'rejected'",
+    "settled payment without its transaction on Solana": "UPDATE payments SET network = 'solana:x'",
+    "refund recorded without its transaction on Solana": "UPDATE refunds SET rail = 'x402:solana:x'",
     "two payments with one transaction": "UPDATE payments SET \"transaction\" = '0x00'",
     "refund of a job that did not fail": "UPDATE jobs SET state = 'complete'",
     "failed and charged job without a refund": "DELETE FROM refunds",

@@ -136,6 +136,11 @@ class Rail(Protocol):
 class X402Rail(Rail, Protocol):
     """A rail whose offer is an entry of PAYMENT-REQUIRED."""
 
+    @property
+    def edition(self) -> str:
+        """Return what changes when something of `offer` does that does not follow from the request."""
+        ...
+
     def offer(self, asked: Asked) -> x402.PaymentRequirements:
         """Return what this rail asks; for equal prices and holds it differs in the memo at most."""
         ...

@@ -62,6 +62,10 @@ class ExactEvmRail:
         accepted = presented.accepted
         return accepted.network == self.network and accepted.asset.lower() == self._domain.contract.lower()
 
+    @property
+    def edition(self) -> str:
+        return ""
+
     def offer(self, asked: Asked) -> x402.PaymentRequirements:
         return self._offers(asked.price, asked.hold_s)
 

@@ -20,7 +20,7 @@ _HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 class RpcError(Exception):
     """An error answer of JSON-RPC 2.0."""
 
-    def __init__(self, code: int, message: str, *, data: str | None = None) -> None:
+    def __init__(self, code: int, message: str, *, data: object = None) -> None:
         self.code = code
         self.message = message
         self.data = data

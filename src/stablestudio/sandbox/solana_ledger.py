@@ -8,10 +8,8 @@ any number of processes may work on one database. SOL is not kept: every wallet 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,62 +26,15 @@ from stablestudio.protocols.solana_programs import (
     token_account,
 )
 from stablestudio.protocols.solana_transaction import BadTransaction, Message, Transaction, decode
+from stablestudio.sandbox.solana_blocks import SLOT_MS, Blocks, Executed, NotTaken
 from stablestudio.sandbox.solana_machine import Holding, Run, SolanaMachine, mint_data, require_solders
 from stablestudio.store.database import Database
 from stablestudio.store.tables import ledger_balances as balances
 from stablestudio.store.tables import ledger_solana_transactions as transactions
 
-SLOT_MS = 400
-BLOCKHASH_LIFE = 150
 _PROGRAMS = (COMPUTE_BUDGET, TOKEN, ASSOCIATED_TOKEN, MEMO, LIGHTHOUSE)
 _MOST = 2**63 - 1  # what a BIGINT holds
 _LONGEST_HISTORY = 1_000
-
-
-class NotTaken(Exception):
-    """The ledger does not take a transaction; nothing happened. `err` is the chain's own word for it where it has one."""
-
-    def __init__(self, problem: str, *, err: Any = None) -> None:
-        self.err = err
-        super().__init__(problem)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Executed:
-    """A transaction that is part of the chain, failed or not: `meta` as it was written down."""
-
-    signature: str
-    raw: bytes
-    slot: int
-    mined_at: int  # milliseconds
-    meta: Mapping[str, Any]
-
-    @property
-    def err(self) -> Any:
-        return self.meta["err"]
-
-
-class Blocks:
-    """Blocks that come by the clock, so that blockhashes expire as real ones do, also across restarts."""
-
-    def __init__(self, clock: Clock, *, seed: bytes) -> None:
-        self._clock = clock
-        self._seed = seed
-        self._hashes: dict[int, str] = {}
-
-    @property
-    def height(self) -> int:
-        return self._clock.now_ms() // SLOT_MS
-
-    def hash(self, height: int) -> str:
-        return b58encode(hashlib.sha256(b"block" + self._seed + height.to_bytes(8)).digest())
-
-    def is_recent(self, blockhash: str) -> bool:
-        """Tell whether the next block may hold a transaction with this blockhash."""
-        newest = self.height
-        recent = range(max(0, newest - BLOCKHASH_LIFE), newest + 1)
-        self._hashes = {height: self._hashes.get(height) or self.hash(height) for height in recent}
-        return blockhash in self._hashes.values()
 
 
 class SolanaLedger:
@@ -228,7 +179,7 @@ class SolanaLedger:
         statement = sa.select(balances.c.owner, balances.c.amount).where(
             balances.c.asset == self.token, balances.c.owner.in_(list(owners))
         )
-        return {owner: amount for owner, amount in connection.execute(statement)}
+        return {row.owner: row.amount for row in connection.execute(statement)}
 
     def _keep(self, connection: sa.Connection, before: Holding | None, after: Holding | None) -> None:
         if before == after:

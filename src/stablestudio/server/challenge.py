@@ -40,14 +40,14 @@ class Challenges:
         return [(_REQUIRED, self._required(offering, asked)), *lines]
 
     def _required(self, offering: Offering, asked: Asked) -> bytes:
-        parts = self._parts(offering, asked.price, asked.hold_s)
+        parts = self._parts(offering, asked.price, asked.hold_s, tuple(rail.edition for rail in self._x402))
         if len(parts) == 1:
             return parts[0]
         memos = [memo for rail in self._x402 if (memo := rail.memo(asked)) is not None]
         woven = [piece for pair in zip(parts, memos, strict=False) for piece in (pair[0], pair[1].encode())]
         return base64.b64encode(b"".join([*woven, parts[-1]]))
 
-    def _split(self, offering: Offering, price: Money, hold_s: int) -> tuple[bytes, ...]:
+    def _split(self, offering: Offering, price: Money, hold_s: int, _editions: tuple[str, ...]) -> tuple[bytes, ...]:
         """Return the whole header value, or its JSON cut where each rail's memo of this very request belongs."""
         asked = Asked(path=offering.path, body=b"", price=price, now_s=0, hold_s=hold_s)
         required = self.required(offering, asked)

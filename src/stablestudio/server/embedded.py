@@ -11,7 +11,9 @@ from starlette.responses import Response
 
 from stablestudio.errors import InvalidInput, Issue, StudioError
 from stablestudio.protocols.evm import is_address
+from stablestudio.protocols.solana import is_address as is_solana_address
 from stablestudio.sandbox.ledger import LedgerChain
+from stablestudio.sandbox.solana_ledger import SolanaLedger
 from stablestudio.sandbox.tempo_ledger import TempoLedger
 from stablestudio.server.answers import answer
 from stablestudio.server.http import read_body
@@ -82,6 +84,30 @@ class TempoFaucet:
         transaction = await self._ledger.mint(token, address, FAUCET_UNITS)
         balance = await self._ledger.balance_of(token, address)
         return _coin(self._ledger.chain_id, token, balance=balance, transaction=transaction)
+
+
+class SolanaFaucet:
+    """Gives the token of the Solana ledger, and with the account some SOL."""
+
+    def __init__(self, ledger: SolanaLedger, *, network: str) -> None:
+        self._ledger = ledger
+        self._network = network
+
+    def takes(self, address: str) -> bool:
+        return is_solana_address(address)
+
+    async def give(self, address: str) -> list[dict[str, Any]]:
+        account = await self._ledger.mint(address, FAUCET_UNITS)
+        balance = await self._ledger.balance_of(address)
+        return [
+            {
+                "network": self._network,
+                "asset": self._ledger.token,
+                "amount": str(FAUCET_UNITS),
+                "balance": str(balance),
+                "transaction": account,
+            }
+        ]
 
 
 class EmbeddedRoutes:

@@ -15,6 +15,7 @@ import uvicorn
 from stablestudio.config import ConfigurationInvalid, Settings, load_settings
 from stablestudio.server.house import House
 from stablestudio.server.limits import LimitedHttp
+from stablestudio.server.rails import Rails
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -40,7 +41,7 @@ def serve(*, host: str | None = None, port: int | None = None, data: Path | None
     configure_logs(settings.log_level)
     _require_port(settings)
     house = House(settings)
-    print(_welcome(settings), file=sys.stderr, flush=True)  # noqa: T201 - for the person who started it
+    print(_welcome(settings, house.rails), file=sys.stderr, flush=True)  # noqa: T201 - for the person who started it
     uvicorn.run(
         house.app,
         host=settings.host,
@@ -78,12 +79,13 @@ def configure_logs(level: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _welcome(settings: Settings) -> str:
-    return (
-        f"StableStudio on {settings.origin}\n"
-        "  Embedded world: nothing here is real money. Payments settle on a ledger chain in the database "
-        "(Base Sepolia's id, eip155:84532),\n"
-        "  pictures and clips come from a sandbox that marks each of them SANDBOX.\n"
-        f"  Data in {settings.data}; test coins from POST {settings.origin}/faucet; models at "
-        f"{settings.origin}/api/models\n"
-    )
+def _welcome(settings: Settings, rails: Rails) -> str:
+    lines = [f"StableStudio on {settings.origin}"]
+    if rails.world == "embedded":
+        lines.append("  Embedded world: nothing paid on its ledger chains is real money. They bear test networks' ids.")
+        lines.append(f"  Test coins from POST {settings.origin}/faucet.")
+    lines.append(f"  Paid on {', '.join(rails.networks)}.")
+    lines += [f"  {line}" for line in rails.off]
+    lines.append("  Pictures and clips come from a sandbox that marks each of them SANDBOX.")
+    lines.append(f"  Data in {settings.data}; models at {settings.origin}/api/models")
+    return "\n".join(lines) + "\n"
