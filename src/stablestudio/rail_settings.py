@@ -148,7 +148,7 @@ class SolanaRailSettings(_RailSettings):
     )
 
     unbound_memos: bool = Field(
-        False,
+        default=False,
         description="Take payments of older SDKs (x402 2.9 and before), whose memo does not bind them to one request.",
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stablestudio.payments.evm_rpc import EvmRpc
+from stablestudio.payments.evm.rpc import EvmRpc
 from stablestudio.store.database import Database
 from tests.chain.anvil import Anvil
 from tests.chain.proxy import plain_http

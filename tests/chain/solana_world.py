@@ -9,12 +9,12 @@ from typing import Any
 
 from stablestudio.errors import StudioError
 from stablestudio.money import Money
-from stablestudio.payments.facilitator_line import Attempts
+from stablestudio.payments.facilitators.line import Attempts
 from stablestudio.payments.rail import Asked, Outcome, Rejected, Settled
-from stablestudio.payments.solana_facts import SolanaFacts
-from stablestudio.payments.solana_rpc import NodeUnreachable, SolanaRpc, Wire
-from stablestudio.payments.solana_rpc_chain import RpcSolanaChain
-from stablestudio.payments.x402_solana import ExactSvmRail
+from stablestudio.payments.solana.facts import SolanaFacts
+from stablestudio.payments.solana.rail import ExactSvmRail
+from stablestudio.payments.solana.rpc import NodeUnreachable, SolanaRpc, Wire
+from stablestudio.payments.solana.rpc_chain import RpcSolanaChain
 from stablestudio.protocols import solana_programs as programs
 from stablestudio.protocols import x402
 from stablestudio.protocols.solana import SolanaKey, b58decode, b58encode

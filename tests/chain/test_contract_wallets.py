@@ -12,13 +12,13 @@ import httpx2
 import pytest
 
 from stablestudio.payments.errors import SettlementUnavailable, rejection
-from stablestudio.payments.evm_facts import TokenFacts
-from stablestudio.payments.evm_gas import GasAccount, GasLimits
-from stablestudio.payments.evm_rpc import EvmRpc
-from stablestudio.payments.facilitated_chain import FacilitatedChain
-from stablestudio.payments.facilitator import Facilitator
+from stablestudio.payments.evm.facilitated import FacilitatedChain
+from stablestudio.payments.evm.facts import TokenFacts
+from stablestudio.payments.evm.gas import GasAccount, GasLimits
+from stablestudio.payments.evm.rail import ExactEvmRail
+from stablestudio.payments.evm.rpc import EvmRpc
+from stablestudio.payments.facilitators.client import Facilitator
 from stablestudio.payments.rail import Credential, Outcome, Rejected, Settled, Unknown
-from stablestudio.payments.x402_evm import ExactEvmRail
 from stablestudio.protocols import x402
 from stablestudio.protocols.contract_wallets import MAX_SIGNATURE, Counterfactual, unwrap, wrap
 from stablestudio.protocols.eip3009 import Authorization

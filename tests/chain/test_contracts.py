@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from stablestudio.payments.evm_facts import TokenFacts, WrongChain
-from stablestudio.payments.evm_gas import GasAccount, GasLimits
-from stablestudio.payments.evm_rpc import EvmRpc
+from stablestudio.payments.evm.facts import TokenFacts, WrongChain
+from stablestudio.payments.evm.gas import GasAccount, GasLimits
+from stablestudio.payments.evm.rpc import EvmRpc
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 from stablestudio.protocols import eip3009
 from stablestudio.protocols.eip3009 import TokenDomain

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from stablestudio.clock import SystemClock
-from stablestudio.payments.evm_gas import GasAccount
-from stablestudio.payments.evm_rpc import EvmRpc
+from stablestudio.payments.evm.gas import GasAccount
+from stablestudio.payments.evm.rpc import EvmRpc
 from stablestudio.payments.rail import Settled
 from stablestudio.payments.stored import StoredLease
 from stablestudio.store.database import Database

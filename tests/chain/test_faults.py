@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from stablestudio.payments.evm_rpc import EvmRpc
+from stablestudio.payments.evm.rpc import EvmRpc
 from stablestudio.payments.rail import Settled, Unknown
 from tests.chain.anvil import Anvil
 from tests.chain.proxy import ARRIVES, TIMEOUT, Fault, Proxy, plain_http

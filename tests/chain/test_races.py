@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from stablestudio.payments.evm_facts import TokenFacts, confirmations_by
-from stablestudio.payments.evm_gas import GasAccount, GasLimits
-from stablestudio.payments.evm_rpc import EvmRpc
+from stablestudio.payments.evm.facts import TokenFacts, confirmations_by
+from stablestudio.payments.evm.gas import GasAccount, GasLimits
+from stablestudio.payments.evm.rpc import EvmRpc
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 from stablestudio.protocols import eip3009_calls
 from tests.chain.anvil import GAS_KEY, Anvil

@@ -11,12 +11,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from stablestudio.payments import solana_facilitated, solana_facts
-from stablestudio.payments.facilitator import Facilitator, FacilitatorUnusable
+from stablestudio.payments.facilitators.client import Facilitator, FacilitatorUnusable
 from stablestudio.payments.rail import Rejected, Settled, Unknown
-from stablestudio.payments.solana_facilitated import FacilitatedSolanaChain
+from stablestudio.payments.solana import facilitated as solana_facilitated
+from stablestudio.payments.solana import facts as solana_facts
+from stablestudio.payments.solana.facilitated import FacilitatedSolanaChain
+from stablestudio.payments.solana.rail import ExactSvmRail
 from stablestudio.payments.stored import StoredAttempts
-from stablestudio.payments.x402_solana import ExactSvmRail
 from stablestudio.protocols.solana import SolanaKey, b58encode
 from stablestudio.protocols.solana_transaction import decode
 from stablestudio.store.database import Database

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from stablestudio.payments.rail import Settled, Unknown
-from stablestudio.payments.solana_facts import SolanaFacts
-from stablestudio.payments.solana_rpc import HttpWire, SolanaRpc
-from stablestudio.payments.solana_rpc_chain import RpcSolanaChain
+from stablestudio.payments.solana.facts import SolanaFacts
+from stablestudio.payments.solana.rpc import HttpWire, SolanaRpc
+from stablestudio.payments.solana.rpc_chain import RpcSolanaChain
 from stablestudio.payments.stored import StoredAttempts
 from stablestudio.protocols.solana import b58encode
 from stablestudio.protocols.x402 import PaymentRefused

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stablestudio.payments.rail import Settled
-from stablestudio.payments.x402_solana import MemoMismatch
+from stablestudio.payments.solana.rail import MemoMismatch
 from stablestudio.protocols import x402
 from stablestudio.protocols.solana import b58decode
 from stablestudio.store.database import Database

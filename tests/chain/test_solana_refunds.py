@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stablestudio.payments.rail import Rejected, Settled, Unknown
-from stablestudio.payments.solana_chain import ChainNotReadable
+from stablestudio.payments.solana.chain import ChainNotReadable
 from stablestudio.payments.stored import StoredAttempts
 from stablestudio.protocols import solana_programs as programs
 from stablestudio.protocols.solana import b58encode

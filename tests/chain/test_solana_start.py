@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from stablestudio.payments.solana_chain import WrongSolanaChain
-from stablestudio.payments.solana_rpc_chain import RpcSolanaChain
+from stablestudio.payments.solana.chain import WrongSolanaChain
+from stablestudio.payments.solana.rpc_chain import RpcSolanaChain
 from stablestudio.protocols.solana import SolanaKey
 from stablestudio.store.database import Database
 from tests.chain.solana_world import DEVNET, FEES, REFUNDS, USDC, SolanaWorld, lost, rail_on

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from stablestudio.payments.chain import FINALITY_SECONDS
-from stablestudio.payments.evm_rpc import EvmRpc
-from stablestudio.payments.mpp_tempo import TempoRail
+from stablestudio.payments.evm.chain import FINALITY_SECONDS
+from stablestudio.payments.evm.rpc import EvmRpc
 from stablestudio.payments.rail import Rejected, Settled, Unknown
-from stablestudio.payments.tempo_chain import WrongTempoChain
-from stablestudio.payments.tempo_rpc_chain import TempoRpcChain
-from stablestudio.payments.tempo_settlement import TempoPayment, TempoSettlement
+from stablestudio.payments.tempo.chain import WrongTempoChain
+from stablestudio.payments.tempo.rail import TempoRail
+from stablestudio.payments.tempo.rpc_chain import TempoRpcChain
+from stablestudio.payments.tempo.settlement import TempoPayment, TempoSettlement
 from stablestudio.protocols import tempo
 from stablestudio.protocols.eip3009_calls import TRANSFER
 from stablestudio.protocols.evm import keccak256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stablestudio.payments.evm_rpc import EvmRpc
+from stablestudio.payments.evm.rpc import EvmRpc
 from stablestudio.payments.rail import Outcome, Settled
 from stablestudio.sandbox.ledger import LedgerChain
 from stablestudio.store.database import Database

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from stablestudio.payments.chain import TokenChain
-from stablestudio.payments.evm_chain import RpcTokenChain
-from stablestudio.payments.evm_facts import TokenFacts
-from stablestudio.payments.evm_gas import GasAccount
-from stablestudio.payments.evm_rpc import EvmRpc
+from stablestudio.payments.evm.chain import TokenChain
+from stablestudio.payments.evm.facts import TokenFacts
+from stablestudio.payments.evm.gas import GasAccount
+from stablestudio.payments.evm.rpc import EvmRpc
+from stablestudio.payments.evm.rpc_chain import RpcTokenChain
 from stablestudio.protocols.eip3009 import Authorization
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.sandbox.chain import LedgerTokenChain

@@ -18,9 +18,9 @@ from x402.mechanisms.evm.exact.facilitator import ExactEvmScheme
 from x402.schemas.responses import SettleRequest
 
 from stablestudio.payments.errors import InsufficientFunds, SettlementUnavailable
-from stablestudio.payments.facilitated_chain import FacilitatedChain
-from stablestudio.payments.facilitator import Facilitator, FacilitatorUnusable, NetworkNotServed
-from stablestudio.payments.facilitator_auth import CdpAuth
+from stablestudio.payments.evm.facilitated import FacilitatedChain
+from stablestudio.payments.facilitators.auth import CdpAuth
+from stablestudio.payments.facilitators.client import Facilitator, FacilitatorUnusable, NetworkNotServed
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 from stablestudio.protocols import eip3009
 from stablestudio.protocols.eip3009 import Authorization

@@ -39,6 +39,7 @@ def test_without_a_proof_there_is_a_challenge_in_header_and_body(pauper: Buyer, 
     assert _challenge(answer)["supportedChains"] == [
         {"chainId": "eip155:84532", "type": "eip191"},
         {"chainId": "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1", "type": "ed25519"},
+        {"chainId": "eip155:42431", "type": "eip191"},
     ]
     header = json.loads(base64.b64decode(answer.headers["PAYMENT-REQUIRED"], validate=True))
     assert header == {name: body[name] for name in ("x402Version", "error", "resource", "accepts", "extensions")}

@@ -15,7 +15,7 @@ from stablestudio.catalog import OFFERINGS, Kind, Offering, PriceTable
 from stablestudio.money import Money
 from stablestudio.protocols import x402
 from tests.chaos.audit import rows
-from tests.service import Buyer, Service
+from tests.service import Buyer, Service, settled_part
 from tests.strategies import inputs
 
 from .attacks import good_payment, lasting
@@ -67,7 +67,8 @@ def test_a_payment_buys_no_second_body(buyer: Buyer) -> None:
 def test_a_payment_buys_nothing_on_a_second_route_of_the_same_price(buyer: Buyer) -> None:
     path, body = "/api/generate/gpt-image-2/generate", {"prompt": "a cat", "quality": "low"}
     other_path, other_body = "/api/generate/gpt-image-2/edit", body | {"images": ["data:image/png;base64,iVBORw0KGgo="]}
-    assert buyer.challenge(path, body).accepts == buyer.challenge(other_path, other_body).accepts
+    one, other = (settled_part(buyer.challenge(*asked)) for asked in ((path, body), (other_path, other_body)))
+    assert one.accepts == other.accepts
     payment = buyer.sign(path, body)
     _job(buyer.pay(path, body, payment))
     assert buyer.pay(other_path, other_body, payment).json()["code"] == "payment_reused"
@@ -154,7 +155,8 @@ def test_an_empty_wallet_is_told_so_and_the_same_signature_works_once_it_is_fill
     receipt = _receipt(answer)
     assert (receipt.success, receipt.transaction, receipt.error_reason) == (False, "", "insufficient_funds")
     assert receipt.payer == pauper.key.address
-    assert x402.decode_required(answer.headers["PAYMENT-REQUIRED"]) == pauper.challenge(PATH, BODY)
+    offered = x402.decode_required(answer.headers["PAYMENT-REQUIRED"])
+    assert settled_part(offered) == settled_part(pauper.challenge(PATH, BODY))
     assert pauper.jobs() == []
     pauper.fund()
     job_id = _job(pauper.pay(PATH, BODY, payment))
@@ -214,10 +216,10 @@ def test_quote_challenge_and_ledger_name_one_amount(studio: Service, data: st.Da
     body = body | {"prompt": f"{body.get('prompt', '')} [sandbox:refuse]"}  # media of the examples lead nowhere
     price = PriceTable(OFFERINGS).price(offering, offering.read(httpx2.Request("POST", "http://x", json=body).read()))
     with Buyer(studio.url) as buyer:
-        (offer,) = buyer.fund().challenge(offering.path, body).accepts
+        offers = buyer.fund().challenge(offering.path, body).accepts
         receipt = _receipt(buyer.pay(offering.path, body, buyer.sign(offering.path, body)))
         job = buyer.jobs()[0]
-    assert Money(int(offer.amount)) == Money.parse(job["payment"]["amount"]) == price
+    assert {Money(int(offer.amount)) for offer in offers} == {Money.parse(job["payment"]["amount"])} == {price}
     sql = """SELECT o.price_micros, p.amount, t.amount FROM orders o JOIN payments p ON p.order_id = o.id
              JOIN ledger_transactions t ON t.hash = p."transaction" WHERE o.id = ? AND t.hash = ?"""
     assert rows(studio.database, sql, job["jobId"], receipt.transaction) == [(price.micros,) * 3]

@@ -54,8 +54,6 @@ async def _audit(settings: Settings, database: Database, *, chain: bool) -> Repo
         return await look_through(database)
     rails = _rails(settings, database)
     try:
-        for rail in rails.values():
-            await rail.start()
         return await look_through(database, rails=rails)
     finally:
         for rail in rails.values():

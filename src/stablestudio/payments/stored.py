@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import sqlalchemy as sa
 
 from stablestudio.clock import Clock
-from stablestudio.payments.evm_gas import Holds, NotSent
+from stablestudio.payments.evm.gas import Holds, NotSent
 from stablestudio.store import attempts as attempt_store
 from stablestudio.store import leases as lease_store
 from stablestudio.store.database import Database

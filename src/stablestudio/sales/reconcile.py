@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
 from stablestudio.loops import every
-from stablestudio.payments.chain import FINALITY_SECONDS
+from stablestudio.payments.evm.chain import FINALITY_SECONDS
 from stablestudio.payments.rail import Outcome, Rail, Rejected, Settled, Unknown
 from stablestudio.sales.sell import Seller
 from stablestudio.store import payments as store

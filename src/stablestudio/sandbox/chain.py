@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from stablestudio.clock import Clock
-from stablestudio.payments.chain import FINALITY_SECONDS
+from stablestudio.payments.evm.chain import FINALITY_SECONDS
+from stablestudio.payments.evm.reverts import EXPIRED, NONCE_SPENT, rejection_of
 from stablestudio.payments.rail import Outcome, Settled, Unknown
-from stablestudio.payments.reverts import EXPIRED, NONCE_SPENT, rejection_of
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain
 from stablestudio.sandbox.ledger import LedgerChain, Reverted, Transfer
 

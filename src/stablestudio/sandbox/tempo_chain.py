@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stablestudio.payments.tempo_chain import TempoReceipt, TempoRefused, TempoTransfer, WrongTempoChain
+from stablestudio.payments.tempo.chain import TempoReceipt, TempoRefused, TempoTransfer, WrongTempoChain
 from stablestudio.sandbox.tempo_ledger import Refused, Reverted, TempoLedger
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 
-from stablestudio.payments.evm_rpc import EvmRpc
+from stablestudio.payments.evm.rpc import EvmRpc
 
 HASH = "0x" + "b1" * 32
 BLOCK = {"number": "0x64", "hash": HASH, "timestamp": "0x6b009b99", "baseFeePerGas": "0xf4240"}

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from stablestudio.payments.evm.rail import ExactEvmRail
 from stablestudio.payments.rail import Outcome, Rejected, Unknown
 from stablestudio.payments.refund_policy import RefundLimits
 from stablestudio.payments.refunds import RefundWorker
-from stablestudio.payments.x402_evm import ExactEvmRail
 from stablestudio.sandbox.chain import LedgerTokenChain
 from stablestudio.sandbox.ledger import LedgerChain
 from stablestudio.store import refunds as store

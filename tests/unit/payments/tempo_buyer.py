@@ -11,9 +11,9 @@ from typing import Any
 from mpp.methods.tempo import _attribution
 
 from stablestudio.money import Money
-from stablestudio.payments.mpp_tempo import TempoRail
 from stablestudio.payments.rail import Asked
-from stablestudio.payments.tempo_chain import TempoChain
+from stablestudio.payments.tempo.chain import TempoChain
+from stablestudio.payments.tempo.rail import TempoRail
 from stablestudio.protocols import mpp, tempo
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.protocols.tempo import TempoCall, TempoTransaction

@@ -10,7 +10,7 @@ import rlp
 from pytempo import Call, TempoTransaction
 
 from stablestudio.money import Money
-from stablestudio.payments.mpp_tempo import TempoRail
+from stablestudio.payments.tempo.rail import TempoRail
 from stablestudio.protocols import mpp
 from stablestudio.protocols.tempo import TempoCall
 from tests.doubles import BUYER, PAY_TO

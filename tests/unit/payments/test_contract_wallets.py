@@ -8,10 +8,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from stablestudio.payments import contract_wallets
-from stablestudio.payments.contract_wallets import ContractWallets
+from stablestudio.payments.evm import contract_wallets
+from stablestudio.payments.evm.contract_wallets import ContractWallets
+from stablestudio.payments.evm.reverts import UNAVAILABLE
 from stablestudio.payments.rail import Rejected
-from stablestudio.payments.reverts import UNAVAILABLE
 from stablestudio.protocols.contract_wallets import Counterfactual, wrap
 from stablestudio.protocols.eip3009_calls import state_call
 from tests.doubles import USDC

@@ -20,15 +20,19 @@ from stablestudio.protocols.x402 import PaymentRefused
 
 PAYER, NETWORK = "0x" + "11" * 20, "eip155:84532"
 OURS = {"settlement_unavailable": SettlementUnavailable, "recipient_refused": RecipientRefused}
-# Where the words that can reach a buyer of the EVM rail are written.
+# Where the words that can reach a buyer are written.
 SOURCES = (
-    "contract_wallets",
-    "evm_chain",
-    "evm_facts",
-    "facilitator_answers",
-    "facilitator_line",
-    "reverts",
-    "x402_evm",
+    "evm/contract_wallets",
+    "evm/rpc_chain",
+    "evm/facts",
+    "facilitators/answers",
+    "facilitators/line",
+    "evm/reverts",
+    "evm/rail",
+    "solana/broadcast",
+    "solana/rail",
+    "tempo/settlement",
+    "tempo/rail",
 )
 
 
@@ -37,7 +41,7 @@ def _written() -> set[str]:
     texts = [(folder / f"{name}.py").read_text() for name in SOURCES]
     named = [word for text in texts for word in re.findall(r'Rejected\(\s*reason="(\w+)"', text)]
     # The table of a facilitator's refusals: pattern, reason, message.
-    return {*named, *re.findall(r'^ {12}"(\w+)",$', texts[SOURCES.index("facilitator_answers")], re.MULTILINE)}
+    return {*named, *re.findall(r'^ {12}"(\w+)",$', texts[SOURCES.index("facilitators/answers")], re.MULTILINE)}
 
 
 def _told(reason: str) -> object:

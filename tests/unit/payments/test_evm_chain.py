@@ -7,9 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from stablestudio.payments.evm_chain import RpcTokenChain
-from stablestudio.payments.evm_facts import TokenFacts
-from stablestudio.payments.evm_gas import GasAccount
+from stablestudio.payments.evm.facts import TokenFacts
+from stablestudio.payments.evm.gas import GasAccount
+from stablestudio.payments.evm.rpc_chain import RpcTokenChain
 from stablestudio.payments.rail import Rejected, Settled, Unknown
 from stablestudio.protocols.eip3009_calls import state_call
 from stablestudio.protocols.evm import EvmKey

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from stablestudio.payments.evm_facts import TokenFacts, WrongChain, confirmations_by
-from stablestudio.payments.evm_rpc import Receipt, RpcUnreachable
+from stablestudio.payments.evm.facts import TokenFacts, WrongChain, confirmations_by
+from stablestudio.payments.evm.reverts import rejection_of
+from stablestudio.payments.evm.rpc import Receipt, RpcUnreachable
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
-from stablestudio.payments.reverts import rejection_of
 from stablestudio.protocols import eip3009
 from stablestudio.protocols.eip3009 import Authorization
 from stablestudio.protocols.eip3009_calls import (

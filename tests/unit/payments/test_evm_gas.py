@@ -13,8 +13,8 @@ from eth_account import Account
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from hexbytes import HexBytes
 
-from stablestudio.payments.evm_gas import GasAccount, GasLimits, Holds, LocalLease, NotSent, Sent
-from stablestudio.payments.evm_rpc import RpcError, RpcUnreachable
+from stablestudio.payments.evm.gas import GasAccount, GasLimits, Holds, LocalLease, NotSent, Sent
+from stablestudio.payments.evm.rpc import RpcError, RpcUnreachable
 from stablestudio.protocols.evm import EvmKey
 from tests.doubles import USDC
 

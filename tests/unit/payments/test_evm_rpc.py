@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from eth_abi.abi import encode
 
-from stablestudio.payments.evm_rpc import Block, EvmRpc, RpcError, RpcUnreachable
+from stablestudio.payments.evm.rpc import Block, EvmRpc, RpcError, RpcUnreachable
 
 from .nodes import BLOCK, HASH, Node, Refusal
 

@@ -10,14 +10,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from stablestudio.payments import facilitated_chain
-from stablestudio.payments.chain import TokenChain
-from stablestudio.payments.facilitated_chain import FacilitatedChain
-from stablestudio.payments.facilitator import Facilitator, FacilitatorUnreachable
-from stablestudio.payments.facilitator_line import MemoryAttempts
+from stablestudio.payments.evm import facilitated as facilitated_chain
+from stablestudio.payments.evm.chain import TokenChain
+from stablestudio.payments.evm.facilitated import FacilitatedChain
+from stablestudio.payments.evm.rail import WalletJudge
+from stablestudio.payments.evm.reverts import NONCE_SPENT, UNAVAILABLE
+from stablestudio.payments.facilitators.client import Facilitator, FacilitatorUnreachable
+from stablestudio.payments.facilitators.line import MemoryAttempts
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
-from stablestudio.payments.reverts import NONCE_SPENT, UNAVAILABLE
-from stablestudio.payments.x402_evm import WalletJudge
 from stablestudio.protocols.contract_wallets import Counterfactual, wrap
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain
 from tests.doubles import BUYER, NOW_MS, PAY_TO, USDC, ManualClock

@@ -9,7 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from stablestudio.payments.facilitator import (
+from stablestudio.payments.facilitators.answers import Answer, Passed, Silent, Submission
+from stablestudio.payments.facilitators.client import (
     MAX_BODY,
     Facilitator,
     FacilitatorRefusesUs,
@@ -17,7 +18,6 @@ from stablestudio.payments.facilitator import (
     FacilitatorUnusable,
     NetworkNotServed,
 )
-from stablestudio.payments.facilitator_answers import Answer, Passed, Silent, Submission
 from stablestudio.payments.rail import Settled, Unknown
 from tests.doubles import BUYER
 from tests.fakes.facilitator import NETWORK, SUPPORTED

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stablestudio.payments.facilitator_answers import Answer, Passed, Submission, read_settlement, read_verdict
+from stablestudio.payments.facilitators.answers import Answer, Passed, Submission, read_settlement, read_verdict
 from stablestudio.payments.rail import Rejected, Settled, Unknown
 from tests.doubles import BUYER
 

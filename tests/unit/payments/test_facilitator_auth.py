@@ -15,7 +15,7 @@ from Crypto.Signature import DSS
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from stablestudio.payments.facilitator_auth import CdpAuth, FacilitatorAuth, FacilitatorKeyInvalid, NoAuth, PayAiAuth
+from stablestudio.payments.facilitators.auth import CdpAuth, FacilitatorAuth, FacilitatorKeyInvalid, NoAuth, PayAiAuth
 from tests.doubles import ManualClock
 
 URL = "https://api.cdp.coinbase.com/platform/v2/x402/settle"

@@ -10,10 +10,15 @@ from typing import Any
 import httpx2
 import pytest
 
-from stablestudio.payments import facilitator_line
-from stablestudio.payments.facilitator import Facilitator, FacilitatorUnreachable, FacilitatorUnusable, NetworkNotServed
-from stablestudio.payments.facilitator_answers import Submission
-from stablestudio.payments.facilitator_line import FacilitatorLine, MemoryAttempts
+from stablestudio.payments.facilitators import line as facilitator_line
+from stablestudio.payments.facilitators.answers import Submission
+from stablestudio.payments.facilitators.client import (
+    Facilitator,
+    FacilitatorUnreachable,
+    FacilitatorUnusable,
+    NetworkNotServed,
+)
+from stablestudio.payments.facilitators.line import FacilitatorLine, MemoryAttempts
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 from tests.doubles import BUYER, NOW_MS, ManualClock
 from tests.fakes.facilitator import NETWORK, SUPPORTED

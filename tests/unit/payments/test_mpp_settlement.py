@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from stablestudio.payments.chain import FINALITY_SECONDS
+from stablestudio.payments.evm.chain import FINALITY_SECONDS
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
-from stablestudio.payments.tempo_chain import TempoReceipt, TempoRefused, TempoTransfer, TempoUnreachable
-from stablestudio.payments.tempo_settlement import TempoPayment, TempoSettlement
+from stablestudio.payments.tempo.chain import TempoReceipt, TempoRefused, TempoTransfer, TempoUnreachable
+from stablestudio.payments.tempo.settlement import TempoPayment, TempoSettlement
 from stablestudio.sandbox.tempo_chain import LedgerTempoChain
 from stablestudio.sandbox.tempo_ledger import TempoLedger
 from stablestudio.store.database import Database

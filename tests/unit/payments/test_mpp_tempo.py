@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pytempo import Call, TempoTransaction
 
 from stablestudio.errors import StudioError
-from stablestudio.payments.mpp_tempo import TempoRail
 from stablestudio.payments.rail import Rejected, Settled
+from stablestudio.payments.tempo.rail import TempoRail
 from stablestudio.protocols import mpp, tempo, x402
 from stablestudio.protocols.evm import keccak256
 from stablestudio.protocols.tempo import TempoCall
@@ -377,7 +377,7 @@ def test_damaged_bytes_are_refused_or_say_the_same(place: int, byte: int) -> Non
 def test_pympp_is_imported_by_the_first_payment_and_not_before() -> None:
     """It takes a second, and the command line has a tenth of one."""
     heavy = ("mpp", "eth_account", "pytempo", "web3")
-    code = f"import stablestudio.payments.mpp_tempo, sys; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import stablestudio.payments.tempo.rail, sys; print([name for name in {heavy} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.strip() == "[]"
 

@@ -9,7 +9,7 @@ import pytest
 
 from stablestudio.money import Money
 from stablestudio.payments.rail import Asked, Rejected
-from stablestudio.payments.x402_solana import ExactSvmRail, MemoMismatch
+from stablestudio.payments.solana.rail import ExactSvmRail, MemoMismatch
 from stablestudio.protocols import x402
 from stablestudio.protocols.x402.errors import UnsupportedOffer
 from stablestudio.protocols.x402.exact_svm import sign_exact_svm

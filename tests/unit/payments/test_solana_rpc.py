@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from stablestudio.payments.solana_answers import Status
-from stablestudio.payments.solana_broadcast import meaning_of
-from stablestudio.payments.solana_rpc import HttpWire, NodeRefused, NodeUnreachable, SolanaRpc
+from stablestudio.payments.solana.answers import Status
+from stablestudio.payments.solana.broadcast import meaning_of
+from stablestudio.payments.solana.rpc import HttpWire, NodeRefused, NodeUnreachable, SolanaRpc
 
 pytestmark = pytest.mark.anyio
 URL = "https://node.example/v2/secret-key"

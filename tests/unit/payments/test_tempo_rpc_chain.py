@@ -7,14 +7,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from stablestudio.payments.tempo_chain import (
+from stablestudio.payments.tempo.chain import (
     TempoReceipt,
     TempoRefused,
     TempoTransfer,
     TempoUnreachable,
     WrongTempoChain,
 )
-from stablestudio.payments.tempo_rpc_chain import TempoRpcChain
+from stablestudio.payments.tempo.rpc_chain import TempoRpcChain
 from stablestudio.protocols.eip3009_calls import TRANSFER
 from stablestudio.protocols.evm import keccak256
 from tests.unit.payments.nodes import BLOCK, HASH, Node, Refusal

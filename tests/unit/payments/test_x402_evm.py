@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from stablestudio.money import Money
+from stablestudio.payments.evm.rail import ExactEvmRail
 from stablestudio.payments.rail import Asked, Rejected
-from stablestudio.payments.x402_evm import ExactEvmRail
 from stablestudio.protocols import x402
 from stablestudio.protocols.contract_wallets import MAX_SIGNATURE
 from stablestudio.protocols.eip3009 import Authorization

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stablestudio.payments.tempo_chain import (
+from stablestudio.payments.tempo.chain import (
     TempoChain,
     TempoReceipt,
     TempoRefused,

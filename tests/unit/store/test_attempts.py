@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from stablestudio.payments.facilitator import Facilitator
-from stablestudio.payments.facilitator_line import Attempts, FacilitatorLine, MemoryAttempts
+from stablestudio.payments.facilitators.client import Facilitator
+from stablestudio.payments.facilitators.line import Attempts, FacilitatorLine, MemoryAttempts
 from stablestudio.payments.rail import Settled, Unknown
 from stablestudio.payments.stored import StoredAttempts
 from stablestudio.store.database import Database

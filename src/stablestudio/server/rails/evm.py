@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from stablestudio.payments.chain import TokenChain
-from stablestudio.payments.evm_chain import RpcTokenChain
-from stablestudio.payments.evm_facts import TokenFacts, confirmations_by
-from stablestudio.payments.evm_gas import GasAccount
-from stablestudio.payments.evm_rpc import EvmRpc
-from stablestudio.payments.facilitated_chain import FacilitatedChain
+from stablestudio.payments.evm.chain import TokenChain
+from stablestudio.payments.evm.facilitated import FacilitatedChain
+from stablestudio.payments.evm.facts import TokenFacts, confirmations_by
+from stablestudio.payments.evm.gas import GasAccount
+from stablestudio.payments.evm.rail import ExactEvmRail
+from stablestudio.payments.evm.rpc import EvmRpc
+from stablestudio.payments.evm.rpc_chain import RpcTokenChain
 from stablestudio.payments.stored import StoredAttempts, StoredLease
-from stablestudio.payments.x402_evm import ExactEvmRail
 from stablestudio.protocols.eip3009 import TokenDomain
 from stablestudio.rail_settings import (
     EvmRailSettings,

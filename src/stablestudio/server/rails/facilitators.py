@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from stablestudio.clock import Clock
-from stablestudio.payments.facilitator import Facilitator
-from stablestudio.payments.facilitator_auth import CdpAuth, FacilitatorAuth, NoAuth, PayAiAuth
+from stablestudio.payments.facilitators.auth import CdpAuth, FacilitatorAuth, NoAuth, PayAiAuth
+from stablestudio.payments.facilitators.client import Facilitator
 from stablestudio.rail_settings import (
     FacilitatorSettings,
     reveal,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hmac
 from functools import partial
 
-from stablestudio.payments.solana_chain import SolanaChain
-from stablestudio.payments.solana_facilitated import FacilitatedSolanaChain
-from stablestudio.payments.solana_facts import SolanaFacts
-from stablestudio.payments.solana_rpc import HttpWire, SolanaRpc
-from stablestudio.payments.solana_rpc_chain import RpcSolanaChain
+from stablestudio.payments.solana.chain import SolanaChain
+from stablestudio.payments.solana.facilitated import FacilitatedSolanaChain
+from stablestudio.payments.solana.facts import SolanaFacts
+from stablestudio.payments.solana.rail import ExactSvmRail
+from stablestudio.payments.solana.rpc import HttpWire, SolanaRpc
+from stablestudio.payments.solana.rpc_chain import RpcSolanaChain
 from stablestudio.payments.stored import StoredAttempts
-from stablestudio.payments.x402_solana import ExactSvmRail
 from stablestudio.protocols.solana import SolanaKey
 from stablestudio.protocols.solana import is_address as is_solana_address
 from stablestudio.rail_settings import (

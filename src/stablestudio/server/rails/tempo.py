@@ -5,10 +5,10 @@ from __future__ import annotations
 import hmac
 from functools import partial
 
-from stablestudio.payments.evm_rpc import EvmRpc
-from stablestudio.payments.mpp_tempo import TempoRail
-from stablestudio.payments.tempo_chain import TempoChain
-from stablestudio.payments.tempo_rpc_chain import TempoRpcChain
+from stablestudio.payments.evm.rpc import EvmRpc
+from stablestudio.payments.tempo.chain import TempoChain
+from stablestudio.payments.tempo.rail import TempoRail
+from stablestudio.payments.tempo.rpc_chain import TempoRpcChain
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.rail_settings import (
     TempoRailSettings,

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Literal
 
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
-from stablestudio.payments.solana_answers import Entry, Head, Landed, Status
-from stablestudio.payments.solana_chain import Sought
-from stablestudio.payments.solana_rpc import NodeRefused, NodeUnreachable, SolanaRpc
+from stablestudio.payments.solana.answers import Entry, Head, Landed, Status
+from stablestudio.payments.solana.chain import Sought
+from stablestudio.payments.solana.rpc import NodeRefused, NodeUnreachable, SolanaRpc
 from stablestudio.protocols.solana import b58encode
 from stablestudio.protocols.solana_transaction import BadTransaction, Message, decode
 from stablestudio.protocols.x402.exact_svm import Transfer

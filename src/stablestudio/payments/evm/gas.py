@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from stablestudio.payments.evm_rpc import EvmRpc, RpcError, RpcUnreachable
+from stablestudio.payments.evm.rpc import EvmRpc, RpcError, RpcUnreachable
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.protocols.evm_transaction import SignedTransaction, Transaction, sign
 

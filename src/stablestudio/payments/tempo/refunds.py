@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stablestudio.payments.rail import Outcome
-from stablestudio.payments.tempo_settlement import TempoPayment, TempoSettlement
+from stablestudio.payments.tempo.settlement import TempoPayment, TempoSettlement
 from stablestudio.protocols import tempo
 from stablestudio.protocols.evm import EvmKey, keccak256
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from stablestudio.config import ConfigurationInvalid
 from stablestudio.errors import StudioError
 from stablestudio.payments.rail import Outcome, Settled
-from stablestudio.payments.solana_answers import AccountState, Blockhash
+from stablestudio.payments.solana.answers import AccountState, Blockhash
 from stablestudio.protocols.x402.exact_svm import Transfer
 
 

@@ -10,14 +10,14 @@ from contextlib import suppress
 
 from stablestudio.clock import Clock
 from stablestudio.loops import every
-from stablestudio.payments.facilitator import Facilitator, FacilitatorUnusable, Served
-from stablestudio.payments.facilitator_answers import Submission
-from stablestudio.payments.facilitator_line import Attempts, FacilitatorLine
+from stablestudio.payments.facilitators.answers import Submission
+from stablestudio.payments.facilitators.client import Facilitator, FacilitatorUnusable, Served
+from stablestudio.payments.facilitators.line import Attempts, FacilitatorLine
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
-from stablestudio.payments.solana_chain import Sought
-from stablestudio.payments.solana_facts import SolanaFacts
-from stablestudio.payments.solana_rpc import NodeRefused, NodeUnreachable
-from stablestudio.payments.solana_rpc_chain import SolanaNode
+from stablestudio.payments.solana.chain import Sought
+from stablestudio.payments.solana.facts import SolanaFacts
+from stablestudio.payments.solana.rpc import NodeRefused, NodeUnreachable
+from stablestudio.payments.solana.rpc_chain import SolanaNode
 from stablestudio.protocols.solana import b58encode, is_address
 from stablestudio.protocols.x402 import PaymentRequirements, SolanaPayload
 from stablestudio.protocols.x402.exact_svm import MAX_TIMEOUT_SECONDS, Transfer

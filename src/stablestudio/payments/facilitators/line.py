@@ -14,8 +14,8 @@ from typing import Protocol
 import anyio
 
 from stablestudio.clock import Clock
-from stablestudio.payments.facilitator import Facilitator, FacilitatorUnreachable, FacilitatorUnusable, Served
-from stablestudio.payments.facilitator_answers import Answer, Passed, Silent, Submission
+from stablestudio.payments.facilitators.answers import Answer, Passed, Silent, Submission
+from stablestudio.payments.facilitators.client import Facilitator, FacilitatorUnreachable, FacilitatorUnusable, Served
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 
 log = logging.getLogger(__name__)

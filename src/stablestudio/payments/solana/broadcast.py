@@ -9,12 +9,12 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from stablestudio.clock import Clock
-from stablestudio.payments.facilitator_line import Attempts
+from stablestudio.payments.facilitators.line import Attempts
 from stablestudio.payments.rail import Outcome, Rejected, Unknown
-from stablestudio.payments.solana_answers import Simulation
-from stablestudio.payments.solana_chain import Sought
-from stablestudio.payments.solana_facts import SolanaFacts
-from stablestudio.payments.solana_rpc import NodeRefused, NodeUnreachable
+from stablestudio.payments.solana.answers import Simulation
+from stablestudio.payments.solana.chain import Sought
+from stablestudio.payments.solana.facts import SolanaFacts
+from stablestudio.payments.solana.rpc import NodeRefused, NodeUnreachable
 from stablestudio.protocols.solana import b58encode
 
 log = logging.getLogger(__name__)

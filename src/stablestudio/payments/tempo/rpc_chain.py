@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stablestudio.payments.evm_rpc import EvmRpc, Receipt, RpcError, RpcUnreachable
-from stablestudio.payments.tempo_chain import (
+from stablestudio.payments.evm.rpc import EvmRpc, Receipt, RpcError, RpcUnreachable
+from stablestudio.payments.tempo.chain import (
     TempoReceipt,
     TempoRefused,
     TempoTransfer,

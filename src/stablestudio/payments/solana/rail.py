@@ -13,8 +13,8 @@ from functools import lru_cache
 from stablestudio.clock import Clock
 from stablestudio.money import Money
 from stablestudio.payments.rail import Asked, Credential, Outcome, Presented, Rejected
-from stablestudio.payments.solana_chain import SolanaChain, Sought, WrongSolanaChain
-from stablestudio.payments.solana_refunds import SolanaRefunds
+from stablestudio.payments.solana.chain import SolanaChain, Sought, WrongSolanaChain
+from stablestudio.payments.solana.refunds import SolanaRefunds
 from stablestudio.protocols import x402
 from stablestudio.protocols.solana import SolanaKey, b58decode, b58encode, is_address
 from stablestudio.protocols.solana_programs import TOKEN, read_decimals, read_token_account, token_account

@@ -6,13 +6,13 @@ import logging
 from dataclasses import replace
 
 from stablestudio.clock import Clock
-from stablestudio.payments.facilitator_line import Attempts, MemoryAttempts
+from stablestudio.payments.facilitators.line import Attempts, MemoryAttempts
 from stablestudio.payments.rail import Outcome, Settled
-from stablestudio.payments.solana_answers import AccountState, Blockhash
-from stablestudio.payments.solana_broadcast import Broadcaster, signature_of
-from stablestudio.payments.solana_chain import ChainNotReadable, Sought, WrongSolanaChain
-from stablestudio.payments.solana_facts import SolanaFacts
-from stablestudio.payments.solana_rpc import NodeRefused, NodeUnreachable
+from stablestudio.payments.solana.answers import AccountState, Blockhash
+from stablestudio.payments.solana.broadcast import Broadcaster, signature_of
+from stablestudio.payments.solana.chain import ChainNotReadable, Sought, WrongSolanaChain
+from stablestudio.payments.solana.facts import SolanaFacts
+from stablestudio.payments.solana.rpc import NodeRefused, NodeUnreachable
 from stablestudio.protocols.solana import SolanaKey, b58decode
 
 log = logging.getLogger(__name__)

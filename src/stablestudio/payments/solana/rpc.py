@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
-from stablestudio.payments.solana_answers import (
+from stablestudio.payments.solana.answers import (
     AccountAnswer,
     AccountState,
     BalanceAnswer,

@@ -9,9 +9,9 @@ from functools import lru_cache
 from typing import Literal
 from weakref import WeakValueDictionary
 
-from stablestudio.payments.chain import FINALITY_SECONDS
+from stablestudio.payments.evm.chain import FINALITY_SECONDS
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
-from stablestudio.payments.tempo_chain import TempoChain, TempoReceipt, TempoRefused, TempoUnreachable
+from stablestudio.payments.tempo.chain import TempoChain, TempoReceipt, TempoRefused, TempoUnreachable
 from stablestudio.protocols import tempo
 
 # A transaction lives for 25 seconds, so nobody but the settlement itself can try again in time.

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
-from stablestudio.payments import reverts
-from stablestudio.payments.contract_wallets import Signed, read_signed
-from stablestudio.payments.evm_facts import TokenFacts
-from stablestudio.payments.evm_gas import GasAccount, NotSent, Sent
-from stablestudio.payments.evm_rpc import Block, RpcError, RpcUnreachable
+from stablestudio.payments.evm import reverts
+from stablestudio.payments.evm.contract_wallets import Signed, read_signed
+from stablestudio.payments.evm.facts import TokenFacts
+from stablestudio.payments.evm.gas import GasAccount, NotSent, Sent
+from stablestudio.payments.evm.rpc import Block, RpcError, RpcUnreachable
 from stablestudio.payments.rail import Outcome, Rejected, Unknown
 from stablestudio.protocols.contract_wallets import Counterfactual
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain

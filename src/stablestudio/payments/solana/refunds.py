@@ -18,7 +18,7 @@ import logging
 
 from stablestudio.errors import StudioError
 from stablestudio.payments.rail import Outcome, Rejected, Unknown
-from stablestudio.payments.solana_chain import ChainNotReadable, SolanaChain, Sought
+from stablestudio.payments.solana.chain import ChainNotReadable, SolanaChain, Sought
 from stablestudio.protocols import solana_programs
 from stablestudio.protocols.solana import SolanaKey, b58decode, b58encode, is_address
 from stablestudio.protocols.solana_transaction import Transaction, compile_message

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 from stablestudio.money import Money
-from stablestudio.payments.chain import TokenChain
+from stablestudio.payments.evm.chain import TokenChain
 from stablestudio.payments.rail import Asked, Credential, Outcome, Presented, Rejected
 from stablestudio.protocols import eip3009, x402
 from stablestudio.protocols.contract_wallets import MAX_SIGNATURE

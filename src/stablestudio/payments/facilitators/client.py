@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from stablestudio import __version__
 from stablestudio.errors import StudioError
-from stablestudio.payments.facilitator_answers import (
+from stablestudio.payments.facilitators.answers import (
     BAD_RECEIPTS,
     Answer,
     Passed,
@@ -25,7 +25,7 @@ from stablestudio.payments.facilitator_answers import (
     read_settlement,
     read_verdict,
 )
-from stablestudio.payments.facilitator_auth import FacilitatorAuth, NoAuth
+from stablestudio.payments.facilitators.auth import FacilitatorAuth, NoAuth
 from stablestudio.payments.rail import Unknown
 
 log = logging.getLogger(__name__)

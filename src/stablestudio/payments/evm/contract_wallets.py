@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from stablestudio.payments import reverts
-from stablestudio.payments.evm_rpc import EvmRpc, RpcError, RpcUnreachable
+from stablestudio.payments.evm import reverts
+from stablestudio.payments.evm.rpc import EvmRpc, RpcError, RpcUnreachable
 from stablestudio.payments.rail import Rejected
 from stablestudio.protocols import eip3009
 from stablestudio.protocols.contract_wallets import Counterfactual, is_valid_call, rehearsal, says_yes, unwrap

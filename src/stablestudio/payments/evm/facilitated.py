@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from stablestudio.clock import Clock
-from stablestudio.payments.facilitator import Facilitator, FacilitatorUnusable, Served
-from stablestudio.payments.facilitator_answers import Submission
-from stablestudio.payments.facilitator_line import Attempts, FacilitatorLine, MemoryAttempts
+from stablestudio.payments.evm.rail import MAX_TIMEOUT_SECONDS, WalletJudge
+from stablestudio.payments.evm.reverts import UNAVAILABLE
+from stablestudio.payments.facilitators.answers import Submission
+from stablestudio.payments.facilitators.client import Facilitator, FacilitatorUnusable, Served
+from stablestudio.payments.facilitators.line import Attempts, FacilitatorLine, MemoryAttempts
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
-from stablestudio.payments.reverts import UNAVAILABLE
-from stablestudio.payments.x402_evm import MAX_TIMEOUT_SECONDS, WalletJudge
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain
 from stablestudio.protocols.evm import checksum_address
 from stablestudio.protocols.x402 import PaymentPayload, PaymentRequirements

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 
 from stablestudio.config import ConfigurationInvalid
-from stablestudio.payments import reverts
-from stablestudio.payments.chain import FINALITY_SECONDS
-from stablestudio.payments.contract_wallets import ContractWallets
-from stablestudio.payments.evm_rpc import Block, EvmRpc, Log, Receipt, RpcError, RpcUnreachable
+from stablestudio.payments.evm import reverts
+from stablestudio.payments.evm.chain import FINALITY_SECONDS
+from stablestudio.payments.evm.contract_wallets import ContractWallets
+from stablestudio.payments.evm.rpc import Block, EvmRpc, Log, Receipt, RpcError, RpcUnreachable
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 from stablestudio.protocols import eip3009_calls as calls
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain, separator

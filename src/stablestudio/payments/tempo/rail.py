@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from stablestudio.errors import StudioError
-from stablestudio.payments import mpp_pympp
-from stablestudio.payments.mpp_refunds import TempoRefunds
 from stablestudio.payments.rail import Asked, Credential, Outcome, Presented, Rejected
-from stablestudio.payments.tempo_chain import TempoChain
-from stablestudio.payments.tempo_settlement import INSUFFICIENT, TempoPayment, TempoSettlement, decode
+from stablestudio.payments.tempo import pympp as mpp_pympp
+from stablestudio.payments.tempo.chain import TempoChain
+from stablestudio.payments.tempo.refunds import TempoRefunds
+from stablestudio.payments.tempo.settlement import INSUFFICIENT, TempoPayment, TempoSettlement, decode
 from stablestudio.protocols import mpp
 from stablestudio.protocols.evm import EvmKey, checksum_address
 from stablestudio.protocols.tempo import BadTransaction, TempoTransaction

@@ -1,0 +1,1 @@
+"""Facilitators: others who settle x402 payments for us."""

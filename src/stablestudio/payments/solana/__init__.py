@@ -1,0 +1,1 @@
+"""x402 on Solana: SPL transfers that a fee payer completes."""

@@ -1,0 +1,1 @@
+"""MPP on Tempo: signed TIP-20 transfers that we send."""
