@@ -13,8 +13,8 @@ from PIL import Image
 
 from stablestudio.jobs.engine import EngineState
 from stablestudio.money import Money
+from stablestudio.payments.evm.rail import ExactEvmRail
 from stablestudio.payments.rail import Asked, Outcome, Settled, Unknown
-from stablestudio.payments.x402_evm import ExactEvmRail
 from stablestudio.protocols import x402
 from stablestudio.protocols.eip3009 import Authorization, TokenDomain
 from stablestudio.protocols.evm import EvmKey

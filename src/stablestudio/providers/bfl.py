@@ -1,0 +1,125 @@
+"""Black Forest Labs' FLUX.2: tasks that are polled where they say, and results that live for ten minutes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import ClassVar
+
+from stablestudio.clock import Clock, SystemClock
+from stablestudio.providers.answers import Unanswered, Unreadable
+from stablestudio.providers.bfl_requests import MODELS, NOT_FOUND, Sample, read, refusal, request
+from stablestudio.providers.faults import VendorUnusable, turned_down, unusable
+from stablestudio.providers.finish import collect
+from stablestudio.providers.http import VendorHttp, segment
+from stablestudio.providers.inputs import MediaFile, MediaSource, read_files, shrink
+from stablestudio.providers.kept import KeptResults
+from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, NotAccepted, Output, Running, Work
+from stablestudio.providers.tasks import Progress, Strangers, task_named, unknown_state
+
+log = logging.getLogger(__name__)
+
+BASE_URL = "https://api.bfl.ai/v1"
+KEY_HEADER = "x-key"
+OWN_HOSTS = ("*.bfl.ai",)
+"""Tasks live on one of the vendor's clusters, such as api.us1.bfl.ai, and are polled there with the key."""
+MAX_IMAGE_BYTES = 5 * 1024 * 1024
+
+
+class Bfl:
+    """The answer to a submission says where to ask; that address is the task's handle here."""
+
+    name = "bfl"
+    free_check = True
+    models: ClassVar[Mapping[str, str]] = MODELS
+
+    def __init__(
+        self,
+        http: VendorHttp,
+        *,
+        source: MediaSource,
+        kept: KeptResults,
+        clock: Clock | None = None,
+        most_images: int = 8,
+    ) -> None:
+        """Take the line to `BASE_URL`, with the key as `KEY_HEADER` and `own_hosts=OWN_HOSTS`.
+
+        `most_images` is how many input images the vendor documents.
+        """
+        self._http = http
+        self._source = source
+        self._kept = kept
+        self._strangers = Strangers(clock or SystemClock())
+        self._most_images = most_images
+
+    async def submit(self, work: Work) -> Accepted | Failed:
+        model = work.model or self.models[work.offering.key]
+        if len(work.input.media()) > self._most_images:
+            # Another provider of this model may take more.
+            raise NotAccepted(f"{self.name} takes {self._most_images} images", kind=FailureKind.INVALID_INPUT)
+        files = await self._files(work)
+        if isinstance(files, Failed):
+            return files
+        reply = await self._http.submit("POST", f"/{segment(model)}", json=request(work, files))
+        if not reply.ok:
+            return turned_down(refusal(reply), reply)
+        return Accepted(task=self._task(reply.document, task_named(self.name, reply, "id")), upstream_model=model)
+
+    async def find(self, work: Work) -> Accepted | None:  # noqa: ARG002 - the vendor has no list
+        return None
+
+    async def poll(self, work: Work, task: str) -> Progress:
+        if await self._kept.find(work) is not None:
+            return Made()
+        reply = await self._http.ask("GET", task)
+        if reply.status not in {200, 404, 410}:
+            raise Unreadable(f"{self.name} answered with status {reply.status}: {reply.excerpt}")
+        found = read(reply.document, request_id=reply.request_id)
+        if found == NOT_FOUND or reply.status != 200:
+            return self._strangers.meet(task, reply)
+        if isinstance(found, Sample):
+            return await self._keep(work, found)
+        return found if isinstance(found, Running | Failed) else unknown_state(self.name, reply.document.get("status"))
+
+    async def fetch(self, work: Work, task: str) -> Output | Failed:  # noqa: ARG002 - kept while it was there
+        return await self._kept.fetch(work)
+
+    async def check(self) -> None:
+        """Ask for the balance; raise `VendorUnusable` where key, reach or credit is missing."""
+        try:
+            reply = await self._http.ask("GET", "/credits", deadline_seconds=15.0)
+        except Unanswered as error:
+            raise VendorUnusable(f"{error}.") from None
+        if not reply.ok:
+            unusable(self.name, reply)
+        credit = reply.document.get("credits")
+        if isinstance(credit, int | float) and credit <= 0:
+            unusable(self.name, reply, kind=FailureKind.UPSTREAM_QUOTA)
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    def _task(self, document: Mapping[str, object], task_id: str) -> str:
+        """Return where to ask about a task: where the vendor says, if that is a host of its own."""
+        where = document.get("polling_url")
+        if isinstance(where, str) and self._http.is_own(where):
+            return where
+        if where is not None:
+            log.warning("polling_url_is_foreign", extra={"provider": self.name, "url": str(where)[:200]})
+        return f"/get_result?id={segment(task_id)}"
+
+    async def _files(self, work: Work) -> tuple[MediaFile, ...] | Failed:
+        """Return the images, none larger than the result will be: the vendor bills the pixels that go in as well."""
+        wanted = work.input.output()
+        longest = max(wanted.width, wanted.height)
+        return await read_files(
+            self._source, work, fit=lambda file: shrink(file, max_bytes=MAX_IMAGE_BYTES, longest=longest)
+        )
+
+    async def _keep(self, work: Work, sample: Sample) -> Made | Failed:
+        """Get the image now: in ten minutes its address leads nowhere."""
+        output = await collect(self._http, sample.url, work)
+        if isinstance(output, Failed):
+            return output
+        await self._kept.put(work.job_id, output.data, output.content_type)
+        return Made()

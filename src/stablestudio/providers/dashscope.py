@@ -1,0 +1,95 @@
+"""Alibaba's DashScope (Model Studio): Wan 2.6 as tasks that are asked for, asked about and fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from stablestudio.clock import Clock, SystemClock
+from stablestudio.providers.dashscope_requests import (
+    ASYNC,
+    LONGEST_SIDE,
+    MAX_IMAGE_BYTES,
+    MODELS,
+    is_forgotten,
+    progress,
+    refusal,
+    request,
+    result_url,
+)
+from stablestudio.providers.faults import turned_down, unusable
+from stablestudio.providers.finish import collect
+from stablestudio.providers.http import VendorHttp, segment
+from stablestudio.providers.inputs import MediaFile, MediaSource, crop_to, read_files, shrink
+from stablestudio.providers.provider import Accepted, Failed, Output, Work
+from stablestudio.providers.tasks import Progress, Strangers, look, no_result, task_named, told
+
+BASE_URL = "https://dashscope-intl.aliyuncs.com/api/v1"
+_SYNTHESIS = "/services/aigc/video-generation/video-synthesis"
+_ANSWER_SECONDS = 120.0
+
+
+class DashScope:
+    """Makes Wan clips; key, model and the region in the base URL belong together."""
+
+    name = "dashscope"
+    free_check = True
+    models: ClassVar[Mapping[str, str]] = MODELS
+
+    def __init__(self, http: VendorHttp, *, source: MediaSource, clock: Clock | None = None) -> None:
+        self._http = http
+        self._source = source
+        self._strangers = Strangers(clock or SystemClock())
+
+    async def submit(self, work: Work) -> Accepted | Failed:
+        files = await read_files(self._source, work, fit=_fitted)
+        if isinstance(files, Failed):
+            return files
+        model = work.model or MODELS[work.offering.key]
+        body = request(work, files, model=model)
+        if isinstance(body, Failed):
+            return body
+        reply = await self._http.submit(
+            "POST", _SYNTHESIS, json=body, headers=ASYNC, timeout=_ANSWER_SECONDS, refused=refusal
+        )
+        if not reply.ok:
+            return turned_down(refusal(reply), reply)
+        return Accepted(task=task_named(self.name, reply, "output", "task_id"), upstream_model=model)
+
+    async def find(self, work: Work) -> Accepted | None:  # noqa: ARG002 - nothing of the work is in the vendor's list
+        """Return None: the vendor takes no marker and its list names no input, so nobody can know."""
+        return None
+
+    async def poll(self, work: Work, task: str) -> Progress:  # noqa: ARG002 - the task says it all
+        place = f"/tasks/{segment(task)}"
+        return await look(
+            self._http, place, task=task, read=progress, strangers=self._strangers, is_unknown=is_forgotten
+        )
+
+    async def fetch(self, work: Work, task: str) -> Output | Failed:
+        reply = await told(self._http, f"/tasks/{segment(task)}")
+        url = result_url(reply.document)
+        if url is None:
+            return no_result(reply)
+        return await collect(self._http, url, work)
+
+    async def check(self) -> None:
+        """Prove key and reach with a list of one task. Raises `VendorUnusable`."""
+        reply = await self._http.ask("GET", "/tasks/?page_no=1&page_size=1", deadline_seconds=20)
+        if not reply.ok:
+            unusable(self.name, reply, kind=refusal(reply))
+
+    async def cancel(self, work: Work, task: str) -> bool:  # noqa: ARG002 - the task says it all
+        """Take back a task that still waits; the vendor refuses for any other."""
+        return (await self._http.ask("POST", f"/tasks/{segment(task)}/cancel", deadline_seconds=20)).ok
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
+async def _fitted(file: MediaFile) -> MediaFile:
+    """Make a picture small enough, and opaque: the vendor takes no transparency."""
+    if file.kind != "image":
+        return file
+    opaque = await crop_to(file, (file.width, file.height))
+    return await shrink(opaque, max_bytes=MAX_IMAGE_BYTES, longest=LONGEST_SIDE)

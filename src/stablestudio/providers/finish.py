@@ -1,0 +1,79 @@
+"""The last touch on what a vendor made: fetched, recognised, and in the format and size that the buyer asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Any
+
+from PIL import Image
+
+from stablestudio.catalog.values import ImageFormat, ImageOutput, VideoOutput
+from stablestudio.media.probe import UnreadableMedia, open_image, probe, sniff
+from stablestudio.providers.answers import Lost
+from stablestudio.providers.faults import failed
+from stablestudio.providers.http import MAX_CLIP_BYTES, VendorHttp
+from stablestudio.providers.inputs import flattened
+from stablestudio.providers.provider import Failed, FailureKind, Output, Work
+
+MAX_IMAGE_BYTES = 64 * 1024 * 1024
+_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+_DEFAULT_QUALITY = {"jpeg": 92, "webp": 90}
+_UNREADABLE = "The vendor's file could not be read."
+
+
+async def collect(http: VendorHttp, url: str, work: Work, *, within: tuple[int, int] | None = None) -> Output | Failed:
+    """Download the result of work and finish it; `Failed` where it is lost, too large, private, or not what was ordered.
+
+    Raises `Unanswered` where asking again later may help.
+    """
+    is_clip = isinstance(work.input.output(), VideoOutput)
+    try:
+        data = await http.download(url, max_bytes=MAX_CLIP_BYTES if is_clip else MAX_IMAGE_BYTES)
+    except Lost as error:
+        return failed(FailureKind.UPSTREAM_ERROR, "The vendor's file could not be fetched.", detail=str(error))
+    return await finish(data, work, within=within)
+
+
+async def finish(data: bytes, work: Work, *, within: tuple[int, int] | None = None) -> Output | Failed:
+    """Return the vendor's bytes as the output of work, or `Failed` where they are not the kind of file that was ordered.
+
+    An image is written anew only where its format is not the one asked for, or where it must shrink to lie `within`
+    a width and height; its shape stays.
+    """
+    wanted = work.input.output()
+    try:
+        seen = await asyncio.to_thread(probe, data)
+        ordered = "video" if isinstance(wanted, VideoOutput) else "image"
+        if seen.kind != ordered:
+            detail = f"{ordered} was ordered, {seen.content_type} came"
+            return failed(FailureKind.UPSTREAM_ERROR, _UNREADABLE, detail=detail)
+        if isinstance(wanted, VideoOutput):
+            return Output(data=data, content_type=seen.content_type)
+        return await asyncio.to_thread(finish_image, data, wanted, within=within)
+    except UnreadableMedia as error:
+        return failed(FailureKind.UPSTREAM_ERROR, _UNREADABLE, detail=f"{error.message} {data[:40]!r}")
+
+
+def finish_image(data: bytes, wanted: ImageOutput, *, within: tuple[int, int] | None = None) -> Output:
+    """Return an image in the format that is wanted; see `finish`. Raises `UnreadableMedia`. Blocks."""
+    picture = open_image(data)
+    too_large = within is not None and (picture.width > within[0] or picture.height > within[1])
+    if sniff(data) == _TYPES[wanted.format] and not too_large:
+        return Output(data=data, content_type=_TYPES[wanted.format])
+    if within is not None and too_large:
+        picture.load()
+        picture.thumbnail(within, Image.Resampling.LANCZOS)
+    return Output(data=_written(picture, wanted), content_type=_TYPES[wanted.format])
+
+
+def _written(picture: Image.Image, wanted: ImageOutput) -> bytes:
+    options: dict[str, Any] = {}
+    if wanted.format != "png":
+        quality = _DEFAULT_QUALITY[wanted.format] if wanted.quality is None else wanted.quality
+        options["quality"] = max(1, quality) if wanted.format == "jpeg" else quality
+    if wanted.format == "jpeg" or not picture.has_transparency_data:
+        picture = flattened(picture)
+    out = io.BytesIO()
+    picture.save(out, wanted.format.upper(), **options)
+    return out.getvalue()

@@ -1,0 +1,159 @@
+"""Replicate: many models behind one interface of predictions."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from stablestudio.clock import Clock, SystemClock
+from stablestudio.providers.aggregate import fitting, order_of, routed
+from stablestudio.providers.answers import Ambiguous
+from stablestudio.providers.clips import collect_clip
+from stablestudio.providers.faults import turned_down, unusable
+from stablestudio.providers.http import VendorHttp, segment
+from stablestudio.providers.inputs import MediaFile, MediaSource, data_url, read_files
+from stablestudio.providers.provider import Accepted, Failed, NotAccepted, Output, Work
+from stablestudio.providers.replicate_models import OFFERS
+from stablestudio.providers.replicate_requests import (
+    HEADERS,
+    MAX_INLINE_BYTES,
+    created_before,
+    find_prediction,
+    listed,
+    place,
+    progress,
+    refusal,
+    result_url,
+    upload,
+    uploaded_url,
+)
+from stablestudio.providers.routes import arguments, endpoint, marking_seed
+from stablestudio.providers.tasks import Progress, Strangers, look, no_result, task_named, told
+
+BASE_URL = "https://api.replicate.com/v1"
+_ANSWER_SECONDS = 120.0
+_MAX_BYTES = 64 * 1024 * 1024  # of all pictures together
+_MOST_PAGES = 20
+
+
+class Replicate:
+    """Makes what `replicate_models` lists."""
+
+    name = "replicate"
+    free_check = True
+    models: ClassVar[Mapping[str, str]] = {key: offer.model for key, offer in OFFERS.items()}
+
+    def __init__(
+        self,
+        http: VendorHttp,
+        *,
+        source: MediaSource,
+        user: Callable[[str], str],
+        clock: Clock | None = None,
+        settle: Sequence[float] = (0.0, 2.0, 6.0),
+    ) -> None:
+        """Take the vendor; `user` names a wallet without telling it, `settle` are the pauses before looks for a lost task."""
+        self._http = http
+        self._source = source
+        self._user = user
+        self._strangers = Strangers(clock or SystemClock())
+        self._settle = settle
+
+    async def submit(self, work: Work) -> Accepted | Failed:
+        route = routed(work, OFFERS, vendor=self.name)
+        files = await read_files(self._source, work, fit=fitting(work, total_bytes=_MAX_BYTES))
+        if isinstance(files, Failed):
+            return files
+        urls: list[str] = []
+        for file in files:
+            url = await self._published(file)
+            if isinstance(url, Failed):
+                return url
+            urls.append(url)
+        order = order_of(work, files, urls, user=self._user)
+        model = self._model(work)
+        path, more = place(model)
+        body = {**more, "input": arguments(route, order)}
+        reply = await self._http.submit(
+            "POST", path, json=body, headers=HEADERS, timeout=_ANSWER_SECONDS, refused=refusal
+        )
+        if not reply.ok:
+            return turned_down(refusal(reply), reply)
+        return Accepted(task=task_named(self.name, reply, "id"), upstream_model=model)
+
+    async def find(self, work: Work) -> Accepted | None:
+        """Look for the job's own seed in the list of predictions; None where it is not there or has none of its own."""
+        route = OFFERS[work.offering.key].route(work.input)
+        if route is None or "seed" not in route.fields or work.input.seed_value() is not None:
+            return None
+        model = self._model(work)
+        asked = {"seed": marking_seed(work.job_id)}
+        for pause in self._settle:
+            await asyncio.sleep(pause)
+            async for page in self._pages(since_ms=work.ordered_at - 60_000):
+                if (found := find_prediction(page, model=model, asked=asked)) is not None:
+                    return Accepted(task=str(found.get("id")), upstream_model=model)
+        return None
+
+    async def poll(self, work: Work, task: str) -> Progress:  # noqa: ARG002 - the task says it all
+        return await look(
+            self._http, f"/predictions/{segment(task)}", task=task, read=progress, strangers=self._strangers
+        )
+
+    async def fetch(self, work: Work, task: str) -> Output | Failed:
+        route = routed(work, OFFERS, vendor=self.name)
+        reply = await told(self._http, f"/predictions/{segment(task)}")
+        url = result_url(reply.document, route)
+        if url is None:
+            return no_result(reply)
+        return await collect_clip(self._http, url, work, within=route.within(work.input))
+
+    async def check(self) -> None:
+        """Prove key and reach by asking whose key it is. Raises `VendorUnusable`."""
+        reply = await self._http.ask("GET", "/account", deadline_seconds=20)
+        if not reply.ok:
+            unusable(self.name, reply)
+
+    async def cancel(self, work: Work, task: str) -> bool:  # noqa: ARG002 - the task says it all
+        """Stop a prediction; what it has cost so far is charged."""
+        return (await self._http.ask("POST", f"/predictions/{segment(task)}/cancel", deadline_seconds=20)).ok
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    def _model(self, work: Work) -> str:
+        route = OFFERS[work.offering.key].route(work.input)
+        model = work.model or OFFERS[work.offering.key].model
+        return endpoint(route, model) if route is not None else model
+
+    async def _published(self, file: MediaFile) -> str | Failed:
+        """Return how Replicate gets a file: a small one inside the request, others from its own store."""
+        if len(file.data) <= MAX_INLINE_BYTES:
+            return data_url(file)
+        content, headers = upload(file, boundary=secrets.token_hex(16))
+        try:
+            reply = await self._http.submit("POST", "/files", content=content, headers=headers, timeout=_ANSWER_SECONDS)
+        except Ambiguous as error:
+            # A file twice in the store costs nothing, and no work was asked for yet.
+            raise NotAccepted(f"an input could not be uploaded: {error.detail}") from error
+        if not reply.ok:
+            return turned_down(refusal(reply), reply)
+        url = uploaded_url(reply)
+        if url is None:
+            raise NotAccepted(f"an upload was answered without its address: {reply.excerpt}")
+        return url
+
+    async def _pages(self, *, since_ms: int) -> AsyncIterator[list[Mapping[str, Any]]]:
+        """Read the list, newest first, until its predictions are older than the order."""
+        following: object = "/predictions"
+        for _ in range(_MOST_PAGES):
+            if not isinstance(following, str) or not following:
+                return
+            document = (await told(self._http, following)).document
+            page = listed(document)
+            yield page
+            if not page or created_before(page[-1], since_ms):
+                return
+            following = document.get("next")
