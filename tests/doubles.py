@@ -137,7 +137,7 @@ class FakeEngine:
         self.known: dict[str, EngineState] = {}
         self.faults: dict[str, Exception] = {}
 
-    def enqueue(self, connection: sa.Connection, job_id: str) -> None:
+    def enqueue(self, connection: sa.Connection, job_id: str, *, queue: str = "make") -> None:
         if fault := self.faults.get("enqueue"):
             raise fault
         self.enqueued.append(job_id)

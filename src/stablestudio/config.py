@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from stablestudio.errors import StudioError
 from stablestudio.money import Money
+from stablestudio.provider_settings import ProviderSettings
 from stablestudio.rail_settings import Dollars, RailSettings
 
 CONFIG_FILE = Path("stablestudio.toml")
@@ -44,6 +45,14 @@ class Settings(BaseSettings):
     rails: dict[str, RailSettings] = Field(
         default_factory=dict, description="Ways to be paid, by a name of your choice; the embedded ones if none is set."
     )
+    providers: dict[str, ProviderSettings] = Field(
+        default_factory=dict,
+        description="Who makes what is sold, by a name of your choice; the sandbox if none is set.",
+    )
+    bindings: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="Providers in order of preference, by offering, model or `default`; as listed if not set.",
+    )
     settle: dict[str, Literal["accept", "complete"]] = Field(
         default_factory=dict,
         description="When payments are settled, by offering, model or `default`: when accepted, or when the work is done.",
@@ -52,6 +61,9 @@ class Settings(BaseSettings):
     exposure_cap: Dollars = Field(Money(20_000_000), description="Most dollars held for one payer at a time.")
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(6_000_000, description="Largest request body accepted.")
     jobs_at_once: int = Field(256, ge=0, le=10_000, description="Jobs made at the same time; 0 only accepts them.")
+    drain_seconds: float = Field(
+        120.0, ge=0, le=3600, description="Longest wait at a stop for vendors that answer with the result itself."
+    )
     sandbox_delay: float = Field(1.0, ge=0, le=3600, description="Seconds that the sandbox pretends to work.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
 

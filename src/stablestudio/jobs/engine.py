@@ -37,8 +37,8 @@ class EngineState(StrEnum):
 class Engine(Protocol):
     """Runs the steps of each job durably."""
 
-    def enqueue(self, connection: sa.Connection, job_id: str) -> None:
-        """Add the job's workflow to the caller's transaction."""
+    def enqueue(self, connection: sa.Connection, job_id: str, *, queue: str = QUEUE) -> None:
+        """Add the job's workflow to the caller's transaction, in the queue of whoever will make it."""
         ...
 
     async def states(self, job_ids: Sequence[str]) -> Mapping[str, EngineState]:
@@ -53,8 +53,9 @@ class Engine(Protocol):
 class DbosEngine:
     """DBOS in this process. The engine's tables live in our database so that one commit holds sale and workflow."""
 
-    def __init__(self, database: Database, *, executor_id: str, concurrency: int) -> None:
-        self._concurrency = concurrency
+    def __init__(self, database: Database, *, executor_id: str, concurrency: Mapping[str, int]) -> None:
+        """Take the queues and how many jobs of each run here at once: one that is full does not hold the others up."""
+        self._concurrency = dict(concurrency)
         self._config = DBOSConfig(
             name="stablestudio",
             system_database_url=database.url,
@@ -80,9 +81,9 @@ class DbosEngine:
         engine_log.setLevel(logging.WARNING)
         if maker is not None:
             _register(maker, self._running)
-        DBOS.listen_queues([QUEUE] if maker is not None else [])
+        DBOS.listen_queues(list(self._concurrency) if maker is not None else [])
         await asyncio.to_thread(DBOS.launch)
-        await asyncio.to_thread(self._register_queue)
+        await asyncio.to_thread(self._register_queues)
         self._client = DBOSClient(
             system_database_engine=self._database.engine,
             serializer=DBOSPortableJSONSerializer(),
@@ -94,11 +95,11 @@ class DbosEngine:
         """Stop taking work; what runs is taken up again at the next start."""
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
 
-    def enqueue(self, connection: sa.Connection, job_id: str) -> None:
+    def enqueue(self, connection: sa.Connection, job_id: str, *, queue: str = QUEUE) -> None:
         assert self._client is not None
         options = EnqueueOptions(
             workflow_name=_WORKFLOW,
-            queue_name=QUEUE,
+            queue_name=queue if queue in self._concurrency else QUEUE,
             workflow_id=job_id,
             workflow_id_reuse_policy="reject",
             app_version=APPLICATION_VERSION,
@@ -122,10 +123,11 @@ class DbosEngine:
         await DBOS.delete_workflow_async(job_id)
         await self._database.write(lambda connection: self.enqueue(connection, job_id))
 
-    def _register_queue(self) -> None:
-        DBOS.register_queue(
-            QUEUE, worker_concurrency=self._concurrency, polling_interval_sec=_POLL_SECONDS, on_conflict="always_update"
-        )
+    def _register_queues(self) -> None:
+        for queue, most in self._concurrency.items():
+            DBOS.register_queue(
+                queue, worker_concurrency=most, polling_interval_sec=_POLL_SECONDS, on_conflict="always_update"
+            )
 
 
 def _register(maker: Maker, running: Counter[str]) -> None:

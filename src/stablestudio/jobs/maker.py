@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 
@@ -60,14 +61,20 @@ class Maker:
         clock: Clock,
         on_failed: Callable[[], None],
         charge: Callable[[str], Awaitable[Charged]],
+        on_ended: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
-        """Take the parts; `charge` settles the held payment of an order, `on_failed` hears that money is owed."""
+        """Take the parts; `charge` settles the held payment of an order.
+
+        `on_failed` hears that money is owed, `on_ended` that nothing is needed for a job any more.
+        """
         self._database = database
         self._bindings = bindings
         self._storage = storage
         self._clock = clock
         self._on_failed = on_failed
         self._charge_order = charge
+        self._on_ended = on_ended
+        self._draining = False
         self._asking: set[str] = set()  # jobs whose vendor is being asked by this very process
 
     async def advance(self, verb: Verb, job_id: str) -> Step:
@@ -80,6 +87,7 @@ class Maker:
         except (LookupError, InvalidInput):
             # An upgrade may drop a model or tighten an input; the money of orders under way must not hang on it.
             return failure(FailureKind.INVALID_INPUT, "This service no longer makes what was ordered.")
+        work = self._bound(work, job)
         elapsed = (self._clock.now_ms() - job.created_at) / 1000
         if verb != "charge" and self._is_too_late_to_charge(payment):
             return failure(FailureKind.UPSTREAM_TIMEOUT, "The work was not done before its payment ran out.")
@@ -93,6 +101,19 @@ class Maker:
         if is_overdue(elapsed):
             return failure(FailureKind.UPSTREAM_UNKNOWN, OVERDUE)
         return step(verb, wait=Pace(steady=60.0).wait(elapsed + 4.0))
+
+    def _bound(self, work: Work, job: store.Job) -> Work:
+        """Name the vendor's model as the job's binding does, or as the vendor did where the binding is gone."""
+        binding = self._bindings.bound(work.offering, job.provider or "")
+        return replace(work, model=binding.model if binding else job.upstream_model or "")
+
+    async def drain(self, seconds: float) -> None:
+        """Ask no vendor any more, and wait for those that are being asked: their answer may be the result itself."""
+        self._draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._asking:  # noqa: ASYNC110 - it changes on the engine's own loop
+                    await asyncio.sleep(0.05)
 
     async def _step(self, verb: Verb, job: store.Job, work: Work, *, elapsed: float) -> Step:
         match verb:
@@ -109,7 +130,7 @@ class Maker:
         """Ask the vendor, unless that has happened or is happening."""
         if job.task is not None:
             return step("poll")
-        if job.id in self._asking:
+        if job.id in self._asking or self._draining:
             return step("submit", wait=1.0)
         self._asking.add(job.id)
         try:
@@ -152,7 +173,8 @@ class Maker:
         """Ask how it goes."""
         if job.task is None:
             return step("submit")
-        pace = Pace(steady=float(work.offering.poll_after))
+        binding = self._bindings.bound(work.offering, job.provider or "")
+        pace = Pace(steady=(binding and binding.poll_seconds) or float(work.offering.poll_after))
         answer = await self._bindings.named(job.provider or "").poll(work, job.task)
         reach("make.polled")
         match answer:
@@ -210,6 +232,7 @@ class Maker:
         await self._database.write(lambda connection: store.complete(connection, job_id=job_id, now=now))
         log.info("job_complete", extra={"job": job_id})
         reach("close.complete")
+        await self._clean_up(job_id)
 
     async def _add_thumbnail(self, job_id: str, clip: bytes, *, content_type: str) -> None:
         try:
@@ -230,6 +253,15 @@ class Maker:
         log.warning("job_failed", extra={"job": job_id, "code": code})
         reach("close.failed")
         self._on_failed()
+        await self._clean_up(job_id)
+
+    async def _clean_up(self, job_id: str) -> None:
+        if self._on_ended is None:
+            return
+        try:
+            await self._on_ended(job_id)
+        except Exception:
+            log.exception("not_cleaned_up", extra={"job": job_id})  # the job has ended all the same
 
     async def _load(self, job_id: str) -> tuple[store.Job, tuple[str, str, str], payment_store.Payment]:
         def query(

@@ -54,6 +54,10 @@ class InputReader:
             return await self._storage.read(await self._result(url[len(_JOB) :], wallet))
         return (await self._fetcher.get(url, as_of_ms=as_of_ms)).data
 
+    async def key_of(self, url: str, *, wallet: str) -> str | None:
+        """Return the storage key behind a `job:` reference, None for any other address."""
+        return await self._result(url[len(_JOB) :], wallet) if url.startswith(_JOB) else None
+
     async def _result(self, job_id: str, wallet: str) -> str:
         job = await self._database.read(lambda connection: jobs.find(connection, job_id))
         result = await self._database.read(lambda connection: jobs.find_result(connection, job_id))

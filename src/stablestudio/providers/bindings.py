@@ -42,6 +42,7 @@ class Binding:
 
     provider: Provider
     model: str = ""
+    poll_seconds: float | None = None  # pause between polls; the offering's own if None
 
 
 class Bindings:
@@ -66,6 +67,11 @@ class Bindings:
     def of(self, offering: Offering) -> Sequence[Binding]:
         """Return who is bound to an offering, in order, whether able to serve now or not."""
         return self._by_offering.get(offering.key, ())
+
+    def preferred(self, offering: Offering) -> str:
+        """Return the name of the provider that an offering is bound to first, empty where nobody is."""
+        bound = self.of(offering)
+        return bound[0].provider.name if bound else ""
 
     def named(self, name: str) -> Provider:
         """Return a provider that a job was given to."""

@@ -59,7 +59,7 @@ class Interactions:
     async def find(self, work: Work) -> Accepted | None:  # noqa: ARG002 - the vendor has no list
         return None
 
-    async def poll(self, work: Work, task: str) -> Progress:
+    async def poll(self, work: Work, task: str) -> Progress:  # noqa: ARG002 - the task says it all
         found = await self._look(task)
         if isinstance(found, Media):
             return await self._file_state(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -117,4 +118,26 @@ class Provider(Protocol):
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:
         """Get the output; `Failed` where it turns out that there is none."""
+        ...
+
+
+class Vendor(Provider, Protocol):
+    """A provider outside of this house, behind a key."""
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        """Return the vendor's usual model by the key of each offering that it can make."""
+        ...
+
+    @property
+    def free_check(self) -> bool:
+        """Tell whether `check` costs nothing."""
+        ...
+
+    async def check(self) -> None:
+        """Prove key and reach by a free question; raise `VendorUnusable`."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
         ...

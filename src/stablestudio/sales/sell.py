@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
 from stablestudio.failpoints import reach
 from stablestudio.ids import new_id
-from stablestudio.jobs.engine import Engine
+from stablestudio.jobs.engine import QUEUE, Engine
 from stablestudio.media.inputs import InputReader
 from stablestudio.money import Money
 from stablestudio.payments.errors import (
@@ -95,14 +95,19 @@ class Seller:
         inputs: InputReader,
         clock: Clock,
         exposure_cap: Money | None = None,
+        queue_of: Callable[[Offering], str] = lambda _: QUEUE,
     ) -> None:
-        """Take the parts; `exposure_cap` is the most that one payer's held payments may add up to."""
+        """Take the parts; `exposure_cap` is the most that one payer's held payments may add up to.
+
+        `queue_of` names the engine's queue of an offering, which is that of its preferred provider.
+        """
         self._database = database
         self._rails = {rail.name: rail for rail in rails}
         self._engine = engine
         self._inputs = inputs
         self._clock = clock
         self._exposure_cap = exposure_cap
+        self._queue_of = queue_of
         self._in_flight: dict[str, asyncio.Future[None]] = {}
 
     async def sell(self, purchase: Purchase) -> Sold | Held:
@@ -302,7 +307,7 @@ class Seller:
         offering = catalog.find(order.model, order.operation)
         type_ = offering.type if offering else f"{order.model}-{order.operation}"
         job_store.insert(connection, order_id=order.id, wallet=order.wallet, type_=type_, now=self._clock.now_ms())
-        self._engine.enqueue(connection, order.id)
+        self._engine.enqueue(connection, order.id, queue=self._queue_of(offering) if offering else QUEUE)
 
     async def _recorded(self, payment: store.Payment) -> Sold | Held:
         current = await self._database.read(lambda connection: store.find_by_order(connection, payment.order_id))

@@ -8,11 +8,11 @@ import logging
 from pathlib import Path
 from typing import IO
 
-from stablestudio.catalog import OFFERINGS, Kind, PriceTable
+from stablestudio.catalog import OFFERINGS, MediaInput, PriceTable
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.config import ConfigurationInvalid, Settings, load_secret
 from stablestudio.errors import StudioError
-from stablestudio.jobs.engine import DbosEngine
+from stablestudio.jobs.engine import QUEUE, DbosEngine
 from stablestudio.jobs.maker import Maker
 from stablestudio.jobs.sweep import Sweep
 from stablestudio.loops import every
@@ -21,7 +21,10 @@ from stablestudio.media.inputs import InputReader
 from stablestudio.media.links import LinkSigner
 from stablestudio.media.storage import Storage
 from stablestudio.payments.refunds import RefundWorker
-from stablestudio.providers.bindings import Binding, Bindings
+from stablestudio.providers.bindings import Bindings
+from stablestudio.providers.inputs import InputFiles, public_url
+from stablestudio.providers.kept import KeptResults
+from stablestudio.providers.provider import Work
 from stablestudio.sales.charge import Charger
 from stablestudio.sales.reconcile import Reconciler
 from stablestudio.sales.sell import Seller
@@ -31,6 +34,7 @@ from stablestudio.server.assets import AssetEndpoint, AssetInfo
 from stablestudio.server.challenge import Challenges
 from stablestudio.server.embedded import EmbeddedRoutes
 from stablestudio.server.jobs import JobRoutes
+from stablestudio.server.providers import Workshop, build_providers
 from stablestudio.server.public import PublicRoutes
 from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
@@ -66,8 +70,10 @@ class House:
         self.rails = build_rails(settings, database=self.database, secret=secret, clock=self._clock)
         fetcher = MediaFetcher(own=OwnAssets(links=self._links, storage=self.storage, clock=self._clock))
         self._inputs = InputReader(self.database, fetcher=fetcher, storage=self.storage)
-        self.bindings = self._bind(settings)
-        self.engine = DbosEngine(self.database, executor_id="embedded", concurrency=max(1, settings.jobs_at_once))
+        self.bindings = self._bind(settings, secret)
+        most = max(1, settings.jobs_at_once)
+        queues = {name: min(most, at_once) for name, at_once in self.providers.at_once.items()}
+        self.engine = DbosEngine(self.database, executor_id="embedded", concurrency={QUEUE: most} | queues)
         self.refunds = RefundWorker(
             self.database, rails=self.rails.by_name, limits=self.rails.limits, clock=self._clock
         )
@@ -78,6 +84,7 @@ class House:
             inputs=self._inputs,
             clock=self._clock,
             exposure_cap=settings.exposure_cap,
+            queue_of=self.bindings.preferred,
         )
         self.charger = Charger(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
         self.maker = Maker(
@@ -87,10 +94,12 @@ class House:
             clock=self._clock,
             on_failed=self.refunds.wake,
             charge=self.charger.charge,
+            on_ended=self.kept.drop,
         )
         self.reconciler = Reconciler(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
         self.sweep = Sweep(self.database, engine=self.engine, maker=self.maker, clock=self._clock)
         self.app = self._app(settings, secret)
+        self._drain_seconds = settings.drain_seconds
         self._works = settings.jobs_at_once > 0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -110,8 +119,11 @@ class House:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.maker.drain(self._drain_seconds)
         await self.engine.stop()
         await self.rails.stop()
+        for close in self.providers.close:
+            await close()
         self.database.close()
         self._lock.close()
 
@@ -123,11 +135,24 @@ class House:
             lambda connection: payment_store.forget_rejected(connection, before=now - _REJECTED_KEPT_MS)
         )
 
-    def _bind(self, settings: Settings) -> Bindings:
+    def _bind(self, settings: Settings, secret: bytes) -> Bindings:
         sandbox = SandboxProvider(self.database, clock=self._clock, delay=settings.sandbox_delay, inputs=self._inputs)
-        bound = [Binding(provider=sandbox)]
-        made = [offering for offering in OFFERINGS if offering.kind is not Kind.UPLOAD]
-        return Bindings({offering.key: bound for offering in made}, clock=self._clock)
+        self.kept = KeptResults(self.storage)
+        workshop = Workshop(
+            source=InputFiles(self._inputs, publish=self._publish),
+            kept=self.kept,
+            clock=self._clock,
+            secret=secret,
+            sandbox=sandbox,
+        )
+        self.providers = build_providers(settings, workshop)
+        return Bindings(self.providers.bindings, clock=self._clock)
+
+    async def _publish(self, work: Work, media: MediaInput) -> str | None:
+        """Return a link by which a vendor can fetch an earlier result, where this service can be reached from outside."""
+        key = await self._inputs.key_of(media.url, wallet=work.wallet)
+        url = self._links.url(key, now_ms=self._clock.now_ms()) if key is not None else None
+        return url if url is not None and public_url(url) is not None else None
 
     def _app(self, settings: Settings, secret: bytes) -> App:
         try:

@@ -44,7 +44,7 @@ class Running:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.engine = DbosEngine(database, executor_id="test", concurrency=4)
+        self.engine = DbosEngine(database, executor_id="test", concurrency={"make": 4})
         self.maker = Recorder()
 
     async def enqueue(self, job_id: str) -> None:

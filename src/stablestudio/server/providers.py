@@ -1,0 +1,268 @@
+"""Build the providers that the settings name, and bind them to offerings in order."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stablestudio.catalog import OFFERINGS, Kind, Offering
+from stablestudio.clock import Clock
+from stablestudio.config import ConfigurationInvalid, Settings
+from stablestudio.errors import StudioError
+from stablestudio.provider_settings import ProviderSettings
+from stablestudio.providers import (
+    bfl,
+    dashscope,
+    fal,
+    gemini,
+    modelark,
+    openai_images,
+    openrouter,
+    replicate,
+    xai,
+)
+from stablestudio.providers.bindings import Binding
+from stablestudio.providers.google_token import GoogleToken, ServiceAccount
+from stablestudio.providers.http import VendorHttp
+from stablestudio.providers.inputs import MediaSource
+from stablestudio.providers.interactions import Interactions
+from stablestudio.providers.kept import KeptResults
+from stablestudio.providers.openai_videos import OpenAIVideos
+from stablestudio.providers.provider import Provider, Vendor
+from stablestudio.providers.vertex_veo import VertexVeo, connect
+from stablestudio.rail_settings import reveal
+
+log = logging.getLogger(__name__)
+SANDBOX = "sandbox"
+MADE: Sequence[Offering] = tuple(offering for offering in OFFERINGS if offering.kind is not Kind.UPLOAD)
+# Whoever replaces an ended model by its successor says so: these are bound only by name, in `models`.
+_BY_NAME_ONLY = frozenset({("interactions", "veo-3.1/generate"), ("interactions", "veo-3.1-fast/generate")})
+
+
+class NoProvider(ConfigurationInvalid):
+    """Nobody is left who could make anything."""
+
+    hint = "Set what the lines above name, or leave out `providers` altogether for the sandbox."
+
+
+@dataclass(slots=True, kw_only=True)
+class Providers:
+    """Who makes what: bindings by the offering's key, the preferred first."""
+
+    bindings: dict[str, list[Binding]] = field(default_factory=dict)
+    built: dict[str, Provider] = field(default_factory=dict)
+    vendors: dict[str, Vendor] = field(default_factory=dict)  # all but the sandbox
+    at_once: dict[str, int] = field(default_factory=dict)
+    off: list[str] = field(default_factory=list)
+    close: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """What adapters need of the house."""
+
+    source: MediaSource
+    kept: KeptResults
+    clock: Clock
+    secret: bytes
+    sandbox: Provider
+
+    def user(self, wallet: str) -> str:
+        """Name a wallet to vendors without telling it: their bans should hit the abuser and not the operator."""
+        return hmac.digest(self.secret, f"vendor user: {wallet}".encode(), "sha256").hex()
+
+
+class _Missing(Exception):
+    """A provider lacks its key."""
+
+
+def build_providers(settings: Settings, workshop: Workshop) -> Providers:
+    """Build every provider; raise `ConfigurationInvalid` where a value is wrong, or nobody is left."""
+    providers = Providers()
+    wanted = settings.providers or {SANDBOX: ProviderSettings(kind="sandbox")}
+    for name, one in wanted.items():
+        try:
+            providers.built[name] = _build(name, one, workshop, providers)
+        except _Missing as missing:
+            providers.off.append(f"providers.{name} is off: {missing}")
+        except (ValueError, ConfigurationInvalid) as error:
+            told = error.message if isinstance(error, StudioError) else str(error)
+            raise ConfigurationInvalid(f"providers.{name}: {told}") from None
+        else:
+            providers.at_once[name] = one.at_once if one.kind != SANDBOX else settings.jobs_at_once or 1
+    for line in providers.off:
+        log.warning(line)
+    if not providers.built:
+        raise NoProvider("; ".join(providers.off))
+    for offering in MADE:
+        providers.bindings[offering.key] = _bind(offering, settings, wanted, providers.built)
+    return providers
+
+
+def _bind(
+    offering: Offering, settings: Settings, wanted: Mapping[str, ProviderSettings], built: Mapping[str, Provider]
+) -> list[Binding]:
+    named = next(
+        (settings.bindings[each] for each in (offering.key, offering.model, "default") if each in settings.bindings),
+        None,
+    )
+    if named is not None and (strangers := [name for name in named if name not in wanted]):
+        raise ConfigurationInvalid(f"bindings: there is no provider {strangers[0]!r} among {', '.join(wanted)}")
+    bound = []
+    for name in named if named is not None else wanted:
+        model = served(wanted[name], built[name]).get(offering.key) if name in built else None
+        if model is not None:
+            bound.append(Binding(provider=built[name], model=model, poll_seconds=wanted[name].poll_seconds))
+    return bound
+
+
+def served(settings: ProviderSettings, provider: Provider) -> dict[str, str]:
+    """Return what a provider makes: the vendor's model by the offering's key."""
+    usual: Mapping[str, str] = getattr(provider, "models", {offering.key: "" for offering in MADE})
+    kept = {key: model for key, model in usual.items() if (settings.kind, key) not in _BY_NAME_ONLY}
+    return {key: model for key, model in (kept | settings.models).items() if model or key not in settings.models}
+
+
+def _build(name: str, settings: ProviderSettings, shop: Workshop, providers: Providers) -> Provider:
+    unknown = sorted(set(settings.models) - {offering.key for offering in MADE})
+    if unknown:
+        raise ValueError(f"models: there is no offering {unknown[0]!r}")
+    if settings.kind == "sandbox":
+        return shop.sandbox
+    key = reveal(settings.key)
+    if key is None:
+        raise _Missing("key is not set")
+    vendor = _FACTORIES[settings.kind](_Parts(name=name, settings=settings, shop=shop, key=key, close=providers.close))
+    vendor.name = name
+    providers.close.append(vendor.close)
+    providers.vendors[name] = vendor
+    return vendor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What one adapter is made from."""
+
+    name: str
+    settings: ProviderSettings
+    shop: Workshop
+    key: str
+    close: list[Callable[[], Awaitable[None]]]
+
+    @property
+    def bearer(self) -> Mapping[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def line(self, usual: str, auth: Mapping[str, str], *, own_hosts: Sequence[str] = ()) -> VendorHttp:
+        return VendorHttp(
+            name=self.name,
+            base_url=self.settings.base_url or usual,
+            auth=auth,
+            timeout_seconds=self.settings.timeout_seconds,
+            own_hosts=own_hosts,
+        )
+
+
+def _openai_images(parts: _Parts) -> Vendor:
+    shop, settings = parts.shop, parts.settings
+    return openai_images.OpenAIImages(
+        parts.line(openai_images.BASE_URL, parts.bearer),
+        source=shop.source,
+        kept=shop.kept,
+        user=shop.user,
+        served=settings.models or None,
+        edits=settings.bodies,
+    )
+
+
+def _openai_videos(parts: _Parts) -> Vendor:
+    shop = parts.shop
+    line = parts.line("", parts.bearer)
+    return OpenAIVideos(line, source=shop.source, clock=shop.clock, user=shop.user, bodies=parts.settings.bodies)
+
+
+def _xai(parts: _Parts) -> Vendor:
+    shop = parts.shop
+    line = parts.line(xai.BASE_URL, parts.bearer)
+    return xai.Xai(line, source=shop.source, kept=shop.kept, clock=shop.clock, user=shop.user)
+
+
+def _gemini(parts: _Parts) -> Vendor:
+    line = parts.line(gemini.BASE_URL, {gemini.KEY_HEADER: parts.key})
+    return gemini.Gemini(line, source=parts.shop.source, kept=parts.shop.kept)
+
+
+def _interactions(parts: _Parts) -> Vendor:
+    line = parts.line(gemini.BASE_URL, {gemini.KEY_HEADER: parts.key})
+    return Interactions(line, source=parts.shop.source, clock=parts.shop.clock)
+
+
+def _vertex_veo(parts: _Parts) -> Vendor:
+    shop, settings = parts.shop, parts.settings
+    account = ServiceAccount.parse(parts.key, token_url=settings.token_url)
+    project = settings.project or account.project
+    if project is None:
+        raise _Missing("project is not set, and the key names none")
+    token = GoogleToken(account, clock=shop.clock)
+    parts.close.append(token.close)
+    return VertexVeo(
+        connect(token, location=settings.location, url=settings.base_url),
+        source=shop.source,
+        kept=shop.kept,
+        project=project,
+        location=settings.location,
+        clock=shop.clock,
+    )
+
+
+def _bfl(parts: _Parts) -> Vendor:
+    shop = parts.shop
+    line = parts.line(bfl.BASE_URL, {bfl.KEY_HEADER: parts.key}, own_hosts=bfl.OWN_HOSTS)
+    return bfl.Bfl(line, source=shop.source, kept=shop.kept, clock=shop.clock)
+
+
+def _modelark(parts: _Parts) -> Vendor:
+    shop = parts.shop
+    line = parts.line(modelark.BASE_URL, parts.bearer)
+    return modelark.ModelArk(line, source=shop.source, user=shop.user, clock=shop.clock)
+
+
+def _dashscope(parts: _Parts) -> Vendor:
+    line = parts.line(dashscope.BASE_URL, parts.bearer)
+    return dashscope.DashScope(line, source=parts.shop.source, clock=parts.shop.clock)
+
+
+def _fal(parts: _Parts) -> Vendor:
+    shop = parts.shop
+    line = parts.line(fal.BASE_URL, {"Authorization": f"Key {parts.key}"})
+    return fal.Fal(line, source=shop.source, user=shop.user, clock=shop.clock)
+
+
+def _replicate(parts: _Parts) -> Vendor:
+    shop = parts.shop
+    line = parts.line(replicate.BASE_URL, parts.bearer)
+    return replicate.Replicate(line, source=shop.source, user=shop.user, clock=shop.clock)
+
+
+def _openrouter(parts: _Parts) -> Vendor:
+    shop = parts.shop
+    line = parts.line(openrouter.BASE_URL, parts.bearer)
+    return openrouter.OpenRouter(line, source=shop.source, user=shop.user, clock=shop.clock)
+
+
+_FACTORIES: Mapping[str, Callable[[_Parts], Vendor]] = {
+    "openai-images": _openai_images,
+    "openai-videos": _openai_videos,
+    "xai": _xai,
+    "gemini": _gemini,
+    "interactions": _interactions,
+    "vertex-veo": _vertex_veo,
+    "bfl": _bfl,
+    "modelark": _modelark,
+    "dashscope": _dashscope,
+    "fal": _fal,
+    "replicate": _replicate,
+    "openrouter": _openrouter,
+}
