@@ -41,11 +41,13 @@ def runtime(contract: str) -> str:
 
 
 class Anvil:
-    """A chain with Base Sepolia's id, whose time stands still at `NOW` until it is moved."""
+    """A chain with Base Sepolia's id, whose time stands still at `NOW` until it is moved; a `live` one has our time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, live: bool = False) -> None:
         binary = next(packages().glob("@foundry-rs/anvil-*/bin/anvil*"))
-        options = ["--port", "0", "--chain-id", str(USDC.chain_id), "--timestamp", str(NOW), "--accounts", "2"]
+        self._live = live
+        time = [] if live else ["--timestamp", str(NOW)]
+        options = ["--port", "0", "--chain-id", str(USDC.chain_id), *time, "--accounts", "2"]
         self._process = subprocess.Popen(
             [binary, *options, "--block-base-fee-per-gas", "1000000"], stdout=subprocess.PIPE, text=True
         )
@@ -59,10 +61,11 @@ class Anvil:
         self._mines = True
 
     def __enter__(self) -> Self:
-        self.ask("anvil_setBlockTimestampInterval", 0)
         self.put_token()
         self.ask("anvil_setBalance", GAS_KEY.address, hex(_ETHER))
-        self.move_to(NOW)  # calls on the genesis block see another time
+        if not self._live:
+            self.ask("anvil_setBlockTimestampInterval", 0)
+            self.move_to(NOW)  # calls on the genesis block see another time
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,16 +1,16 @@
 // Buys one picture by MPP and reads its job by a zero-amount proof until it is finished; prints one JSON line.
-// Environment: BASE, PRIVATE_KEY, CLIENT=today|middle|older, BODY (JSON), READ=1.
+// Environment: BASE, PRIVATE_KEY, CLIENT=today|middle|older, BODY (JSON), READ=1, RPC.
 import { createClient, http } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 import { tempoModerato } from 'viem/chains';
 
-const { BASE, PRIVATE_KEY, CLIENT = 'today', BODY, READ } = process.env;
+const { BASE, PRIVATE_KEY, CLIENT = 'today', BODY, READ, RPC = `${BASE}/rpc/tempo` } = process.env;
 const PATH = '/api/generate/flux-2-pro/generate';
 const PACKAGES = { today: 'mppx/client', middle: 'middle-mppx/client', older: 'old-mppx/client' };
 const { Mppx, tempo } = await import(PACKAGES[CLIENT]);
 
 const account = privateKeyToAccount(PRIVATE_KEY);
-const chain = createClient({ account, chain: tempoModerato, transport: http(`${BASE}/rpc/tempo`) });
+const chain = createClient({ account, chain: tempoModerato, transport: http(RPC) });
 let payments = 0;
 const counting = (input, init) => {
   const authorization = new Headers(init?.headers ?? input.headers).get('authorization') ?? '';
