@@ -145,8 +145,13 @@ class X402Rail(Rail, Protocol):
         """Return what this rail asks; for equal prices and holds it differs in the memo at most."""
         ...
 
-    def memo(self, asked: Asked) -> str | None:
-        """Return the memo of `offer` that binds it to this very request, or None where the rail has none."""
+    @property
+    def binds_requests(self) -> bool:
+        """Tell whether `offer` has a memo, in `extra.memo`, that binds a payment to one request."""
+        ...
+
+    def memo(self, asked: Asked) -> str:
+        """Return the memo for this very request, of a rail that binds requests."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,6 +17,7 @@ from stablestudio.server.http import CORS, JSON, NO_STORE, Headers
 _CLIENT_CAP = Money(1_000_000)
 _REQUIRED = x402.PAYMENT_REQUIRED.encode()
 _AUTHENTICATE = b"WWW-Authenticate"
+_HEAD: Headers = [JSON, *CORS, NO_STORE, (b"content-length", b"2")]
 
 
 class Challenges:
@@ -25,39 +26,43 @@ class Challenges:
     def __init__(self, x402_rails: Sequence[X402Rail], mpp_rails: Sequence[MppRail] = (), *, origin: str) -> None:
         """Take the rails in the order in which they are offered."""
         self._x402 = tuple(x402_rails)
+        self._bound: tuple[X402Rail, ...] = tuple(rail for rail in x402_rails if rail.binds_requests)
         self._mpp = tuple(mpp_rails)
         self._origin = origin
         self._parts = lru_cache(maxsize=4096)(self._split)
 
     def headers(self, offering: Offering, asked: Asked, *, accept: str | None = None) -> Headers:
         """Return the headers of the 402 for one request; `accept` is the buyer's Accept-Payment."""
-        return [JSON, *CORS, NO_STORE, *self.offers(offering, asked, accept=accept), (b"content-length", b"2")]
+        return [*_HEAD, *self.offers(offering, asked, accept=accept)]
 
     def offers(self, offering: Offering, asked: Asked, *, accept: str | None = None) -> Headers:
         """Return PAYMENT-REQUIRED and one WWW-Authenticate for each MPP offer."""
-        rails = self._mpp if accept is None or mpp.accepts(accept, mpp.METHOD, mpp.INTENT) else ()
-        lines = [(_AUTHENTICATE, rail.challenge(asked).encode()) for rail in rails]
-        return [(_REQUIRED, self._required(offering, asked)), *lines]
+        offers = [(_REQUIRED, self._required(offering, asked))]
+        if accept is None or mpp.accepts(accept, mpp.METHOD, mpp.INTENT):
+            for rail in self._mpp:
+                offers.append((_AUTHENTICATE, rail.challenge(asked).encode()))  # noqa: PERF401 - this is hot
+        return offers
 
     def _required(self, offering: Offering, asked: Asked) -> bytes:
-        parts = self._parts(offering, asked.price, asked.hold_s, tuple(rail.edition for rail in self._x402))
+        parts = self._parts(offering, asked.price, asked.hold_s, *[rail.edition for rail in self._bound])
         if len(parts) == 1:
             return parts[0]
-        memos = [memo for rail in self._x402 if (memo := rail.memo(asked)) is not None]
-        woven = [piece for pair in zip(parts, memos, strict=False) for piece in (pair[0], pair[1].encode())]
-        return base64.b64encode(b"".join([*woven, parts[-1]]))
+        woven = [parts[0]]
+        for rail, part in zip(self._bound, parts[1:], strict=True):
+            woven += rail.memo(asked).encode(), part
+        return binascii.b2a_base64(b"".join(woven), newline=False)
 
-    def _split(self, offering: Offering, price: Money, hold_s: int, _editions: tuple[str, ...]) -> tuple[bytes, ...]:
+    def _split(self, offering: Offering, price: Money, hold_s: int, *_editions: str) -> tuple[bytes, ...]:
         """Return the whole header value, or its JSON cut where each rail's memo of this very request belongs."""
         asked = Asked(path=offering.path, body=b"", price=price, now_s=0, hold_s=hold_s)
         required = self.required(offering, asked)
-        memos = [memo for rail in self._x402 if (memo := rail.memo(asked)) is not None]
-        if not memos:
+        if not self._bound:
             return (x402.encode_required(required).encode(),)
         rest, parts = json.dumps(required.wire(), separators=(",", ":")), []
-        for memo in memos:
-            head, _, rest = rest.partition(memo)
-            parts.append(head.encode())
+        for offer in required.accepts:
+            if "memo" in offer.extra:
+                head, _, rest = rest.partition(offer.extra["memo"])
+                parts.append(head.encode())
         return (*parts, rest.encode())
 
     def required(self, offering: Offering, asked: Asked) -> x402.PaymentRequired:

@@ -32,11 +32,25 @@ from stablestudio.providers.kept import KeptResults
 from stablestudio.providers.openai_videos import OpenAIVideos
 from stablestudio.providers.provider import Provider, Vendor
 from stablestudio.providers.vertex_veo import VertexVeo, connect
-from stablestudio.rail_settings import reveal
+from stablestudio.providers.vertex_veo import base_url as vertex_base_url
+from stablestudio.rail_settings import Key, reveal
 
 log = logging.getLogger(__name__)
 SANDBOX = "sandbox"
 MADE: Sequence[Offering] = tuple(offering for offering in OFFERINGS if offering.kind is not Kind.UPLOAD)
+# Usual addresses; openai-videos has none any more, and vertex-veo's has the location in it.
+BASE_URLS: Mapping[str, str] = {
+    "openai-images": openai_images.BASE_URL,
+    "xai": xai.BASE_URL,
+    "gemini": gemini.BASE_URL,
+    "interactions": gemini.BASE_URL,
+    "bfl": bfl.BASE_URL,
+    "modelark": modelark.BASE_URL,
+    "dashscope": dashscope.BASE_URL,
+    "fal": fal.BASE_URL,
+    "replicate": replicate.BASE_URL,
+    "openrouter": openrouter.BASE_URL,
+}
 # Whoever replaces an ended model by its successor says so: these are bound only by name, in `models`.
 _BY_NAME_ONLY = frozenset({("interactions", "veo-3.1/generate"), ("interactions", "veo-3.1-fast/generate")})
 
@@ -55,8 +69,13 @@ class Providers:
     built: dict[str, Provider] = field(default_factory=dict)
     vendors: dict[str, Vendor] = field(default_factory=dict)  # all but the sandbox
     at_once: dict[str, int] = field(default_factory=dict)
-    off: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)  # why a provider is off
     close: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    @property
+    def off(self) -> list[str]:
+        """Return a line about each provider that is off."""
+        return [f"providers.{name} is off: {why}" for name, why in self.missing.items()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,22 +99,33 @@ class _Missing(Exception):
 
 def build_providers(settings: Settings, workshop: Workshop) -> Providers:
     """Build every provider; raise `ConfigurationInvalid` where a value is wrong, or nobody is left."""
+    providers = plan(settings, workshop)
+    for line in providers.off:
+        log.warning(line)
+    if not providers.built:
+        raise NoProvider("; ".join(providers.off))
+    return providers
+
+
+def named(settings: Settings) -> Mapping[str, ProviderSettings]:
+    """Return the settings of each provider by name: the sandbox where none are set."""
+    return settings.providers or {SANDBOX: ProviderSettings(kind="sandbox")}
+
+
+def plan(settings: Settings, workshop: Workshop) -> Providers:
+    """Build and bind what can be, without a question to anybody; raise `ConfigurationInvalid` where a value is wrong."""
     providers = Providers()
-    wanted = settings.providers or {SANDBOX: ProviderSettings(kind="sandbox")}
+    wanted = named(settings)
     for name, one in wanted.items():
         try:
             providers.built[name] = _build(name, one, workshop, providers)
         except _Missing as missing:
-            providers.off.append(f"providers.{name} is off: {missing}")
+            providers.missing[name] = str(missing)
         except (ValueError, ConfigurationInvalid) as error:
             told = error.message if isinstance(error, StudioError) else str(error)
             raise ConfigurationInvalid(f"providers.{name}: {told}") from None
         else:
             providers.at_once[name] = one.at_once if one.kind != SANDBOX else settings.jobs_at_once or 1
-    for line in providers.off:
-        log.warning(line)
-    if not providers.built:
-        raise NoProvider("; ".join(providers.off))
     for offering in MADE:
         providers.bindings[offering.key] = _bind(offering, settings, wanted, providers.built)
     return providers
@@ -125,6 +155,19 @@ def served(settings: ProviderSettings, provider: Provider) -> dict[str, str]:
     return {key: model for key, model in (kept | settings.models).items() if model or key not in settings.models}
 
 
+def address(settings: ProviderSettings) -> str:
+    """Return where a provider is asked; empty for the sandbox, which is in this process."""
+    if settings.kind == "vertex-veo":
+        return settings.base_url or vertex_base_url(settings.location)
+    return settings.base_url or BASE_URLS.get(settings.kind, "")
+
+
+def _sought(key: Key | None) -> str:
+    """Tell where a key was looked for; a key itself is never repeated."""
+    told = key.get_secret_value() if key is not None else ""
+    return f" ({told})" if told.startswith(("env:", "file:")) else ""
+
+
 def _build(name: str, settings: ProviderSettings, shop: Workshop, providers: Providers) -> Provider:
     unknown = sorted(set(settings.models) - {offering.key for offering in MADE})
     if unknown:
@@ -133,7 +176,7 @@ def _build(name: str, settings: ProviderSettings, shop: Workshop, providers: Pro
         return shop.sandbox
     key = reveal(settings.key)
     if key is None:
-        raise _Missing("key is not set")
+        raise _Missing(f"key is not set{_sought(settings.key)}")
     vendor = _FACTORIES[settings.kind](_Parts(name=name, settings=settings, shop=shop, key=key, close=providers.close))
     vendor.name = name
     providers.close.append(vendor.close)
@@ -155,10 +198,15 @@ class _Parts:
     def bearer(self) -> Mapping[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
 
-    def line(self, usual: str, auth: Mapping[str, str], *, own_hosts: Sequence[str] = ()) -> VendorHttp:
+    @property
+    def models(self) -> Mapping[str, str] | None:
+        """Return the models that the settings name, which a check then looks for; None for the usual ones."""
+        return {key: model for key, model in self.settings.models.items() if model} or None
+
+    def line(self, auth: Mapping[str, str], *, own_hosts: Sequence[str] = ()) -> VendorHttp:
         return VendorHttp(
             name=self.name,
-            base_url=self.settings.base_url or usual,
+            base_url=address(self.settings),
             auth=auth,
             timeout_seconds=self.settings.timeout_seconds,
             own_hosts=own_hosts,
@@ -168,34 +216,36 @@ class _Parts:
 def _openai_images(parts: _Parts) -> Vendor:
     shop, settings = parts.shop, parts.settings
     return openai_images.OpenAIImages(
-        parts.line(openai_images.BASE_URL, parts.bearer),
+        parts.line(parts.bearer),
         source=shop.source,
         kept=shop.kept,
         user=shop.user,
-        served=settings.models or None,
+        served=parts.models,
         edits=settings.bodies,
     )
 
 
 def _openai_videos(parts: _Parts) -> Vendor:
     shop = parts.shop
-    line = parts.line("", parts.bearer)
-    return OpenAIVideos(line, source=shop.source, clock=shop.clock, user=shop.user, bodies=parts.settings.bodies)
+    line = parts.line(parts.bearer)
+    return OpenAIVideos(
+        line, source=shop.source, clock=shop.clock, user=shop.user, served=parts.models, bodies=parts.settings.bodies
+    )
 
 
 def _xai(parts: _Parts) -> Vendor:
     shop = parts.shop
-    line = parts.line(xai.BASE_URL, parts.bearer)
-    return xai.Xai(line, source=shop.source, kept=shop.kept, clock=shop.clock, user=shop.user)
+    line = parts.line(parts.bearer)
+    return xai.Xai(line, source=shop.source, kept=shop.kept, clock=shop.clock, user=shop.user, served=parts.models)
 
 
 def _gemini(parts: _Parts) -> Vendor:
-    line = parts.line(gemini.BASE_URL, {gemini.KEY_HEADER: parts.key})
+    line = parts.line({gemini.KEY_HEADER: parts.key})
     return gemini.Gemini(line, source=parts.shop.source, kept=parts.shop.kept)
 
 
 def _interactions(parts: _Parts) -> Vendor:
-    line = parts.line(gemini.BASE_URL, {gemini.KEY_HEADER: parts.key})
+    line = parts.line({gemini.KEY_HEADER: parts.key})
     return Interactions(line, source=parts.shop.source, clock=parts.shop.clock)
 
 
@@ -219,36 +269,36 @@ def _vertex_veo(parts: _Parts) -> Vendor:
 
 def _bfl(parts: _Parts) -> Vendor:
     shop = parts.shop
-    line = parts.line(bfl.BASE_URL, {bfl.KEY_HEADER: parts.key}, own_hosts=bfl.OWN_HOSTS)
+    line = parts.line({bfl.KEY_HEADER: parts.key}, own_hosts=bfl.OWN_HOSTS)
     return bfl.Bfl(line, source=shop.source, kept=shop.kept, clock=shop.clock)
 
 
 def _modelark(parts: _Parts) -> Vendor:
     shop = parts.shop
-    line = parts.line(modelark.BASE_URL, parts.bearer)
+    line = parts.line(parts.bearer)
     return modelark.ModelArk(line, source=shop.source, user=shop.user, clock=shop.clock)
 
 
 def _dashscope(parts: _Parts) -> Vendor:
-    line = parts.line(dashscope.BASE_URL, parts.bearer)
+    line = parts.line(parts.bearer)
     return dashscope.DashScope(line, source=parts.shop.source, clock=parts.shop.clock)
 
 
 def _fal(parts: _Parts) -> Vendor:
     shop = parts.shop
-    line = parts.line(fal.BASE_URL, {"Authorization": f"Key {parts.key}"})
+    line = parts.line({"Authorization": f"Key {parts.key}"})
     return fal.Fal(line, source=shop.source, user=shop.user, clock=shop.clock)
 
 
 def _replicate(parts: _Parts) -> Vendor:
     shop = parts.shop
-    line = parts.line(replicate.BASE_URL, parts.bearer)
+    line = parts.line(parts.bearer)
     return replicate.Replicate(line, source=shop.source, user=shop.user, clock=shop.clock)
 
 
 def _openrouter(parts: _Parts) -> Vendor:
     shop = parts.shop
-    line = parts.line(openrouter.BASE_URL, parts.bearer)
+    line = parts.line(parts.bearer)
     return openrouter.OpenRouter(line, source=shop.source, user=shop.user, clock=shop.clock)
 
 

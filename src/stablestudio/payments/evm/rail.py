@@ -80,8 +80,10 @@ class ExactEvmRail:
             extra={"name": self._domain.name, "version": self._domain.version},
         )
 
-    def memo(self, asked: Asked) -> str | None:  # noqa: ARG002 - an authorization has no room for one
-        return None
+    binds_requests = False  # an authorization has no room for a memo
+
+    def memo(self, asked: Asked) -> str:
+        raise NotImplementedError(f"{self.name} has no memo for {asked.path}")
 
     def identify(self, presented: Presented) -> Credential:
         payload = _mine(presented)

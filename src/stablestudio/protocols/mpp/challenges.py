@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import count
 
 from stablestudio.protocols._wire import Fields, WireError, decode_json
 from stablestudio.protocols.mpp.errors import ChallengeExpired, ChallengeMismatch, ChallengeNotIssued
@@ -27,9 +28,9 @@ METHOD, INTENT = "tempo", "charge"
 _MIN_SECRET = 16
 _MAX_PART = 4096
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
-# 15 and 24 bytes: both end where a base64 group does, so opaque is put together from encoded parts.
+# 15, 18 and 6 bytes each end where a base64 group does, so opaque is put together from encoded parts.
 _NONCE_HEAD = b'{"_mpp_nonce":"'
-_NONCE_BYTES = 12
+_NONCE_BYTES = 9
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")  # what a quoted string holds without escapes
 
 
@@ -72,7 +73,10 @@ class ChallengeDesk:
             )
         self.realm = realm
         self._keys = tuple(keys)
-        self._entropy = entropy
+        # 18 random characters for each process and a count of 6: what the head ends with ends a base64 group, too.
+        begun = _NONCE_HEAD + entropy(_NONCE_BYTES).hex().encode()
+        self._begun = binascii.b2a_base64(begun, newline=False).decode()
+        self._count = count(int.from_bytes(entropy(3)))
         self._bound = f"{realm}|{METHOD}|{INTENT}|"
         self._shown = f'", realm="{realm}", method="{METHOD}", intent="{INTENT}", request="'
 
@@ -81,8 +85,8 @@ class ChallengeDesk:
         expires = _expires(now_s)
         tail, description = _of_path(path)
         # A nonce of its own, or two equal quotes in one second would be paid by one and the same transaction.
-        nonce = binascii.b2a_base64(self._entropy(_NONCE_BYTES).hex().encode(), newline=False).decode()
-        opaque = f"{_HEAD}{nonce}{tail}"
+        number = binascii.b2a_base64(f"{next(self._count) & 0xFFFFFF:06x}".encode(), newline=False).decode()
+        opaque = f"{self._begun}{number}{tail}"
         message = f"{self._bound}{request}|{expires}|{digest}|{opaque}"
         shown_digest = f', digest="{digest}"' if digest else ""
         return (
@@ -157,6 +161,3 @@ def _moment(text: str) -> float:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         raise ChallengeNotIssued("The challenge's expires must be an RFC 3339 moment.") from None
-
-
-_HEAD = binascii.b2a_base64(_NONCE_HEAD, newline=False).decode()

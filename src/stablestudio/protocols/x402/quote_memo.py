@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import hmac
 import os
+from functools import lru_cache
 from itertools import count
 
 _HEAD, _MAC = 8, 16
@@ -39,8 +40,14 @@ class QuoteMemos:
         return hmac.compare_digest(raw[_HEAD:], self._mac(raw[:_HEAD], path, body, amount))
 
     def _mac(self, head: bytes, path: str, body: bytes, amount: str) -> bytes:
-        bound = b"".join((head, hashlib.sha256(body).digest(), f"{amount}|{path}".encode()))
-        return hmac.digest(self._key, bound, "sha256")[:_MAC]
+        bound = b"".join((head, _digest(body), f"{amount}|{path}".encode()))
+        # Keyed BLAKE2 is a MAC by itself and takes a third of HMAC's time; nobody but us ever checks it.
+        return hashlib.blake2b(bound, key=self._key, digest_size=_MAC).digest()
+
+
+@lru_cache(maxsize=2)  # each quote asks twice, and bodies may be large
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
 
 
 def _read(memo: bytes) -> bytes | None:

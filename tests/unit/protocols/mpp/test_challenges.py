@@ -198,8 +198,8 @@ def test_two_quotes_in_one_second_are_two_challenges() -> None:
 
 
 def test_the_same_entropy_makes_the_same_challenge() -> None:
-    desk = _desk(entropy=bytes)
-    assert _issue(desk) == _issue(desk)
+    assert _issue(_desk(entropy=bytes)) == _issue(_desk(entropy=bytes))
+    assert _issue(_desk()) != _issue(_desk()), "two processes would be paid by one transaction"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", bytes(range(256))])
