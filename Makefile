@@ -35,7 +35,7 @@ format: $(VENV)/.dev ## format and fix what can be fixed
 
 pins: $(VENV)/.dev ## resolve the pinned versions in requirements/ anew
 	@$(UV) pip compile -q --no-header --no-annotate --no-emit-index-url --universal pyproject.toml --extra server --extra solana --group dev -o requirements/dev.txt
-	@$(UV) pip compile -q --no-header --no-annotate --no-emit-index-url --universal pyproject.toml --extra server -c requirements/dev.txt -o requirements/server.txt
+	@$(UV) pip compile -q --no-header --no-annotate --no-emit-index-url --universal pyproject.toml --extra server --extra solana -c requirements/dev.txt -o requirements/server.txt
 
 clean: ## remove the environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output

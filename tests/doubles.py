@@ -77,7 +77,7 @@ class ScriptedChain:
         *submits: Answer,
         finds: Sequence[Answer] = (Unknown(reason="not_seen"),),
         domain: TokenDomain = USDC,
-        balance: int | None = None,
+        balance: int | None = 10**12,
     ) -> None:
         self.domain = domain
         self.funds = balance

@@ -117,10 +117,22 @@ def load_settings(given: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        problems = [f"{_place(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()]
+        problems = [f"{_place(item['loc'])}: {_words(item)}" for item in error.errors()]
         raise ConfigurationInvalid("; ".join(problems)) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationInvalid(f"{CONFIG_FILE}: {error}") from None
+
+
+def _words(problem: Any) -> str:
+    """Return what is wrong, in the words of people who never heard of the library that found it."""
+    match problem["type"]:
+        case "extra_forbidden":
+            return "there is no such setting"
+        case "union_tag_not_found" | "union_tag_invalid":
+            return "kind must be one of x402-evm, x402-solana, mpp-tempo"
+        case "string_pattern_mismatch" if "eip155" in str(problem["ctx"]):
+            return "a network is written as eip155:8453"
+    return str(problem["msg"]).removeprefix("Value error, ")
 
 
 def _place(location: tuple[int | str, ...]) -> str:

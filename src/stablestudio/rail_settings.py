@@ -57,13 +57,23 @@ def reveal(key: Key | None) -> str | None:
     return key.get_secret_value().strip() or None
 
 
+def whereabouts(key: Key | None) -> str:
+    """Return where a key that is missing was looked for, for people; empty where nobody said where it is."""
+    kind, _, place = key.get_secret_value().partition(":") if key is not None else ("", "", "")
+    if kind == "env":
+        return f" (the variable {place} is not set)"
+    return f" (there is nothing in the file {place})" if kind == "file" else ""
+
+
 class FacilitatorSettings(BaseModel):
     """Somebody who settles x402 payments for us."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = Field(description="Base URL, such as https://x402.org/facilitator; https unless on loopback.")
-    auth: Literal["none", "cdp", "payai"] = Field("none", description="How it knows us.")
+    auth: Literal["none", "cdp", "payai"] = Field(
+        "none", description="How it knows us: `none`, `cdp` (Coinbase's JWT) or `payai`."
+    )
     key_id: Key | None = Field(None, description="Id of the API key, for cdp and payai.")
     key_secret: Key | None = Field(None, description="Secret of the API key, for cdp and payai.")
 
@@ -109,7 +119,8 @@ class EvmRailSettings(_RailSettings):
         (), description="Who settles instead, in order of preference."
     )
     confirmations: tuple[tuple[Dollars, int], ...] = Field(
-        (), description="Blocks that a payment must rest under, as pairs of least dollars and blocks; 1 if not given."
+        (),
+        description='Blocks that a payment must rest under, from least dollars up: `[["1", 2], ["10", 6]]`; 1 if not given.',
     )
     wallet_factories: tuple[Address, ...] = Field(
         (), description="Factories whose not yet deployed contract wallets (ERC-6492) may pay."

@@ -15,7 +15,9 @@ COMMANDS = {
     "resume": ("resume", "Continue orders whose payment was never answered, without paying again."),
     "wallet": ("wallet", "Create the wallet, show its address and balance, fund it."),
     "serve": ("serve", "Run the service."),
+    "local": ("local", "Serve an open-weight model on this machine, as a provider."),
     "refunds": ("refunds", "Look after refunds: list, approve, retry."),
+    "providers": ("providers", "Show who makes what; check that vendors take our keys."),
     "audit": ("audit", "Prove that every order was delivered, refunded or never charged."),
     "demo": ("demo", "Run the service, buy a picture and a clip from it, and get a refund."),
 }

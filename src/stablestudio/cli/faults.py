@@ -78,7 +78,7 @@ def _of_failed_job(error: errors.JobFailed) -> str:
     if not error.money_moved:
         refund = payment.refund if payment else None
         where = f" (transaction {refund.transaction})" if refund and refund.transaction else ""
-        return f"back in your wallet{where}." if error.job.refunded else "none moved."
+        return f"back in your wallet{where}." if error.job.refunded else "nothing was charged."
     return (
         f"${payment.amount} was paid and is on its way back."
         if payment and payment.amount

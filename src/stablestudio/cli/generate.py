@@ -70,7 +70,8 @@ def generate(
         approve = approval(out, max_price=max_price, yes=yes)
         job = buy(client, name, chosen, wish, max_price=max_price, approve=approve)
         told = job.payment.amount if job.payment else None
-        out.say(f"Paid ${told}; job {job.id}.")
+        held = job.payment is not None and job.payment.state == "held"
+        out.say(f"{'Signed' if held else 'Paid'} ${told}{', charged when it is done' if held else ''}; job {job.id}.")
         if no_wait:
             follow = command(f"job {job.id} --wait --download")
             out.result({"success": True, "job": job_document(job), "next": follow}, *job_lines(job), f"Next: {follow}")
@@ -135,7 +136,7 @@ def follow_job(client: StudioClient, job: Job, *, progress: Progress, timeout: f
     """Wait for a job with its progress on screen; an interrupt leaves it running and says how to go on."""
     try:
         ended = client.wait(job, timeout=timeout, on_progress=lambda now: progress.update(now.status, now.progress))
-        return ended if not ended.failed else _with_refund(client, ended)
+        return _with_refund(client, ended) if ended.failed and not ended.uncharged else ended
     except KeyboardInterrupt:
         raise JobStillRunning(f"Stopped waiting; job {job.id} goes on.", job=job) from None
     finally:

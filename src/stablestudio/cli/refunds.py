@@ -99,6 +99,10 @@ async def _approve(database: Database, order: str, *, now: int) -> RefundView:
 
 
 async def _retry(database: Database, order: str) -> RefundView:
+    view = await _view(database, order)
+    if view.refund.state == "waiting" and view.refund.reason in store.HELD_BY_RULE:
+        told = f"The refund of {order} waits because of a rule ({view.refund.reason}), and would wait again."
+        raise RefundNotWaiting(told, hint=f"Let it go with `stablestudio refunds approve {order}`.")
     await database.write(lambda connection: store.retry(connection, order_id=order))
     return await _view(database, order)
 

@@ -14,6 +14,10 @@ def job_document(job: Job) -> dict[str, Any]:
     return job.model_dump(by_alias=True, exclude_none=True)
 
 
+# What is said of a payment that has not moved; `held` moves when the work is done.
+_PAYMENTS = {"held": "held", "released": "released", "rejected": "not paid", "unknown": "unclear"}
+
+
 def job_lines(job: Job) -> list[str]:
     """Return a job for people: state, payment, refund, links."""
     lines = ["  ".join(word for word in (job.id, job.type, job.status) if word)]
@@ -21,7 +25,8 @@ def job_lines(job: Job) -> list[str]:
         lines.append(f"  reason   {job.complaint}")
     payment = job.payment
     if payment and payment.amount:
-        lines.append(f"  paid     ${payment.amount} on {payment.network}{_transaction(payment.transaction)}")
+        word = _PAYMENTS.get(payment.state or "", "paid")
+        lines.append(f"  {word:<8} ${payment.amount} on {payment.network}{_transaction(payment.transaction)}")
         if payment.refund:
             back = "refunded" if job.refunded else "refund on its way"
             lines.append(f"  {back}{_transaction(payment.refund.transaction)}")

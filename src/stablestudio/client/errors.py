@@ -196,7 +196,7 @@ class JobFailed(JobError):
 
     @property
     def money_moved(self) -> bool | None:
-        return not self.job.refunded
+        return not (self.job.refunded or self.job.uncharged)
 
 
 class JobStillRunning(JobError):

@@ -79,6 +79,11 @@ class Job(_Told):
         return self.payment is not None and self.payment.state == "refunded"
 
     @property
+    def uncharged(self) -> bool:
+        """Tell whether the payment was never taken: held and given back, or not to be had."""
+        return self.payment is not None and self.payment.state in {"released", "rejected"}
+
+    @property
     def complaint(self) -> str | None:
         """Return why a job failed, as the service words it."""
         told = self.error.get("message", self.error.get("error")) if isinstance(self.error, dict) else self.error

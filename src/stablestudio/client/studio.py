@@ -245,7 +245,7 @@ def _ended(job: Job) -> bool:
 
 
 def _refunded(job: Job) -> bool:
-    return job.refunded
+    return job.refunded or job.uncharged
 
 
 def _reason(error: httpx2.HTTPError) -> str:

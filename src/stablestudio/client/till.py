@@ -125,8 +125,11 @@ class Till:
         receipt = _receipt(reply)
         transaction = (receipt.transaction or None) if receipt else None
         self.journal.write(order.model_copy(update={"job_id": job.id, "transaction": transaction}))
-        paid = Payment(amount=order.price, network=order.network, payer=order.payer, transaction=transaction)
-        return job.model_copy(update={"payment": job.payment or paid})
+        told = job.payment.state if job.payment else None
+        paid = Payment(
+            amount=order.price, network=order.network, payer=order.payer, transaction=transaction, state=told
+        )
+        return job.model_copy(update={"payment": paid})
 
     def _refusal(self, order: Order, verdict: Refused, *, doubt: bool) -> StudioError:
         if not verdict.certain and (doubt or verdict.error.money_moved):

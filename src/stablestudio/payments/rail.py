@@ -104,6 +104,10 @@ class Rail(Protocol):
         """
         ...
 
+    async def funds(self, credential: Credential) -> int | None:
+        """Return what the payer holds of the token, in base units, or None where that cannot be told now."""
+        ...
+
     async def settle(self, saved: str) -> Outcome:
         """Move the money. Asking again for the same credential never moves it twice."""
         ...

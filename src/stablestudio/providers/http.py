@@ -102,7 +102,7 @@ class VendorHttp:
         Raise `NotAccepted` where the vendor certainly did not take it: no connection, or 429, whose kind `refused` tells
         (rate limited if not given). Raise `Ambiguous` where nobody knows: no answer, 408, 5xx.
         """
-        seconds = timeout or self._timeout
+        seconds = min(timeout or self._timeout, self._timeout)  # an adapter knows its vendor; the operator knows better
         question = _Question(method=method, url=self._url(path), json=json, content=content, headers=headers or {})
         try:
             # Not more than one second per second: a trickle of bytes renews the read time-out for ever.

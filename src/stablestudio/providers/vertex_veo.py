@@ -30,9 +30,18 @@ def base_url(location: str) -> str:
     return f"https://{'' if location == 'global' else f'{location}-'}aiplatform.googleapis.com/v1beta1"
 
 
-def connect(token: GoogleToken, *, location: str, url: str | None = None) -> VendorHttp:
-    """Return the line to Vertex AI, signed in as a service account."""
-    return VendorHttp(name="vertex-veo", base_url=url or base_url(location), auth=token.headers)
+def connect(
+    token: GoogleToken,
+    *,
+    location: str,
+    url: str | None = None,
+    name: str = "vertex-veo",
+    timeout_seconds: float = 600.0,
+) -> VendorHttp:
+    """Return the line to Vertex AI, signed in as a service account; `timeout_seconds` is for a submission's answer."""
+    return VendorHttp(
+        name=name, base_url=url or base_url(location), auth=token.headers, timeout_seconds=timeout_seconds
+    )
 
 
 class VertexVeo:

@@ -41,8 +41,10 @@ class Charger:
         assert order is not None
         if payment.state == "held":
             held, now = payment, self._clock.now_ms()
-            await self._database.write(lambda connection: store.begin_charge(connection, payment=held, now=now))
+            begun = await self._database.write(lambda connection: store.begin_charge(connection, payment=held, now=now))
             reach("charge.claimed")
+            if not begun:
+                return Charged.UNKNOWN  # somebody was quicker, perhaps the failure of the job: look again
         if payment.state in ("rejected", "released"):
             return Charged.REFUSED
         if payment.state == "settled":

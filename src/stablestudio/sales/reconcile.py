@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
 from stablestudio.loops import every
 from stablestudio.payments.evm.chain import FINALITY_SECONDS
 from stablestudio.payments.rail import Outcome, Rail, Rejected, Settled, Unknown
-from stablestudio.sales.sell import Seller
+from stablestudio.sales.sell import Held, Seller, Sold, settle
 from stablestudio.store import payments as store
 from stablestudio.store.database import Database
 
@@ -63,7 +64,7 @@ class Reconciler:
             rail = self._rails.get(payment.rail)
             if rail is None:
                 log.error("payment_rail_missing", extra={"order": payment.order_id, "rail": payment.rail})
-                return await self._postpone(payment)
+                return await (self._look_later(payment) if payment.state in _GIVEN_BACK else self._postpone(payment))
             outcome = await ask(payment, rail)
             if payment.state in _GIVEN_BACK and not isinstance(outcome, Settled):
                 return await self._forget(payment, outcome)
@@ -73,15 +74,31 @@ class Reconciler:
             return None
         except Exception:
             log.exception("reconcile_failed", extra={"order": payment.order_id, "rail": payment.rail})
-            await self._postpone(payment)
+            await (self._look_later(payment) if payment.state in _GIVEN_BACK else self._postpone(payment))
             return None
         if payment.state in _GIVEN_BACK:
-            log.error("given_back_but_settled", extra={"order": payment.order_id, "rail": payment.rail})
+            await self._close_watch(payment, answer)
         log.info("reconciled", extra={"order": payment.order_id, "outcome": type(answer).__name__.lower()})
 
     async def _forget(self, payment: store.Payment, outcome: Outcome) -> None:
         if isinstance(outcome, Rejected):
             await self._database.write(lambda connection: store.unwatch(connection, payment_id=payment.id))
+        else:
+            await self._look_later(payment)
+
+    async def _close_watch(self, payment: store.Payment, answer: Sold | Held) -> None:
+        """The money moved: for this order, which has it now, or for a later one of the same credential."""
+        if isinstance(answer, Sold) and answer.payment.id == payment.id:
+            log.error("given_back_but_settled", extra={"order": payment.order_id, "rail": payment.rail})
+        await self._database.write(lambda connection: store.unwatch(connection, payment_id=payment.id))
+
+    async def _look_later(self, payment: store.Payment) -> None:
+        """Put a watched payment behind the others, the longer the older it is, so that none starves."""
+        now = self._clock.now_ms()
+        later = now + max(60_000, (now - payment.claimed_at) // 4)
+        await self._database.write(
+            lambda connection: store.look_later(connection, payment_id=payment.id, at=later - _FINAL_MS)
+        )
 
     async def _postpone(self, payment: store.Payment) -> None:
         now = self._clock.now_ms()
@@ -94,5 +111,5 @@ class Reconciler:
         outcome = await rail.find(payment.credential)
         if isinstance(outcome, Unknown):
             # Not on the chain and not expired: the same authorization again, which the token takes only once.
-            return await rail.settle(payment.credential)
+            return await settle(rail, replace(payment, state="unknown"))
         return outcome

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -29,6 +30,7 @@ from stablestudio.payments.errors import (
 from stablestudio.payments.rail import Asked, Credential, Outcome, Presented, Rail, Rejected, Settled, Unknown
 from stablestudio.protocols.wallet import Wallet
 from stablestudio.sales.fingerprint import fingerprint
+from stablestudio.store import echoes
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as store
 from stablestudio.store.database import Database
@@ -42,6 +44,8 @@ _TWIN_SECONDS = 10.0
 _ECHO_MS = 120_000
 # A held payment must still be good this long after the time that the work may take, in seconds.
 _HOLD_SLACK_S = 60
+# A credential that was spared is remembered this long after its end.
+_SPARED_MS = 24 * 3600 * 1000
 _FAR_S = 1 << 42  # buyers may write any number; the database holds 64 bits
 
 
@@ -157,6 +161,13 @@ class Seller:
             return store.find_by_key(connection, **terms), store.find_rejected(connection, **terms)
 
         holder, rejected = await self._database.read(query)
+        if credential.proved:
+            try:
+                await self._database.read(
+                    lambda connection: echoes.require_not_spared(connection, rail=rail.name, key=credential.key)
+                )
+            except Echoed as echoed:
+                return await self._answer_echo(echoed, mark=mark)
         known = holder or rejected
         if known is None or not (credential.proved or credential.saved == known.credential):
             return None  # a signature that only the chain can judge is not heard again in another's name
@@ -181,20 +192,20 @@ class Seller:
         )
 
     async def _claim(self, purchase: Purchase, rail: Rail, credential: Credential, mark: str) -> Sold | Held:
-        held = await self._can_hold(purchase, rail, credential)
+        limit = await self._hold_limit(purchase, rail, credential)
         for _ in range(_CLAIM_TRIES):
-            order, payment = self._open(purchase, rail, credential, mark, held=held)
+            order, payment = self._open(purchase, rail, credential, mark, held=limit is not None)
             done = asyncio.get_running_loop().create_future()
             self._in_flight[payment.id] = done
             try:
-                taken = await self._try_claim(order, payment, self._echo(purchase, order, payment))
+                taken = await self._try_claim(order, payment, self._echo(purchase, order, payment), limit or 0)
+                if isinstance(taken, Echoed):
+                    return await self._answer_echo(taken, mark=mark)
                 if taken is not None:
                     reach("sale.claimed")
                     if taken.state == "held":
                         return Sold(job_id=order.id, payment=taken)
                     return await self.finish(order, taken, await settle(rail, taken))
-            except Echoed as echoed:
-                return await self._answer_echo(echoed.order_id)
             finally:
                 del self._in_flight[payment.id]
                 done.set_result(None)
@@ -205,35 +216,38 @@ class Seller:
                 return await self._answer_again(holder, mark=mark, key=credential.key)
         raise StoreUnavailable
 
-    async def _can_hold(self, purchase: Purchase, rail: Rail, credential: Credential) -> bool:
-        """Tell whether the payment may wait for the work: it outlives it, and the payer covers all that waits already."""
+    async def _hold_limit(self, purchase: Purchase, rail: Rail, credential: Credential) -> int | None:
+        """Return what this payer's held payments may add up to, in base units; None where this one cannot wait."""
         good_until = self._clock.now_ms() // 1000 + purchase.hold_s + _HOLD_SLACK_S
         if not purchase.hold_s or credential.expires_at is None or credential.expires_at < good_until:
-            return False
+            return None
         if not credential.proved:
-            return False  # a contract may change its mind about its signature until the work is done
-        held = await self._database.read(
-            lambda connection: store.held_by(connection, payer=credential.payer, rail=rail.name)
-        )
-        return await rail.admit(credential, held=held) is None
+            return None  # a contract may change its mind about its signature until the work is done
+        funds = await rail.funds(credential)
+        cap = self._exposure_cap.base_units(decimals=rail.decimals) if self._exposure_cap is not None else funds
+        return None if funds is None or cap is None else min(funds, cap)
 
     def _echo(self, purchase: Purchase, order: store.Order, payment: store.Payment) -> Echo | None:
-        """Return what tells a second payment of the same run for the same request, where the buyer names its run."""
+        """Return what tells a second payment of the same run for the same request, where the buyer names its run.
+
+        All of a buyer's wallets are in it, so both payments name each other's: a stranger who knows the run is in none.
+        """
         session = purchase.buyer.session
         if session is None:
             return None
+        wallets = sorted({order.wallet, *map(str, purchase.buyer.companions)})
         return Echo(
-            key=hashlib.sha256(f"{session}|{payment.fingerprint}".encode()).hexdigest(),
-            wallet=order.wallet,
-            companions=[str(wallet) for wallet in purchase.buyer.companions],
+            key=hashlib.sha256("|".join((session, payment.fingerprint, *wallets)).encode()).hexdigest(),
             rail=payment.rail,
             order_id=order.id,
             created_at=order.created_at,
         )
 
-    async def _try_claim(self, order: store.Order, payment: store.Payment, echo: Echo | None) -> store.Payment | None:
+    async def _try_claim(
+        self, order: store.Order, payment: store.Payment, echo: Echo | None, limit: int
+    ) -> store.Payment | Echoed | None:
         try:
-            return await self._database.write(lambda connection: self._take(connection, order, payment, echo))
+            return await self._database.write(lambda connection: self._take(connection, order, payment, echo, limit))
         except sa.exc.IntegrityError:
             return None
         except sa.exc.SQLAlchemyError as error:
@@ -241,29 +255,37 @@ class Seller:
             raise StoreUnavailable from error
 
     def _take(
-        self, connection: sa.Connection, order: store.Order, payment: store.Payment, echo: Echo | None
-    ) -> store.Payment:
+        self, connection: sa.Connection, order: store.Order, payment: store.Payment, echo: Echo | None, limit: int
+    ) -> store.Payment | Echoed:
         """Claim the credential. A payment that may wait gets its job at once, in the same commit."""
-        if payment.state == "held" and self._is_exposed(connection, payment):
+        if payment.state == "held" and _is_exposed(connection, payment, limit):
             payment = replace(payment, state="claimed", policy="accept")
-        store.claim(connection, order=order, payment=payment, echo=echo, window_ms=_ECHO_MS)
+        try:
+            echoes.require_not_spared(connection, rail=payment.rail, key=payment.key)
+            with connection.begin_nested() if echo is not None else nullcontext():
+                store.claim(connection, order=order, payment=payment, echo=echo, window_ms=_ECHO_MS)
+        except Echoed as echoed:
+            expires = payment.expires_at or order.created_at + _ECHO_MS
+            echoes.spare(
+                connection,
+                rail=payment.rail,
+                key=payment.key,
+                fingerprint=payment.fingerprint,
+                order_id=echoed.order_id,
+                expires_at=expires + _SPARED_MS,
+            )
+            return echoed
         if payment.state == "held":
             self._start_job(connection, order)
         return payment
 
-    def _is_exposed(self, connection: sa.Connection, payment: store.Payment) -> bool:
-        """Tell whether this payer's held payments would add up to more than the house risks with one payer."""
-        if self._exposure_cap is None:
-            return False
-        held = store.held_by(connection, payer=payment.payer, rail=payment.rail)
-        cap = self._exposure_cap.base_units(decimals=self._rails[payment.rail].decimals)
-        return held + payment.amount > cap
-
-    async def _answer_echo(self, order_id: str) -> Sold | Held:
-        first = await self._database.read(lambda connection: store.find_by_order(connection, order_id))
+    async def _answer_echo(self, echoed: Echoed, *, mark: str) -> Sold | Held:
+        if echoed.fingerprint not in (None, mark):
+            raise PaymentReused
+        first = await self._database.read(lambda connection: store.find_by_order(connection, echoed.order_id))
         if first is None:
             raise StoreUnavailable
-        log.info("paid_twice_taken_once", extra={"order": order_id})
+        log.info("paid_twice_taken_once", extra={"order": echoed.order_id})
         answer = await self._answer_again(first, mark=first.fingerprint, key=first.key)
         return replace(answer, echo=True) if isinstance(answer, Sold) else answer
 
@@ -371,10 +393,19 @@ class Seller:
         return order, payment
 
 
+def _is_exposed(connection: sa.Connection, payment: store.Payment, limit: int) -> bool:
+    """Tell whether this payer's held payments would add up to too much, or one of them could not be collected."""
+    held, refused = store.held_by(connection, payer=payment.payer, rail=payment.rail)
+    return refused > 0 or held + payment.amount > limit
+
+
 async def settle(rail: Rail, payment: store.Payment) -> Outcome:
     """Settle a claimed payment; whatever breaks on the way is `Unknown`."""
     try:
-        return await rail.settle(payment.credential)
+        outcome = await rail.settle(payment.credential)
+        # Our own fault, while work may be done for it or an earlier try may be under way: it is tried again.
+        ours = isinstance(outcome, Rejected) and outcome.reason == "settlement_unavailable"
+        return Unknown(reason="settlement_unavailable") if ours and payment.state != "claimed" else outcome
     except Exception:
         # Whatever broke, the money may have moved: unknown is not failed (money rule 3).
         log.exception("settlement_unclear", extra={"order": payment.order_id})

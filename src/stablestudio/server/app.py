@@ -44,6 +44,8 @@ class App:
         startup: Callable[[], Awaitable[None]],
         shutdown: Callable[[], Awaitable[None]],
     ) -> None:
+        """Take the routes; what keeps `startup` from succeeding stands in `failure` afterwards."""
+        self.failure: StudioError | None = None
         self._exact: dict[str, Handler] = {**sells, "/api/jobs": jobs.listed}
         self._jobs = jobs
         self._assets = assets
@@ -87,6 +89,10 @@ class App:
         await receive()
         try:
             await self._startup()
+        except StudioError as error:
+            self.failure = error  # told by whoever started the server, in a sentence
+            await send({"type": "lifespan.startup.failed", "message": error.message})
+            return
         except Exception as error:
             log.exception("startup_failed")
             await send({"type": "lifespan.startup.failed", "message": str(error)})

@@ -19,7 +19,7 @@ from stablestudio.server.answers import answer
 from stablestudio.server.http import read_body
 
 FAUCET_UNITS = 100_000_000  # 100 test dollars
-_MAX_BODY = 1_000_000
+_MAX_BODY = 100_000
 _ALIASES = {
     "base-sepolia": "eip155:84532",
     "tempo": "eip155:42431",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -39,13 +40,14 @@ from stablestudio.server.public import PublicRoutes
 from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
+from stablestudio.store import echoes, migrate, nonces
 from stablestudio.store import jobs as job_store
-from stablestudio.store import migrate, nonces
 from stablestudio.store import payments as payment_store
 from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
 _TIDY_SECONDS = 600.0
+_ECHOES_KEPT_MS = 3600 * 1000
 _REJECTED_KEPT_MS = 24 * 3600 * 1000
 
 
@@ -60,6 +62,7 @@ class House:
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
+        _require_known(settings)
         self._lock = _lock(settings.data)
         secret = load_secret(settings.data)
         path = settings.data / "stablestudio.db"
@@ -102,6 +105,7 @@ class House:
         self._drain_seconds = settings.drain_seconds
         self._works = settings.jobs_at_once > 0
         self._tasks: list[asyncio.Task[None]] = []
+        self.on_ready: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Finish what the last process left open, then go to work."""
@@ -113,6 +117,7 @@ class House:
         if self._works:
             loops.append(self.sweep.run())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
+        self.on_ready()
 
     async def stop(self) -> None:
         """Stop in the opposite order; what was running is taken up at the next start."""
@@ -131,6 +136,7 @@ class House:
         """Drop what nobody can ask for any more."""
         now = self._clock.now_ms()
         await self.database.write(lambda connection: nonces.forget_expired(connection, now=now))
+        await self.database.write(lambda connection: echoes.forget(connection, before=now - _ECHOES_KEPT_MS, now=now))
         await self.database.write(
             lambda connection: payment_store.forget_rejected(connection, before=now - _REJECTED_KEPT_MS)
         )
@@ -201,6 +207,14 @@ class House:
     async def _describe(self, key: str) -> AssetInfo | None:
         asset = await self.database.read(lambda connection: job_store.find_asset(connection, key))
         return AssetInfo(content_type=asset.content_type, size=asset.size, sha256=asset.sha256) if asset else None
+
+
+def _require_known(settings: Settings) -> None:
+    """Raise `ConfigurationInvalid` for policies and bindings of offerings that do not exist: a typo would be silent."""
+    known = {"default", *(name for offering in OFFERINGS for name in (offering.key, offering.model))}
+    for setting, names in (("settle", settings.settle), ("bindings", settings.bindings)):
+        if strangers := sorted(set(names) - known):
+            raise ConfigurationInvalid(f"{setting}: {strangers[0]} is no offering, no model and not `default`.")
 
 
 def _lock(folder: Path) -> IO[str]:

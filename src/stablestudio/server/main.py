@@ -15,7 +15,6 @@ import uvicorn
 from stablestudio.config import ConfigurationInvalid, Settings, load_settings
 from stablestudio.server.house import House
 from stablestudio.server.limits import LimitedHttp
-from stablestudio.server.rails import Rails
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -41,7 +40,16 @@ def serve(*, host: str | None = None, port: int | None = None, data: Path | None
     configure_logs(settings.log_level)
     _require_port(settings)
     house = House(settings)
-    print(_welcome(settings, house.rails), file=sys.stderr, flush=True)  # noqa: T201 - for the person who started it
+    house.on_ready = lambda: print(_welcome(settings, house), file=sys.stderr, flush=True)  # noqa: T201 - for people
+    try:
+        _run(settings, house)
+    except SystemExit:
+        if house.app.failure is not None:
+            raise house.app.failure from None
+        raise
+
+
+def _run(settings: Settings, house: House) -> None:
     uvicorn.run(
         house.app,
         host=settings.host,
@@ -75,17 +83,23 @@ def configure_logs(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("uvicorn.error", "alembic", "dbos"):
+    # The HTTP clients tell whole addresses, and some hold keys.
+    for noisy in ("uvicorn.error", "alembic", "dbos", "httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _welcome(settings: Settings, rails: Rails) -> str:
+def _welcome(settings: Settings, house: House) -> str:
+    rails = house.rails
     lines = [f"StableStudio on {settings.origin}"]
     if rails.world == "embedded":
         lines.append("  Embedded world: nothing paid on its ledger chains is real money. They bear test networks' ids.")
         lines.append(f"  Test coins from POST {settings.origin}/faucet.")
     lines.append(f"  Paid on {', '.join(rails.networks)}.")
     lines += [f"  {line}" for line in rails.off]
-    lines.append("  Pictures and clips come from a sandbox that marks each of them SANDBOX.")
+    if house.providers.vendors:
+        lines.append(f"  Made by {', '.join(house.providers.built)}.")
+    else:
+        lines.append("  Pictures and clips come from a sandbox that marks each of them SANDBOX.")
+    lines += [f"  {line}" for line in house.providers.off]
     lines.append(f"  Data in {settings.data}; models at {settings.origin}/api/models")
     return "\n".join(lines) + "\n"

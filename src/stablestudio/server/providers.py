@@ -52,7 +52,15 @@ BASE_URLS: Mapping[str, str] = {
     "openrouter": openrouter.BASE_URL,
 }
 # Whoever replaces an ended model by its successor says so: these are bound only by name, in `models`.
-_BY_NAME_ONLY = frozenset({("interactions", "veo-3.1/generate"), ("interactions", "veo-3.1-fast/generate")})
+# So are models that their vendor has ended: whoever has another source names it.
+_BY_NAME_ONLY = frozenset(
+    {
+        ("interactions", "veo-3.1/generate"),
+        ("interactions", "veo-3.1-fast/generate"),
+        ("openai-images", "gpt-image-1/generate"),
+        ("openai-images", "gpt-image-1/edit"),
+    }
+)
 
 
 class NoProvider(ConfigurationInvalid):
@@ -177,8 +185,12 @@ def _build(name: str, settings: ProviderSettings, shop: Workshop, providers: Pro
     key = reveal(settings.key)
     if key is None:
         raise _Missing(f"key is not set{_sought(settings.key)}")
+    if settings.kind != "vertex-veo" and not (key.isascii() and key.isprintable()):
+        raise ValueError("key has characters that no key has: was it copied whole?")
     vendor = _FACTORIES[settings.kind](_Parts(name=name, settings=settings, shop=shop, key=key, close=providers.close))
     vendor.name = name
+    if unfit := sorted(key for key, model in settings.models.items() if model and key not in vendor.models):
+        raise ValueError(f"models: {settings.kind} cannot make {unfit[0]!r}")
     providers.close.append(vendor.close)
     providers.vendors[name] = vendor
     return vendor
@@ -258,7 +270,13 @@ def _vertex_veo(parts: _Parts) -> Vendor:
     token = GoogleToken(account, clock=shop.clock)
     parts.close.append(token.close)
     return VertexVeo(
-        connect(token, location=settings.location, url=settings.base_url),
+        connect(
+            token,
+            location=settings.location,
+            url=settings.base_url,
+            name=parts.name,
+            timeout_seconds=settings.timeout_seconds,
+        ),
         source=shop.source,
         kept=shop.kept,
         project=project,

@@ -40,6 +40,8 @@ _EMPTY = b"{}"
 _ECHO = "This request was paid a moment ago in another way: this is its job, and the payment sent now was not taken."
 _HELD = "The payment is held until the work is done; if the work fails, nothing is charged."
 
+_RELEASED = "The work failed and nothing was charged: the job tells why."
+
 
 class SellRoute:
     """One route that sells one offering."""
@@ -159,6 +161,8 @@ class SellRoute:
         elif sold.payment.state == "held":
             body["payment"] = {"state": "held"}
             body["note"] = _HELD
+        elif sold.payment.state in ("released", "rejected"):
+            body |= {"status": "failed", "payment": {"state": sold.payment.state}, "note": _RELEASED}
         await respond(send, 200, to_json(body), [JSON, *CORS, PRIVATE, *receipt(sold.payment)])
         reach("sale.answered")
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from stablestudio.store.tables import echoes, jobs, payments
+from stablestudio.store.tables import echoes, jobs, payments, spared_credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Echo:
-    """What a buyer's session asked and paid for. `companions` are wallets that the payer named as its own, unproved."""
+    """What one run of a buyer asked and paid for; `key` is of its session, its wallets and the request."""
 
     key: str
-    wallet: str
-    companions: Sequence[str]
     rail: str
     order_id: str
     created_at: int
@@ -27,45 +24,58 @@ class Echo:
 class Echoed(Exception):
     """This buyer has paid for this very request a moment ago, on another rail."""
 
-    def __init__(self, order_id: str) -> None:
+    def __init__(self, order_id: str, fingerprint: str | None = None) -> None:
         self.order_id = order_id
+        self.fingerprint = fingerprint  # of the request that the credential was presented with, where it was before
         super().__init__(order_id)
+
+
+_SPARED = sa.select(spared_credentials.c.order_id, spared_credentials.c.fingerprint).where(
+    spared_credentials.c.rail == sa.bindparam("rail"), spared_credentials.c.key == sa.bindparam("key")
+)
 
 
 def remember(connection: sa.Connection, echo: Echo, *, window_ms: int) -> None:
     """Note the order as the one of this request; raise `Echoed` where a live order on another rail is noted already."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    values = {
-        "key": echo.key,
-        "wallet": echo.wallet,
-        "companions": json.dumps(list(echo.companions)),
-        "rail": echo.rail,
-        "order_id": echo.order_id,
-        "created_at": echo.created_at,
-    }
-    connection.execute(insert(echoes).values(values).on_conflict_do_nothing())
+    values = {"key": echo.key, "rail": echo.rail, "order_id": echo.order_id, "created_at": echo.created_at}
+    connection.execute(_insert(connection, echoes).values(values).on_conflict_do_nothing())
     # The row is locked until the commit, so of two claims at the same moment the later one sees the earlier.
     noted = connection.execute(sa.select(echoes).where(echoes.c.key == echo.key).with_for_update()).one()
     if noted.order_id == echo.order_id:
         return
-    is_late = noted.rail != echo.rail and noted.created_at > echo.created_at - window_ms and _same_buyer(noted, echo)
+    is_late = noted.rail != echo.rail and noted.created_at > echo.created_at - window_ms
     if is_late and _lives(connection, noted.order_id):
         raise Echoed(noted.order_id)
     connection.execute(sa.update(echoes).where(echoes.c.key == echo.key).values(values))
 
 
-def forget(connection: sa.Connection, *, before: int) -> None:
-    """Drop echoes older than `before` (ms)."""
+def spare(connection: sa.Connection, *, rail: str, key: str, fingerprint: str, order_id: str, expires_at: int) -> None:
+    """Remember that a credential was not taken because its request was paid before, for as long as it is good (ms)."""
+    values = {"rail": rail, "key": key, "fingerprint": fingerprint, "order_id": order_id, "expires_at": expires_at}
+    connection.execute(_insert(connection, spared_credentials).values(values).on_conflict_do_nothing())
+
+
+def require_not_spared(connection: sa.Connection, *, rail: str, key: str) -> None:
+    """Raise `Echoed` for a credential that was spared for an order which lives."""
+    row = connection.execute(_SPARED, {"rail": rail, "key": key}).first()
+    if row is not None and _lives(connection, row.order_id):
+        raise Echoed(row.order_id, row.fingerprint)
+
+
+def forget(connection: sa.Connection, *, before: int, now: int) -> None:
+    """Drop echoes older than `before` (ms), and spared credentials that nobody can settle any more."""
     connection.execute(sa.delete(echoes).where(echoes.c.created_at < before))
+    connection.execute(sa.delete(spared_credentials).where(spared_credentials.c.expires_at < now))
 
 
 def forget_orders(connection: sa.Connection, order_ids: Sequence[str]) -> None:
-    """Drop the echoes of orders that go."""
+    """Drop what points to orders that go."""
     connection.execute(sa.delete(echoes).where(echoes.c.order_id.in_(order_ids)))
+    connection.execute(sa.delete(spared_credentials).where(spared_credentials.c.order_id.in_(order_ids)))
 
 
-def _same_buyer(noted: sa.Row[tuple[object, ...]], echo: Echo) -> bool:
-    return noted.wallet == echo.wallet or echo.wallet in json.loads(noted.companions)
+def _insert(connection: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def _lives(connection: sa.Connection, order_id: str) -> bool:

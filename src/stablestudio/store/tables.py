@@ -78,29 +78,45 @@ sa.Index(
 )
 
 sa.Index(
+    "ix_payments_rejected",
+    payments.c.rail,
+    payments.c.key,
+    sqlite_where=sa.text("state = 'rejected'"),
+    postgresql_where=sa.text("state = 'rejected'"),
+)
+sa.Index(
     "ix_payments_watched",
     payments.c.expires_at,
     sqlite_where=sa.text("state IN ('rejected', 'released') AND expires_at IS NOT NULL"),
     postgresql_where=sa.text("state IN ('rejected', 'released') AND expires_at IS NOT NULL"),
 )
-# What a payer could still take back: the exposure of orders that are settled after the work.
+# What a payer could still take back: the exposure of orders that are settled after the work; and who did take it back.
 sa.Index(
     "ix_payments_held",
     payments.c.payer,
-    sqlite_where=sa.text("state = 'held'"),
-    postgresql_where=sa.text("state = 'held'"),
+    sqlite_where=sa.text("policy = 'complete' AND state IN ('held', 'rejected')"),
+    postgresql_where=sa.text("policy = 'complete' AND state IN ('held', 'rejected')"),
 )
 
 # A buyer that gave up waiting and pays the same request again on another rail gets the first order.
 echoes = sa.Table(
     "echoes",
     metadata,
-    sa.Column("key", sa.Text, primary_key=True),  # SHA-256 of the buyer's session, method, path and body
-    sa.Column("wallet", sa.Text, nullable=False),
-    sa.Column("companions", sa.Text, nullable=False),  # JSON list: other wallets that the payer named as its own
+    sa.Column("key", sa.Text, primary_key=True),  # SHA-256 of the buyer's session, wallets, method, path and body
     sa.Column("rail", sa.Text, nullable=False),
     sa.Column("order_id", sa.Text, sa.ForeignKey("orders.id"), nullable=False, index=True),
     sa.Column("created_at", sa.BigInteger, nullable=False, index=True),
+)
+
+# Credentials that came as an echo and were not taken: presented again, they get that order again and are never charged.
+spared_credentials = sa.Table(
+    "spared_credentials",
+    metadata,
+    sa.Column("rail", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("order_id", sa.Text, sa.ForeignKey("orders.id"), nullable=False, index=True),
+    sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),  # milliseconds
 )
 
 # Settlements that a facilitator may still be working on: whoever comes later must not ask another one.

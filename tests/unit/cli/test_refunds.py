@@ -135,8 +135,12 @@ def test_a_retry_ends_the_pause_and_may_be_repeated(office: Office) -> None:
     for _ in range(2):
         told = office.json("refunds", "retry", _id(SIGNED))
         assert (told["refund"]["state"], told["refund"]["lastTryAt"]) == ("signed", None)
-    told = office.json("refunds", "retry", _id(WAITING))
-    assert told["refund"]["state"] == "pending"
+
+
+def test_what_waits_for_a_rule_is_approved_and_not_retried(office: Office) -> None:
+    refused = office.run("refunds", "retry", _id(WAITING))
+    assert refused.exit_code != 0
+    assert "refunds approve" in refused.output
 
 
 def test_what_has_arrived_is_left_alone_by_a_retry(office: Office) -> None:

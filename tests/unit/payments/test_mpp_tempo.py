@@ -230,7 +230,7 @@ def test_payments_of_the_other_protocol_are_not_taken(rail: TempoRail) -> None:
     assert not rail.takes(x402.SolanaPayload(transaction=b"", accepted=offer))
 
 
-def test_a_signature_that_only_the_chain_can_judge_is_marked(rail: TempoRail) -> None:
+def test_a_signature_that_only_the_chain_can_judge_opens_no_order(rail: TempoRail) -> None:
     challenge = quote(rail)
     unsigned = TempoTransaction.create(
         chain_id=CHAIN_ID,
@@ -241,9 +241,8 @@ def test_a_signature_that_only_the_chain_can_judge_is_marked(rail: TempoRail) ->
     )
     raw = unsigned.sign_access_key(STRANGER.hex(), BUYER.address).encode()
     given = credential(challenge, raw)
-    _present(rail, given)
-    named = rail.identify(given)
-    assert (named.payer, named.proved) == (BUYER.address, False)
+    with pytest.raises(mpp.TransferRefused, match="own secp256k1 key"):
+        rail.identify(given)
 
 
 def test_each_quote_is_paid_by_a_transaction_of_its_own(rail: TempoRail) -> None:

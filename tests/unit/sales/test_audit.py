@@ -79,7 +79,7 @@ def _write_books(connection: sa.Connection) -> None:
     payments.begin_charge(connection, payment=late, now=NOW_MS)
     payments.settle(connection, payment=replace(late, state="claimed"), transaction="0xl", now=NOW_MS)
     _deliver(connection, LATE)
-    echo = echoes.Echo(key="e", wallet=WALLET, companions=(), rail="r", order_id=_id(DELIVERED), created_at=NOW_MS)
+    echo = echoes.Echo(key="e", rail="r", order_id=_id(DELIVERED), created_at=NOW_MS)
     echoes.remember(connection, echo, window_ms=1)
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from stablestudio.payments.errors import InsufficientFunds
+from stablestudio.payments.errors import InsufficientFunds, PaymentReused
 from stablestudio.payments.rail import Rejected, Settled, Unknown
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.protocols.wallet import Wallet
@@ -79,12 +79,52 @@ async def test_only_the_same_run_and_request_within_two_minutes_is_an_echo(shop:
     assert len(shop.other_chain.submitted) == 1
 
 
-async def test_a_wallet_that_the_first_payer_named_as_its_own_is_the_same_buyer(shop: Shop) -> None:
-    named = Wallet(namespace="eip155", address=STRANGER.address.lower())
-    first = await shop.sell(shop.purchase(session="run-12345", companions=[named]))
-    second = await shop.sell(shop.purchase(session="run-12345", buyer=STRANGER, other=True))
+def _wallet(key: EvmKey) -> Wallet:
+    return Wallet(namespace="eip155", address=key.address.lower())
+
+
+async def test_wallets_that_name_each_other_are_one_buyer(shop: Shop) -> None:
+    first = await shop.sell(shop.purchase(session="run-12345", companions=[_wallet(STRANGER)]))
+    second = await shop.sell(
+        shop.purchase(session="run-12345", buyer=STRANGER, other=True, companions=[_wallet(BUYER)])
+    )
     assert second.job_id == first.job_id
     assert shop.other_chain.submitted == []
+
+
+async def test_a_stranger_who_knows_the_run_and_names_the_buyer_gets_between_nobody(shop: Shop) -> None:
+    evil = await shop.sell(shop.purchase(session="run-12345", buyer=STRANGER, hold_s=3600, companions=[_wallet(BUYER)]))
+    first = await shop.sell(shop.purchase(session="run-12345"))
+    await shop.sell(shop.purchase(session="run-12345", buyer=STRANGER))
+    second = await shop.sell(shop.purchase(session="run-12345", other=True))
+    assert first.job_id == second.job_id != evil.job_id
+    assert shop.other_chain.submitted == []
+
+
+async def test_a_payment_that_was_not_taken_is_never_charged_later(shop: Shop) -> None:
+    first = await shop.sell(shop.purchase(session="run-12345"))
+    spared = shop.purchase(session="run-12345", other=True)
+    await shop.sell(spared)
+    for seconds in (125, 200, 3600):
+        shop.clock.advance(seconds)
+        again = await shop.reopen().sell(spared)
+        assert isinstance(again, Sold)
+        assert (again.job_id, again.echo) == (first.job_id, True)
+    with pytest.raises(PaymentReused):
+        await shop.sell(shop.purchase(DOG, presented=spared.presented))
+    assert (shop.other_chain.submitted, len(shop.jobs())) == ([], 1)
+
+
+async def test_a_payment_spared_for_an_order_that_came_to_nothing_is_good_again(shop: Shop) -> None:
+    shop.chain.submits[:] = [Unknown(reason="timeout")]
+    await shop.sell(shop.purchase(session="run-12345"))
+    spared = shop.purchase(session="run-12345", other=True)
+    assert isinstance(await shop.sell(spared), Held)
+    shop.chain.finds[:] = [Rejected(reason="payment_expired", message="")]
+    await shop.reconcile()
+    answer = await shop.sell(spared)
+    assert isinstance(answer, Sold)
+    assert (answer.echo, len(shop.other_chain.submitted)) == (False, 1)
 
 
 async def test_an_echo_of_a_failed_job_is_a_new_order(shop: Shop) -> None:

@@ -194,3 +194,59 @@ async def test_a_held_payment_that_could_not_be_collected_stays_on_record_with_i
         lambda connection: payments.forget_rejected(connection, before=shop.clock.now_ms())
     )
     assert (gone, shop.jobs()) == (0, [job_id])
+
+
+async def test_our_own_outage_at_the_charge_loses_no_finished_work(shop: Shop) -> None:
+    away = Rejected(reason="settlement_unavailable", message="the gas key is empty")
+    shop.chain.submits[:] = [away, away, Settled(transaction="0x0a")]
+    job_id = await _held(shop)
+    assert [await shop.charger.charge(job_id) for _ in range(3)] == [
+        Charged.UNKNOWN,
+        Charged.UNKNOWN,
+        Charged.SETTLED,
+    ]
+
+
+async def test_parallel_orders_do_not_pass_the_balance_together(shop: Shop) -> None:
+    shop.chain = ScriptedChain(*(Settled(transaction=f"0x{number}") for number in range(40)), balance=45_000)
+    shop = shop.reopen()
+    await asyncio.gather(*(shop.sell(shop.purchase(hold_s=HOLD)) for _ in range(20)))
+    assert sum(state == "held" for state, *_ in shop.payments()) == 1
+
+
+async def test_nothing_is_held_for_a_payer_whose_balance_nobody_can_tell(shop: Shop) -> None:
+    shop.chain.funds = None
+    await _held(shop)
+    assert shop.payments()[0][0] == "settled"
+
+
+async def test_who_could_not_be_charged_once_is_charged_at_once(shop: Shop) -> None:
+    shop.chain.submits[:] = [Rejected(reason="insufficient_funds", message=""), Settled(transaction="0x0b")]
+    assert await shop.charger.charge(await _held(shop)) is Charged.REFUSED
+    await _held(shop)
+    assert sorted(state for state, *_ in shop.payments()) == ["rejected", "settled"]
+
+
+async def test_a_job_that_fails_while_its_charge_begins_is_not_charged(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await _held(shop)
+    begin = payments.begin_charge
+
+    def late(connection: Any, **terms: Any) -> bool:
+        jobs.fail(connection, job_id=job_id, code="moderation", message="no", now=shop.clock.now_ms())
+        return begin(connection, **terms)
+
+    monkeypatch.setattr(payments, "begin_charge", late)
+    assert await shop.charger.charge(job_id) is Charged.UNKNOWN
+    assert await shop.charger.charge(job_id) is Charged.REFUSED
+    assert (shop.chain.submitted, shop.payments()[0][0]) == ([], "released")
+
+
+async def test_the_answer_to_a_released_payment_says_so(shop: Shop) -> None:
+    purchase = shop.purchase(hold_s=HOLD)
+    job_id = (await shop.sell(purchase)).job_id
+    await _fail(shop, job_id)
+    again = await shop.sell(purchase)
+    assert isinstance(again, Sold)
+    assert (again.job_id, again.payment.state) == (job_id, "released")

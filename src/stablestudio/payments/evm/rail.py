@@ -122,6 +122,9 @@ class ExactEvmRail:
             return None
         return Rejected(reason="insufficient_funds", message="")
 
+    async def funds(self, credential: Credential) -> int | None:
+        return await self._chain.balance(credential.payer)
+
     async def settle(self, saved: str) -> Outcome:
         authorization, signature = _load(saved)
         return await self._chain.submit(authorization, signature)

@@ -157,11 +157,14 @@ class ExactSvmRail:
             raise MemoMismatch("The payment's memo was not made for this request, or longer ago than ten minutes.")
 
     async def admit(self, credential: Credential, *, held: int = 0) -> Rejected | None:
-        source = token_account(b58decode(credential.payer), b58decode(self._mint))
-        balance = await self._chain.balance(b58encode(source))
+        balance = await self.funds(credential)
         if balance is None or balance >= credential.amount + held:
             return None
         return Rejected(reason="insufficient_funds", message="")
+
+    async def funds(self, credential: Credential) -> int | None:
+        source = token_account(b58decode(credential.payer), b58decode(self._mint))
+        return await self._chain.balance(b58encode(source))
 
     async def settle(self, saved: str) -> Outcome:
         sought = _load(saved)

@@ -96,6 +96,9 @@ class TempoRail:
         signed = _transaction(credential)
         if signed.valid_before is None:
             raise mpp.TransferRefused("The signed transaction must have a validBefore.")
+        if not signed.proved:
+            # Only the chain could tell whether these hold, after the order was opened in the named account's name.
+            raise mpp.TransferRefused("The transaction must be signed by the account's own secp256k1 key.")
         wallet = Wallet(namespace="eip155", address=signed.sender)
         payment = TempoPayment(transaction=signed, token=self._token, recipient=self._pay_to, amount=terms.amount)
         return Credential(
@@ -108,7 +111,6 @@ class TempoRail:
             amount=terms.amount,
             saved=payment.save(),
             expires_at=signed.valid_before,
-            proved=signed.proved,
         )
 
     def check(self, presented: Presented, asked: Asked) -> None:
@@ -133,6 +135,9 @@ class TempoRail:
             return None
         balance = await self._chain.balance(self._token, payment.transaction.sender)
         return INSUFFICIENT if balance is not None and balance < payment.cost + held else None
+
+    async def funds(self, credential: Credential) -> int | None:
+        return await self._chain.balance(self._token, credential.payer)
 
     async def settle(self, saved: str) -> Outcome:
         return await self._settlement.settle(TempoPayment.load(saved))

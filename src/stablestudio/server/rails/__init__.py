@@ -66,19 +66,22 @@ def _add(rails: Rails, name: str, settings: RailSettings, site: Site) -> None:
         case EvmRailSettings():
             evm = evm_rail(rails, name, settings, site)
             rails.x402.append(evm)
-            _limit(rails, evm, settings)
+            _add_limits(rails, name, evm, settings)
         case SolanaRailSettings():
             solana = solana_rail(rails, settings, site)
             rails.x402.append(solana)
-            _limit(rails, solana, settings)
+            _add_limits(rails, name, solana, settings)
         case TempoRailSettings():
             for tempo in tempo_rails(rails, settings, site):
                 rails.mpp.append(tempo)
-                _limit(rails, tempo, settings)
+                _add_limits(rails, name, tempo, settings)
                 rails.proofs = rails.proofs or Proofs(desk=tempo.desk, terms=tempo.terms)
 
 
-def _limit(rails: Rails, rail: Rail, settings: RailSettings) -> None:
+def _add_limits(rails: Rails, name: str, rail: Rail, settings: RailSettings) -> None:
+    if rail.name in rails.names:
+        raise ValueError(f"it is the same token on the same network as rails.{rails.names[rail.name]}")
+    rails.names[rail.name] = name
     cap = settings.refund_daily_cap if settings.chain == "rpc" else None
     rails.limits[rail.name] = RefundLimits(
         daily_cap=cap.base_units(decimals=rail.decimals) if cap is not None else None,

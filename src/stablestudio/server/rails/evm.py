@@ -15,7 +15,6 @@ from stablestudio.payments.stored import StoredAttempts, StoredLease
 from stablestudio.protocols.eip3009 import TokenDomain
 from stablestudio.rail_settings import (
     EvmRailSettings,
-    reveal,
 )
 from stablestudio.sandbox.chain import LedgerTokenChain
 from stablestudio.sandbox.evm_rpc import LedgerRpc
@@ -44,8 +43,9 @@ def evm_rail(rails: Rails, name: str, settings: EvmRailSettings, site: Site) -> 
         return ExactEvmRail(
             LedgerTokenChain(ledger, clock=site.clock), pay_to=pay_to, refund_key=refunds, decimals=settings.decimals
         )
-    needed = {"rpc": settings.rpc, "pay_to": settings.pay_to, "refund_key": reveal(settings.refund_key)}
-    rpc, pay_to, refund_key = require(needed)
+    needed = {"rpc": settings.rpc, "pay_to": settings.pay_to, "refund_key": settings.refund_key}
+    own = {} if settings.facilitators else {"gas_key or facilitators": settings.gas_key}
+    rpc, pay_to, refund_key, *_ = require(needed | own)
     pay_to, refunds = evm_address("pay_to", pay_to), evm_key("refund_key", refund_key)
     facts = TokenFacts(
         EvmRpc(rpc),
@@ -71,7 +71,7 @@ def _settlement(name: str, settings: EvmRailSettings, site: Site, facts: TokenFa
             clock=site.clock,
             attempts=StoredAttempts(site.database, site.clock),
         )
-    gas_key = evm_key("gas_key", require({"gas_key or facilitators": reveal(settings.gas_key)})[0])
+    gas_key = evm_key("gas_key", require({"gas_key": settings.gas_key})[0])
     if gas_key.address.lower() in cold:
         raise ValueError("gas_key belongs to pay_to or is the refund key: use a small key of its own")
     chain_id = facts.domain.chain_id

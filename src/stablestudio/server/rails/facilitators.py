@@ -9,7 +9,6 @@ from stablestudio.payments.facilitators.auth import CdpAuth, FacilitatorAuth, No
 from stablestudio.payments.facilitators.client import Facilitator
 from stablestudio.rail_settings import (
     FacilitatorSettings,
-    reveal,
 )
 from stablestudio.server.rails.keys import require
 from stablestudio.server.rails.plan import Missing
@@ -34,6 +33,6 @@ def build_facilitators(given: tuple[FacilitatorSettings, ...], clock: Clock) -> 
 def _auth(settings: FacilitatorSettings, clock: Clock) -> FacilitatorAuth:
     if settings.auth == "none":
         return NoAuth()
-    key_id, secret = require({"key_id": reveal(settings.key_id), "key_secret": reveal(settings.key_secret)})
+    key_id, secret = require({"key_id": settings.key_id, "key_secret": settings.key_secret})
     kind = CdpAuth if settings.auth == "cdp" else PayAiAuth
     return kind(key_id=key_id, secret=secret, clock=clock)

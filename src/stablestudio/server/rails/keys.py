@@ -7,15 +7,21 @@ from collections.abc import Mapping
 
 from stablestudio.protocols.evm import EvmKey, checksum_address, is_address
 from stablestudio.protocols.solana import SolanaKey
+from stablestudio.rail_settings import Key, reveal, whereabouts
 from stablestudio.server.rails.plan import Missing, Site
 
 
-def require(values: Mapping[str, str | None]) -> list[str]:
-    """Return the values; raise `Missing` with the names of those that are not there."""
-    missing = [name for name, value in values.items() if value is None]
+def require(values: Mapping[str, str | Key | None]) -> list[str]:
+    """Return the values, keys revealed; raise `Missing` with all that is not there and where it was looked for."""
+    found = {name: reveal(value) if isinstance(value, Key) else value for name, value in values.items()}
+    missing = [_absent(name, values[name]) for name, value in found.items() if value is None]
     if missing:
         raise Missing(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set")
-    return [value for value in values.values() if value is not None]
+    return [value for value in found.values() if value is not None]
+
+
+def _absent(name: str, value: str | Key | None) -> str:
+    return name + whereabouts(value if isinstance(value, Key) else None)
 
 
 def evm_address(name: str, text: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from stablestudio.clock import Clock
+from stablestudio.config import ConfigurationInvalid
+from stablestudio.errors import StudioError
 from stablestudio.payments.rail import MppRail, Rail, X402Rail
 from stablestudio.payments.refund_policy import RefundLimits
 from stablestudio.rail_settings import (
@@ -26,6 +28,7 @@ class Rails:
 
     x402: list[X402Rail] = field(default_factory=list)
     mpp: list[MppRail] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)  # as the settings call them, by the rail's own name
     limits: dict[str, RefundLimits] = field(default_factory=dict)
     off: list[str] = field(default_factory=list)
     proofs: Proofs | None = None
@@ -63,7 +66,11 @@ class Rails:
         for fill in self.fill:
             await fill()
         for rail in self.all:
-            await rail.start()
+            try:
+                await rail.start()
+            except StudioError as error:
+                name = self.names.get(rail.name, rail.name)
+                raise ConfigurationInvalid(f"rails.{name}: {error.message}", hint=error.advice) from error
 
     async def stop(self) -> None:
         """Close all connections."""

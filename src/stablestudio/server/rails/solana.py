@@ -16,7 +16,6 @@ from stablestudio.protocols.solana import SolanaKey
 from stablestudio.protocols.solana import is_address as is_solana_address
 from stablestudio.rail_settings import (
     SolanaRailSettings,
-    reveal,
 )
 from stablestudio.sandbox.solana_ledger import SolanaLedger
 from stablestudio.sandbox.solana_machine import SolanaLedgerUnavailable
@@ -46,8 +45,9 @@ def _solana_chain(rails: Rails, settings: SolanaRailSettings, site: Site) -> tup
     """Return the cluster as it is written to, the receiving address and the refund key."""
     if settings.chain == "ledger":
         return _solana_ledger(rails, settings, site)
-    needed = {"rpc": settings.rpc, "pay_to": settings.pay_to, "refund_key": reveal(settings.refund_key)}
-    rpc, pay_to, refund_key = require(needed)
+    needed = {"rpc": settings.rpc, "pay_to": settings.pay_to, "refund_key": settings.refund_key}
+    own = {} if settings.facilitators else {"fee_payer_key or facilitators": settings.fee_payer_key}
+    rpc, pay_to, refund_key, *_ = require(needed | own)
     refunds = solana_key("refund_key", refund_key)
     if not is_solana_address(pay_to):
         raise ValueError("pay_to is not a Solana address: base58 of 32 bytes is")
@@ -59,12 +59,12 @@ def _solana_chain(rails: Rails, settings: SolanaRailSettings, site: Site) -> tup
         line = build_facilitators(settings.facilitators, clock)
         chain = FacilitatedSolanaChain(facts, line, network=network, clock=clock, attempts=attempts)
         return chain, pay_to, refunds
-    given = require({"fee_payer_key or facilitators": reveal(settings.fee_payer_key)})[0]
+    given = require({"fee_payer_key": settings.fee_payer_key})[0]
     fee_payer = solana_key("fee_payer_key", given)
     if fee_payer.address in (pay_to, refunds.address):
         raise ValueError("fee_payer_key belongs to pay_to or is the refund key: use a small key of its own")
-    own = RpcSolanaChain(facts, network=network, fee_payer=fee_payer, clock=clock, attempts=attempts)
-    return own, pay_to, refunds
+    chain_of_ours = RpcSolanaChain(facts, network=network, fee_payer=fee_payer, clock=clock, attempts=attempts)
+    return chain_of_ours, pay_to, refunds
 
 
 def _solana_ledger(rails: Rails, settings: SolanaRailSettings, site: Site) -> tuple[SolanaChain, str, SolanaKey]:

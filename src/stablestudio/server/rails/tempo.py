@@ -47,7 +47,7 @@ def _tempo_chain(rails: Rails, settings: TempoRailSettings, site: Site) -> tuple
     """Return the chain, the receiving address and the refund key."""
     chain_id = int(settings.network.partition(":")[2])
     if settings.chain == "rpc":
-        needed = {"rpc": settings.rpc, "pay_to": settings.pay_to, "refund_key": reveal(settings.refund_key)}
+        needed = {"rpc": settings.rpc, "pay_to": settings.pay_to, "refund_key": settings.refund_key}
         rpc, pay_to, refund_key = require(needed)
         pay_to, refunds = evm_address("pay_to", pay_to), evm_key("refund_key", refund_key)
         require_cold(pay_to, refunds.address)

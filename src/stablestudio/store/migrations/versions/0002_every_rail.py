@@ -13,7 +13,8 @@ branch_labels = None
 depends_on = None
 
 _WATCHED = sa.text("state IN ('rejected', 'released') AND expires_at IS NOT NULL")
-_HELD = sa.text("state = 'held'")
+_HELD = sa.text("policy = 'complete' AND state IN ('held', 'rejected')")
+_REJECTED = sa.text("state = 'rejected'")
 _PAYMENTS = ("claimed", "unknown", "settled", "rejected")
 _REFUNDS = ("pending", "signed", "refunded")
 
@@ -39,8 +40,6 @@ def upgrade() -> None:
     op.create_table(
         "echoes",
         sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("wallet", sa.Text(), nullable=False),
-        sa.Column("companions", sa.Text(), nullable=False),
         sa.Column("rail", sa.Text(), nullable=False),
         sa.Column("order_id", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -49,6 +48,18 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_echoes_created_at"), "echoes", ["created_at"])
     op.create_index(op.f("ix_echoes_order_id"), "echoes", ["order_id"])
+    op.create_table(
+        "spared_credentials",
+        sa.Column("rail", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("order_id", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["order_id"], ["orders.id"], name=op.f("fk_spared_credentials_order_id")),
+        sa.PrimaryKeyConstraint("rail", "key", name=op.f("pk_spared_credentials")),
+    )
+    op.create_index(op.f("ix_spared_credentials_order_id"), "spared_credentials", ["order_id"])
+    op.create_index(op.f("ix_spared_credentials_expires_at"), "spared_credentials", ["expires_at"])
     op.create_table(
         "ledger_solana_transactions",
         sa.Column("slot", sa.Integer(), autoincrement=True, nullable=False),
@@ -72,6 +83,9 @@ def upgrade() -> None:
         batch.create_check_constraint(op.f("ck_payments_policy"), sa.text("policy IN ('accept', 'complete')"))
     _allow("refunds", ("pending", "waiting", "signed", "refunded"))
     op.create_index("ix_payments_watched", "payments", ["expires_at"], sqlite_where=_WATCHED, postgresql_where=_WATCHED)
+    op.create_index(
+        "ix_payments_rejected", "payments", ["rail", "key"], sqlite_where=_REJECTED, postgresql_where=_REJECTED
+    )
     op.create_index("ix_payments_held", "payments", ["payer"], sqlite_where=_HELD, postgresql_where=_HELD)
     op.create_index("ix_refunds_rail_signed_at", "refunds", ["rail", "signed_at"])
 
@@ -84,6 +98,7 @@ def downgrade() -> None:
     op.execute("UPDATE payments SET state = 'rejected' WHERE state = 'released'")
     op.drop_index("ix_refunds_rail_signed_at", "refunds")
     op.drop_index("ix_payments_held", "payments")
+    op.drop_index("ix_payments_rejected", "payments")
     op.drop_index("ix_payments_watched", "payments")
     with op.batch_alter_table("payments") as batch:
         batch.drop_constraint(op.f("ck_payments_policy"), type_="check")
@@ -99,7 +114,7 @@ def downgrade() -> None:
     ):
         with op.batch_alter_table(table) as batch:
             batch.drop_column(column)
-    for table in ("ledger_solana_transactions", "echoes", "settlement_attempts", "leases"):
+    for table in ("ledger_solana_transactions", "spared_credentials", "echoes", "settlement_attempts", "leases"):
         op.drop_table(table)
 
 
