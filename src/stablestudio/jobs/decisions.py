@@ -53,6 +53,8 @@ def after_refusal(attempt: int, refusal: NotAccepted, *, another: bool) -> Step:
     """Decide what follows a vendor that certainly did not take the work; `another` tells that one is left to ask."""
     if another and attempt < MAX_ATTEMPTS * 2:
         return step("submit")
+    if refusal.kind is FailureKind.INVALID_INPUT:
+        return failure(refusal.kind, "No provider of this route takes this input.")
     tries = MAX_WAITS if refusal.kind is FailureKind.RATE_LIMITED else MAX_ATTEMPTS
     if is_lasting(refusal.kind) or attempt >= tries:
         return failure(refusal.kind, "No vendor accepted the work.")

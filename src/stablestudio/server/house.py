@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,7 @@ from stablestudio.store import payments as payment_store
 from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
+_SETTLED_SECONDS = 5.0  # by then what is loaded late, such as the Tempo library, is there
 _TIDY_SECONDS = 600.0
 _ECHOES_KEPT_MS = 3600 * 1000
 _REJECTED_KEPT_MS = 24 * 3600 * 1000
@@ -117,6 +119,7 @@ class House:
         if self._works:
             loops.append(self.sweep.run())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
+        asyncio.get_running_loop().call_later(_SETTLED_SECONDS, _settle_memory)
         self.on_ready()
 
     async def stop(self) -> None:
@@ -207,6 +210,12 @@ class House:
     async def _describe(self, key: str) -> AssetInfo | None:
         asset = await self.database.read(lambda connection: job_store.find_asset(connection, key))
         return AssetInfo(content_type=asset.content_type, size=asset.size, sha256=asset.sha256) if asset else None
+
+
+def _settle_memory() -> None:
+    """Take what was loaded out of the garbage collector's rounds: it stays, and each round would walk over all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 def _require_known(settings: Settings) -> None:
