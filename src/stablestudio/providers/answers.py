@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import binascii
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
+
+from pydantic_core import from_json
 
 LONGEST_RETRY_SECONDS = 120.0
 _EXCERPT = 500  # characters of a vendor's words that are kept
@@ -66,8 +67,8 @@ class Reply:
     def json(self) -> Any:
         """Return the body's JSON; raise `Unreadable`."""
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
+            return from_json(self.body)
+        except ValueError:
             raise Unreadable(f"HTTP {self.status} without JSON: {self.excerpt[:80]!r}") from None
 
     @property

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import httpx2
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import from_json
 
 from stablestudio.protocols.eip3009_calls import revert_reason
 
@@ -202,7 +203,7 @@ class EvmRpc:
 
     def _read(self, response: httpx2.Response, method: str) -> object:
         try:
-            body = response.json()
+            body = from_json(response.content)
         except ValueError:
             body = None
         match body:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from stablestudio.payments.solana.answers import (
     AccountAnswer,
@@ -79,7 +80,7 @@ class HttpWire:
     async def exchange(self, question: dict[str, Any]) -> object:
         try:
             response = await self._http.post(self._url, json=question, timeout=self._timeout)
-            answer: object = response.json()
+            answer: object = from_json(response.content)
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as fault:
             raise NodeUnreachable(f"{self.host}: {type(fault).__name__}") from None
         return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,12 @@ _LATER = "9999-12-31T23:59:59Z"
 @lru_cache(maxsize=1)
 def load() -> ChargeIntent:
     """Import pympp and what it imports late: about a second, so not before the first payment may come."""
+    limit = sys.getrecursionlimit()
     import eth_account  # noqa: F401, PLC0415 - pympp recovers senders with it
     from mpp.methods.tempo.intents import ChargeIntent  # noqa: PLC0415
 
+    # py_ecc, which comes along, raises it to 100,000: a deeply nested JSON would then overflow the stack.
+    sys.setrecursionlimit(limit)
     return ChargeIntent()
 
 
