@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -134,7 +134,8 @@ def _hand_over(results: list[tuple[_Write[Any], Any, BaseException | None]]) -> 
     for loop in {write.loop for write, _, _ in results}:
         own = [result for result in results if result[0].loop is loop]
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_deliver, own)
+            with suppress(RuntimeError):  # the loop has ended: nobody waits, and the work is done all the same
+                loop.call_soon_threadsafe(_deliver, own)
 
 
 def _run_savepoint(
