@@ -39,7 +39,7 @@ def fuzz(strategies: dict[str, Strategy], check: Callable[..., None], *, example
     """
     print(f"FUZZ_SEED={SEED}")  # noqa: T201 - shown where the test fails
     count = int(os.environ.get("FUZZ_EXAMPLES") or examples)
-    seed(SEED)(settings(max_examples=count, deadline=None, print_blob=True)(given(**strategies)(check)))()
+    seed(SEED)(settings(max_examples=count, print_blob=True)(given(**strategies)(check)))()
 
 
 class Long(bytes):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,9 +86,7 @@ async def lost() -> None:
 class SolanaWorld:
     """A ledger with a funded buyer, and a rail that is paid there."""
 
-    def __init__(
-        self, database: Database, clock: ManualClock, *, attempts: Attempts | None = None, patience: float = 0.3
-    ) -> None:
+    def __init__(self, database: Database, clock: ManualClock, *, attempts: Attempts | None = None) -> None:
         self.database = database
         self.clock = clock
         self.ledger = SolanaLedger(database, mint=USDC, clock=clock)
@@ -95,9 +94,7 @@ class SolanaWorld:
         self.wire = FaultyWire(LedgerWire(self.node))
         self.rpc = SolanaRpc(self.wire)
         self.facts = SolanaFacts(self.rpc)
-        self.chain = RpcSolanaChain(
-            self.facts, network=DEVNET, fee_payer=FEES, clock=clock, attempts=attempts, patience=patience
-        )
+        self.chain = RpcSolanaChain(self.facts, network=DEVNET, fee_payer=FEES, clock=clock, attempts=attempts)
         self.rail = rail_on(self.chain, clock)
 
     async def open(self) -> SolanaWorld:
@@ -132,6 +129,14 @@ class SolanaWorld:
         """Move tokens as their owner does, past the rail."""
         move = transfer(source=account_of(sender), destination=account_of(recipient), authority=sender, amount=amount)
         return await self.run(sender, [move, *([programs.memo(memo)] if memo else [])])
+
+    @contextmanager
+    def hasty(self, *, seconds: float = 0.3) -> Iterator[None]:
+        """Give up soon on what is not going to come; else a slow machine must not look like a chain that says nothing."""
+        broadcaster = self.chain._broadcaster
+        patience, broadcaster._patience = broadcaster._patience, seconds
+        yield
+        broadcaster._patience = patience
 
     async def close(self, owner: SolanaKey) -> str:
         """Close a token account, which must be empty."""

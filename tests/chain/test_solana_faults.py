@@ -102,7 +102,8 @@ async def test_a_question_lost_before_the_transfer_is_unknown_and_is_made_good_l
     saved = _claim(world, good(world))
     world.wire.before["sendTransaction"] = lost
 
-    first = await world.rail.settle(saved)
+    with world.hasty():
+        first = await world.rail.settle(saved)
     assert isinstance(first, Unknown)
     assert await world.paid() == 0
     world.wire.before.clear()
@@ -113,7 +114,7 @@ async def test_a_question_lost_before_the_transfer_is_unknown_and_is_made_good_l
 
 
 async def test_bytes_that_a_node_dropped_are_sent_again(database: Database, clock: ManualClock) -> None:
-    world = await SolanaWorld(database, clock, patience=5).open()
+    world = await SolanaWorld(database, clock).open()
     calls = 0
 
     async def once() -> None:
@@ -135,7 +136,8 @@ async def test_a_node_that_cannot_be_read_leaves_it_unknown(world: SolanaWorld, 
     spoiled = getattr(world.wire, moment)
     spoiled[method] = lost
 
-    assert isinstance(await world.rail.settle(saved), Unknown)
+    with world.hasty():
+        assert isinstance(await world.rail.settle(saved), Unknown)
     spoiled.clear()
 
     assert isinstance(await world.rail.settle(saved), Settled)
@@ -146,7 +148,8 @@ async def test_a_transfer_in_a_block_that_may_still_go_is_not_settled(world: Sol
     saved = _claim(world, good(world))
     _patch(world, "getSignatureStatuses", _young)
 
-    outcome = await world.rail.settle(saved)
+    with world.hasty():
+        outcome = await world.rail.settle(saved)
 
     assert isinstance(outcome, Unknown)
     assert isinstance(await world.rail.find(saved), Unknown)
@@ -156,7 +159,8 @@ async def test_a_failure_in_a_block_that_may_still_go_is_not_a_rejection(world: 
     saved = _claim(world, good(world))
     world.wire.after["simulateTransaction"] = lambda: world.move(BUYER, THIEF, FUNDS)
     _patch(world, "getSignatureStatuses", _young)
-    assert isinstance(await world.rail.settle(saved), Unknown)
+    with world.hasty():
+        assert isinstance(await world.rail.settle(saved), Unknown)
 
     world.wire.results.clear()
     assert told(await world.rail.find(saved)) == "transaction_reverted"
@@ -187,7 +191,8 @@ async def test_a_receipt_that_does_not_show_the_money_settles_nothing(world: Sol
     saved = _claim(world, good(world))
     _patch(world, "getTransaction", lie)
 
-    assert isinstance(await world.rail.settle(saved), Unknown)
+    with world.hasty():
+        assert isinstance(await world.rail.settle(saved), Unknown)
 
 
 @pytest.mark.parametrize("amount", [PRICE, 1])
@@ -197,11 +202,12 @@ async def test_another_transaction_under_the_signature_settles_nothing(world: So
     saved = _claim(world, good(world))
     _patch(world, "getTransaction", lambda _: foreign)
 
-    assert isinstance(await world.rail.settle(saved), Unknown)
+    with world.hasty():
+        assert isinstance(await world.rail.settle(saved), Unknown)
 
 
 async def test_a_history_that_lags_behind_the_status_is_waited_for(database: Database, clock: ManualClock) -> None:
-    world = await SolanaWorld(database, clock, patience=3).open()
+    world = await SolanaWorld(database, clock).open()
     answers = [None, None]
     _patch(world, "getTransaction", lambda told: answers.pop() if answers else told)
 
@@ -293,7 +299,8 @@ async def test_a_node_that_has_forgotten_those_blocks_cannot_call_a_payment_expi
 async def test_a_refusal_is_final_only_for_what_was_never_sent(world: SolanaWorld, clock: ManualClock) -> None:
     saved = _claim(world, good(world))
     world.wire.before["sendTransaction"] = lost
-    assert isinstance(await world.rail.settle(saved), Unknown)  # for all we know it is on its way
+    with world.hasty():
+        assert isinstance(await world.rail.settle(saved), Unknown)  # for all we know it is on its way
     await world.move(BUYER, THIEF, FUNDS)
 
     again = _process(world.database, clock)
@@ -321,7 +328,8 @@ async def test_after_a_final_refusal_nobody_who_came_second_sends_it(world: Sola
     world.wire.after["simulateTransaction"] = hand_over
     other.wire.after["simulateTransaction"] = hold
 
-    assert told(await world.rail.settle(saved)) == "insufficient_funds"
+    with other.hasty(seconds=3):
+        assert told(await world.rail.settle(saved)) == "insufficient_funds"
     refused.set()
     assert isinstance(await late[0], Unknown)
     assert await world.paid() == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stablestudio.catalog import OFFERINGS, Kind, Offering, PriceTable
@@ -209,7 +209,7 @@ def _outside(value: Any) -> Any:
     return "https://media.example/file" if isinstance(value, str) and value.startswith("job:") else value
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(data=st.data(), offering=st.sampled_from(_SOLD))
 def test_quote_challenge_and_ledger_name_one_amount(studio: Service, data: st.DataObject, offering: Offering) -> None:
     body = _outside(data.draw(inputs(offering)))

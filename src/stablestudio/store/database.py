@@ -41,6 +41,7 @@ class Database:
         )
         sa.event.listen(self.engine, "connect", _prepare)
         sa.event.listen(self.engine, "begin", _begin)
+        self.engine.connect().close()  # the first connection sets the engine up, which threads may not do side by side
         self._reader = self._connect_reader()
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
         self._writes: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
@@ -103,7 +104,7 @@ def _commit_group(connection: sa.Connection, group: list[_Write[Any]]) -> None:
     try:
         with _transaction(connection):
             results.extend((write, *_run_savepoint(connection, write.work)) for write in group)
-    except sa.exc.SQLAlchemyError as error:  # the commit itself failed: nobody's work happened
+    except Exception as error:  # noqa: BLE001 - the commit itself failed: nobody's work happened, and all are told
         results = [(write, None, error) for write in group]
     _hand_over(results)
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stablestudio.catalog import OFFERINGS, ImageOutput, Kind, OfferingInput, VideoOutput, by_path
@@ -182,7 +182,7 @@ def test_an_upload_makes_nothing() -> None:
         value.output()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(data=st.data())
 def test_every_output_can_be_made(data: st.DataObject) -> None:
     offering = data.draw(st.sampled_from([each for each in OFFERINGS if each.kind is not Kind.UPLOAD]))

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from stablestudio.catalog import OFFERINGS, Offering, PriceTable, by_path
@@ -212,7 +212,7 @@ PUBLISHED = {
 BY_THE_SECOND = {"seedance", "seedance-fast"}
 
 each_offering = pytest.mark.parametrize("offering", OFFERINGS, ids=lambda offering: offering.key)
-some = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+some = settings(max_examples=20)
 
 
 @each_offering

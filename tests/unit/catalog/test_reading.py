@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stablestudio.catalog import OFFERINGS, Offering, OfferingInput, by_path
@@ -39,7 +39,7 @@ CODES = {
     "unknown_reference",
     "wrong_type",
 }
-some = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+some = settings(max_examples=100)
 
 
 def offered(key: str) -> Offering:

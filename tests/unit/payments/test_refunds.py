@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -155,8 +157,9 @@ async def test_of_two_workers_that_sign_anew_one_is_heard(stage: Stage) -> None:
 async def test_of_two_workers_that_sign_first_one_is_heard(stage: Stage) -> None:
     await stage.owe()
     other = stage.second_rail()
-    sign = other.sign_refund
-    other.sign_refund = lambda **terms: sign(**terms | {"now_s": terms["now_s"] + 1})  # type: ignore[method-assign]
+    both = asyncio.Barrier(2)
+    for seconds, rail in enumerate((stage.rail, other)):
+        rail.sign_refund = _sign_together(both, rail, later=seconds)  # type: ignore[method-assign]
     stage.rail.send = other.send = LOST
     await asyncio.gather(stage.worker.work_once(), stage.hire(rail=other).work_once())
     assert len({*stage.rail.signed, *other.signed}) == 2
@@ -287,6 +290,16 @@ async def test_a_broken_look_does_not_end_the_running_worker(stage: Stage) -> No
     stage.worker.wake()
     await eventually(lambda: stage.state() == [("refunded", 1)], seconds=3)
     running.cancel()
+
+
+def _sign_together(both: asyncio.Barrier, rail: SpiedRail, *, later: int) -> Callable[..., Awaitable[str]]:
+    sign = rail.sign_refund
+
+    async def answer(*, now_s: int, **terms: Any) -> str:
+        await both.wait()
+        return await sign(now_s=now_s + later, **terms)
+
+    return answer
 
 
 def _meet(both: asyncio.Barrier, rail: SpiedRail) -> Answer:

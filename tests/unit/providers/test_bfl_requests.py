@@ -6,7 +6,7 @@ import base64
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -74,7 +74,7 @@ def test_the_request_of_each_example_fits_the_vendors_document(key: str) -> None
 
 
 @given(st.sampled_from(OFFERINGS).flatmap(lambda offering: inputs(offering).map(lambda body: (offering, body))))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 def test_any_input_gives_a_request_that_fits_the_vendors_document(asked: tuple[Offering, dict[str, Any]]) -> None:
     offering, body = asked
     work = order(offering.key, body | {"images": body["images"][:8]} if "images" in body else body)

@@ -29,7 +29,7 @@ def asked(order: Work) -> dict[str, Any]:
 
 @pytest.mark.parametrize("key", sorted(MODELS))
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_input_is_said_within_what_the_vendor_documents(key: str, data: st.DataObject) -> None:
     body = asked(of_body(key, data.draw(inputs(work(key).offering))))
 

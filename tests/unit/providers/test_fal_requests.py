@@ -49,7 +49,7 @@ def test_the_example_of_each_offering_fits_its_endpoint(key: str) -> None:
 
 @pytest.mark.parametrize("key", sorted(OFFERS))
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_input_fits_its_endpoint_or_is_left_to_another_vendor(key: str, data: st.DataObject) -> None:
     body = data.draw(inputs(work(key).offering))
     order = of_body(key, body)

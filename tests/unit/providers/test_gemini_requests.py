@@ -6,7 +6,7 @@ import base64
 from typing import Any, get_args
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stablestudio.catalog import Offering
@@ -52,7 +52,7 @@ def test_the_request_of_each_example_is_the_sdks(key: str, sdk: Recorder) -> Non
 
 
 @given(st.sampled_from(OFFERINGS).flatmap(lambda offering: inputs(offering).map(lambda body: (offering, body))))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 def test_any_input_gives_a_request_that_the_sdk_would_send(
     sdk: Recorder, asked: tuple[Offering, dict[str, Any]]
 ) -> None:

@@ -56,7 +56,7 @@ def test_the_example_of_each_offering_fits(key: str) -> None:
 
 @pytest.mark.parametrize("key", sorted(MODELS))
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_input_fits_and_says_nothing_that_its_model_does_not_take(key: str, data: st.DataObject) -> None:
     order = of_body(key, data.draw(inputs(work(key).offering)))
     body = asked(order)

@@ -57,7 +57,7 @@ def test_every_example_becomes_a_request_that_the_vendor_takes(key: str) -> None
     check(key, offering.input.example)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(bodies)
 def test_every_order_becomes_a_request_that_the_vendor_takes(order: tuple[str, dict[str, Any]]) -> None:
     check(*order)

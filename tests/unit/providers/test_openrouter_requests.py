@@ -33,7 +33,7 @@ def wrong(body: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("key", sorted(MODELS))
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_input_fits_or_is_left_to_another_vendor(key: str, data: st.DataObject) -> None:
     order = of_body(key, data.draw(inputs(work(key).offering)))
     try:

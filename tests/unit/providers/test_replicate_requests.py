@@ -52,7 +52,7 @@ def test_the_example_of_each_offering_fits_its_model(key: str) -> None:
 
 @pytest.mark.parametrize("key", sorted(OFFERS))
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_input_fits_its_model_or_is_left_to_another_vendor(key: str, data: st.DataObject) -> None:
     order = of_body(key, data.draw(inputs(work(key).offering)))
     try:

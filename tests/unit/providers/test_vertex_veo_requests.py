@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from stablestudio.providers.provider import Failed, FailureKind, Running
 from stablestudio.providers.vertex_veo_requests import MODELS, Clip, read, request, resource_of
@@ -81,7 +81,7 @@ def test_the_request_of_each_example_is_the_sdks(key: str, sdk: Recorder) -> Non
 
 
 @given(inputs(BY_KEY["veo-3.1/generate"]))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 def test_any_input_gives_a_request_that_the_sdk_would_send(sdk: Recorder, told: dict[str, Any]) -> None:
     work = order("veo-3.1/generate", told)
     body = request(work, files(work))

@@ -96,7 +96,7 @@ _CALL = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(question=_CALL | _JSON | st.lists(_CALL | _JSON, max_size=3))
 @example(question={"id": json.loads("[" * 300 + "]" * 300), "method": "echo"})
 @example(question={"id": "\ud800", "method": "\ud800"})

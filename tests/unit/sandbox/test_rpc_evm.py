@@ -205,7 +205,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerChain]:
     database.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     call=st.fixed_dictionaries(
         {},

@@ -318,7 +318,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TempoRpc]:
     database.close()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(method=st.sampled_from(_METHODS), parameters=st.lists(_CALL | _RAW | _TO | _JSON, max_size=3))
 def test_no_call_breaks_it(shared: TempoRpc, method: str, parameters: list[Any]) -> None:
     answer = asyncio.run(shared.answer({"id": 1, "method": method, "params": parameters}))

@@ -171,7 +171,7 @@ _moments = st.integers(0, 2_000_000)
 
 
 @given(created=_moments, updated=_moments, approved=st.none() | _moments)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_database_counts_pauses_as_the_code_does(created: int, updated: int, approved: int | None) -> None:
     refund = _sample(created=created, updated=updated, approved=approved)
     columns = {"created_at": created, "updated_at": updated, "approved_at": approved}
