@@ -231,9 +231,8 @@ async def test_whoever_hangs_up_frees_the_device() -> None:
         await reached(painter)
         await asyncio.sleep(3)  # it looks once a second whether anybody still listens
         painter.go.set()
-        while (answer := await client.post("/images/generations", json=ASKED)).status_code == 429:
-            await asyncio.sleep(0.1)
-        assert answer.status_code == 200
+        await asyncio.sleep(0.5)
+        assert (await client.post("/images/generations", json=ASKED)).status_code == 200
 
     assert painter.freed == 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -292,7 +292,7 @@ async def test_a_broken_look_does_not_end_the_running_worker(stage: Stage) -> No
     running.cancel()
 
 
-def _sign_together(both: asyncio.Barrier, rail: SpiedRail, *, later: int) -> Callable[..., Awaitable[str]]:
+def _sign_together(both: asyncio.Barrier, rail: SpiedRail, *, later: int) -> Callable[..., Coroutine[Any, Any, str]]:
     sign = rail.sign_refund
 
     async def answer(*, now_s: int, **terms: Any) -> str:
