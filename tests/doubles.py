@@ -168,6 +168,7 @@ class FakeVendor:
             "find": [None],
             "poll": [Made()],
             "fetch": [Output(data=png(), content_type="image/png")],
+            "cancel": [True],
         }
         self._answers = usual | {verb: list(given) for verb, given in answers.items()}
         self.asked: list[str] = []
@@ -192,6 +193,10 @@ class FakeVendor:
     async def fetch(self, work: Work, task: str) -> Output | Failed:
         fetched: Output | Failed = self._next("fetch")
         return fetched
+
+    async def cancel(self, work: Work, task: str) -> bool:
+        agreed: bool = self._next("cancel")
+        return agreed
 
     def _next(self, verb: str) -> Any:
         self.asked.append(verb)

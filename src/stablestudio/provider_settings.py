@@ -41,6 +41,10 @@ class ProviderSettings(BaseModel):
     at_once: int = Field(16, ge=1, le=1000, description="Jobs that it works on at the same time.")
     timeout_seconds: Seconds = Field(600.0, description="Longest wait for the answer to a submission.")
     poll_seconds: Seconds | None = Field(None, description="Pause between polls; the model's own if not set.")
+    deadline_seconds: Seconds | None = Field(
+        None,
+        description="Longest time that it may work on one job, which is then given up and refunded; by model if not set.",
+    )
     bodies: Literal["json", "form"] = Field("json", description="How openai-* servers take requests with files.")
     project: str | None = Field(None, description="Google Cloud project, for vertex-veo; the key's own if not set.")
     location: str = Field("us-central1", description="Google Cloud location, for vertex-veo.")

@@ -104,7 +104,9 @@ def _plain(make: Making) -> Opening:
     return opened
 
 
-def _with_tasks(make: type[TaskVendor], refused: Mapping[str, Any]) -> Opening:
+def with_tasks(make: type[TaskVendor], refused: Mapping[str, Any]) -> Opening:
+    """Return how a vendor with tasks is opened; where it refuses, each of its tasks says `refused`, for ever."""
+
     @asynccontextmanager
     async def opened(*, refusing: bool) -> AsyncIterator[Stand]:
         fake = make(states=[refused] if refusing else None)
@@ -315,7 +317,7 @@ VENDORS: Mapping[str, Vendor] = {
         pixels=lambda _body, _offering: PICTURE_SIZE,
     ),
     "modelark": Vendor(
-        open=_with_tasks(
+        open=with_tasks(
             modelark.FakeModelArk,
             {"status": "failed", "error": {"code": "OutputVideoSensitiveContentDetected", "message": SECRET_WORDS}},
         ),
@@ -327,7 +329,7 @@ VENDORS: Mapping[str, Vendor] = {
         inputs=_ONLY_PICTURES,
     ),
     "dashscope": Vendor(
-        open=_with_tasks(
+        open=with_tasks(
             dashscope.FakeDashScope,
             {"task_status": "FAILED", "code": "DataInspectionFailed", "message": SECRET_WORDS},
         ),
@@ -338,9 +340,7 @@ VENDORS: Mapping[str, Vendor] = {
         unauthorised=dashscope.fault(401, "InvalidApiKey"),
     ),
     "fal": Vendor(
-        open=_with_tasks(
-            _Fal, {"status": "COMPLETED", "error": SECRET_WORDS, "error_type": "content_policy_violation"}
-        ),
+        open=with_tasks(_Fal, {"status": "COMPLETED", "error": SECRET_WORDS, "error_type": "content_policy_violation"}),
         bought="flux-2-max/generate",
         other="flux-2-max/edit",
         moderated=fal.fault(422, "content_policy_violation"),
@@ -349,7 +349,7 @@ VENDORS: Mapping[str, Vendor] = {
         pixels=_either,
     ),
     "replicate": Vendor(
-        open=_with_tasks(
+        open=with_tasks(
             _Replicate, {"status": "failed", "error": f"The input was flagged as sensitive: {SECRET_WORDS}. (E005)"}
         ),
         bought="gpt-image-1.5/generate",
@@ -360,7 +360,7 @@ VENDORS: Mapping[str, Vendor] = {
         pixels=_either,
     ),
     "openrouter": Vendor(
-        open=_with_tasks(
+        open=with_tasks(
             openrouter.FakeOpenRouter,
             {"status": "failed", "error": f"Content filtered by the provider's safety system: {SECRET_WORDS}"},
         ),

@@ -34,10 +34,11 @@ from stablestudio.providers.replicate import Replicate
 from stablestudio.providers.vertex_veo import VertexVeo
 from stablestudio.providers.xai import Xai
 from stablestudio.server.providers import served
-from tests.acceptance.stands import SECRET_WORDS, VENDORS, Stand, Turn
+from tests.acceptance.stands import SECRET_WORDS, VENDORS, Stand, Turn, with_tasks
 from tests.acceptance.vendors import OF, Plan, Shop, Street, body, keys_in
 from tests.chaos.audit import audit
 from tests.chaos.zygote import Zygote
+from tests.providers.fakes.replicate import FakeReplicate
 from tests.providers.loopback import Answer, Request, Silence
 
 _DOCS = Path(__file__).parents[2] / "docs"
@@ -245,6 +246,17 @@ def test_a_slow_vendor_does_not_slow_another(street: Street, zygote: Zygote, dat
         assert time.monotonic() - began < 3
         assert slow.orders(word("grok/generate")) <= 2  # one at a time
         assert {shop.buyer.job(each)["status"] for each in waiting[2:]} <= {"pending", "loading"}
+
+
+def test_a_task_past_its_deadline_is_called_off_and_paid_back(street: Street, zygote: Zygote, data: Path) -> None:
+    stand = street.open(with_tasks(FakeReplicate, {"status": "processing"})(refusing=True))
+    settings = VENDORS["replicate"].configured("replicate", stand.server.url, deadline_seconds=1)
+    with Shop(data, Plan(providers={"replicate": settings}), zygote=zygote) as shop:
+        job = shop.buyer.wait(shop.order("flux-2-pro/generate"))
+        expect_refund(job, "upstream_timeout")
+        assert "did not finish within 1 second" in job["error"]
+        expect_books_in_order(shop)
+    assert [request.path.rpartition("/")[2] for request in stand.server.asked].count("cancel") == 1
 
 
 def test_a_stop_waits_for_the_vendor_whose_answer_is_the_result(street: Street, zygote: Zygote, data: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stablestudio.providers.openrouter_requests import MODELS
-from stablestudio.providers.provider import Accepted, Failed, FailureKind, NotAccepted, Output
+from stablestudio.providers.provider import Failed, FailureKind, NotAccepted, Output
 from tests.providers.fakes.openrouter import FakeOpenRouter
 from tests.providers.given import Samples
 from tests.providers.vendors_with_tasks import made, openrouter_at
@@ -81,14 +81,3 @@ async def test_each_end_without_a_clip_has_its_kind(state: dict[str, Any], kind:
 
     assert isinstance(failure, Failed)
     assert failure.kind is kind
-
-
-async def test_a_job_cannot_be_taken_back() -> None:
-    fake = FakeOpenRouter()
-    async with fake.serving() as server:
-        adapter = openrouter_at(server.url)
-        order = work("veo-3.1/generate")
-        accepted = await adapter.submit(order)
-        assert isinstance(accepted, Accepted)
-        assert not await adapter.cancel(order, accepted.task)
-        await adapter.close()

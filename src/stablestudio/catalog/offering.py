@@ -47,6 +47,11 @@ class Offering:
         return issubclass(self.input, VideoInput)
 
     @property
+    def deadline_seconds(self) -> int:
+        """How long whoever makes it may take: ten times the longest usual time, and ten minutes (clips: 30) at least."""
+        return max(10 * self.typical_seconds[1], 1800 if self.per_second else 600)
+
+    @property
     def durations(self) -> tuple[int, ...]:
         """The lengths that the route sells, in seconds, shortest first; empty where it makes no clips."""
         return self.input.durations() if issubclass(self.input, VideoInput) else ()

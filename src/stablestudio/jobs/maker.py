@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
@@ -16,18 +15,28 @@ from stablestudio import catalog
 from stablestudio.clock import Clock
 from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.failpoints import reach
-from stablestudio.jobs.decisions import OVERDUE, Pace, Step, Verb, after_refusal, failure, is_lasting, is_overdue, step
-from stablestudio.media.probe import UnreadableMedia, probe
-from stablestudio.media.storage import AssetExists, Storage
-from stablestudio.media.thumbnail import thumbnail
+from stablestudio.jobs.decisions import (
+    OVERDUE,
+    Pace,
+    Step,
+    Verb,
+    after_refusal,
+    failure,
+    is_lasting,
+    is_overdue,
+    shift_of,
+    step,
+)
+from stablestudio.jobs.keeper import Keeper
+from stablestudio.media.storage import Storage
 from stablestudio.providers.bindings import Binding, Bindings
 from stablestudio.providers.provider import (
     Accepted,
+    Cancels,
     Failed,
     FailureKind,
     Made,
     NotAccepted,
-    Output,
     Running,
     Work,
 )
@@ -38,7 +47,6 @@ from stablestudio.store.database import Database
 log = logging.getLogger(__name__)
 # A held payment is collected while it is still good, or not at all.
 _CHARGE_MARGIN_MS = 30_000
-_EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4"}
 
 
 class Charged(Enum):
@@ -69,7 +77,7 @@ class Maker:
         """
         self._database = database
         self._bindings = bindings
-        self._storage = storage
+        self._keeper = Keeper(database, storage=storage, clock=clock)
         self._clock = clock
         self._on_failed = on_failed
         self._charge_order = charge
@@ -90,7 +98,8 @@ class Maker:
         work = self._bound(work, job)
         elapsed = (self._clock.now_ms() - job.created_at) / 1000
         if verb != "charge" and self._is_too_late_to_charge(payment):
-            return failure(FailureKind.UPSTREAM_TIMEOUT, "The work was not done before its payment ran out.")
+            late = failure(FailureKind.UPSTREAM_TIMEOUT, "The work was not done before its payment ran out.")
+            return await self._abandon(job, work, late)
         try:
             following = await self._step(verb, job, work, elapsed=elapsed)
         except Exception:
@@ -175,6 +184,7 @@ class Maker:
             return step("submit")
         binding = self._bindings.bound(work.offering, job.provider or "")
         pace = Pace(steady=(binding and binding.poll_seconds) or float(work.offering.poll_after))
+        deadline = (binding and binding.deadline_seconds) or work.offering.deadline_seconds
         answer = await self._bindings.named(job.provider or "").poll(work, job.task)
         reach("make.polled")
         match answer:
@@ -182,23 +192,44 @@ class Maker:
                 return step("keep")
             case Failed():
                 return self._failed(work, answer)
-            case Running() if is_overdue(elapsed):
-                return failure(FailureKind.UPSTREAM_TIMEOUT, "The vendor did not finish within a day.")
+            case Running() if elapsed > deadline and await self._waited(job) > deadline:
+                late = failure(
+                    FailureKind.UPSTREAM_TIMEOUT, f"The vendor did not finish within {deadline:.0f} seconds."
+                )
+                return await self._abandon(job, work, late)
             case Running():
                 await self._progress(job.id, answer.progress)
-                return step("poll", wait=pace.wait(elapsed))
+                return step("poll", wait=pace.wait(elapsed, shift=shift_of(job.id)))
+
+    async def _waited(self, job: store.Job) -> float:
+        """Return for how many seconds the vendor has had the work."""
+        since = await self._database.read(lambda connection: store.accepted_at(connection, job.id))
+        return (self._clock.now_ms() - (job.created_at if since is None else since)) / 1000
+
+    async def _abandon(self, job: store.Job, work: Work, following: Step) -> Step:
+        """Tell the vendor that nobody waits for its task any more, where it can be told; the job ends in any case."""
+        provider: object = self._bindings.named(job.provider) if job.provider and job.task else None
+        if isinstance(provider, Cancels):
+            try:
+                cancelled = await provider.cancel(work, job.task or "")
+            except Exception:
+                log.exception("task_not_cancelled", extra={"job": job.id, "provider": provider.name})
+            else:
+                log.warning("task_abandoned", extra={"job": job.id, "provider": provider.name, "cancelled": cancelled})
+        return following
 
     async def _keep(self, job: store.Job, work: Work) -> Step:
         """Fetch the output and keep it under a key that is written once."""
         try:
             output = await self._bindings.named(job.provider or "").fetch(work, job.task or "")
         except StudioError as error:
+            if error.retryable:
+                raise
             return failure(FailureKind.INVALID_INPUT, error.message)
         if isinstance(output, Failed):
             return self._failed(work, output)
         reach("make.fetched")
-        key = f"jobs/{job.id}/0.{_EXTENSIONS.get(output.content_type, 'bin')}"
-        await self._store_asset(job.id, key=key, role="result", output=output)
+        await self._keeper.keep(job.id, output)
         reach("make.kept")
         return step("deliver")
 
@@ -225,24 +256,13 @@ class Maker:
                 job_id, code=FailureKind.UPSTREAM_UNKNOWN.value, message="The result was lost before it was kept."
             )
         if result.content_type.startswith("video/"):
-            clip = await self._storage.read(result.key)
-            await self._add_thumbnail(job_id, clip, content_type=result.content_type)
+            await self._keeper.add_thumbnail(result)
             reach("make.thumbnailed")
         now = self._clock.now_ms()
         await self._database.write(lambda connection: store.complete(connection, job_id=job_id, now=now))
         log.info("job_complete", extra={"job": job_id})
         reach("close.complete")
         await self._clean_up(job_id)
-
-    async def _add_thumbnail(self, job_id: str, clip: bytes, *, content_type: str) -> None:
-        try:
-            picture = await asyncio.to_thread(thumbnail, clip, content_type=content_type)
-        except UnreadableMedia:
-            # The clip is what was paid for: it is delivered without a preview rather than not at all.
-            log.warning("no_thumbnail", extra={"job": job_id})
-            return
-        output = Output(data=picture, content_type="image/jpeg")
-        await self._store_asset(job_id, key=f"jobs/{job_id}/0.thumb.jpg", role="thumbnail", output=output)
 
     async def fail(self, job_id: str, *, code: str, message: str) -> None:
         """Close the job as failed and owe the money back, in one commit."""
@@ -340,28 +360,6 @@ class Maker:
         await self._database.write(
             lambda connection: store.set_progress(connection, job_id=job_id, progress=progress, now=now)
         )
-
-    async def _store_asset(self, job_id: str, *, key: str, role: str, output: Output) -> None:
-        data = output.data
-        seen = await asyncio.to_thread(probe, data)
-        try:
-            await self._storage.put_once(key, data, content_type=output.content_type)
-        except AssetExists:
-            data = await self._storage.read(key)  # kept before a stop; what is there stays
-            seen = await asyncio.to_thread(probe, data)
-        asset = store.Asset(
-            key=key,
-            job_id=job_id,
-            role=role,
-            content_type=output.content_type,
-            size=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-            width=seen.width,
-            height=seen.height,
-            milliseconds=round(seen.seconds * 1000) if seen.seconds is not None else None,
-            created_at=self._clock.now_ms(),
-        )
-        await self._database.write(lambda connection: store.insert_asset(connection, asset))
 
 
 def _ended(job: store.Job) -> Step | None:

@@ -43,6 +43,7 @@ class Binding:
     provider: Provider
     model: str = ""
     poll_seconds: float | None = None  # pause between polls; the offering's own if None
+    deadline_seconds: float | None = None  # how long it may work on one; the offering's own if None
 
 
 class Bindings:

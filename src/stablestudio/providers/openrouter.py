@@ -63,9 +63,5 @@ class OpenRouter:
         if not reply.ok:
             unusable(self.name, reply)
 
-    async def cancel(self, work: Work, task: str) -> bool:  # noqa: ARG002 - the protocol's signature
-        """Return False: a job cannot be taken back."""
-        return False
-
     async def close(self) -> None:
         await self._http.close()

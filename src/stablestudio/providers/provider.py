@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stablestudio.catalog import Offering, OfferingInput
 
@@ -118,6 +118,17 @@ class Provider(Protocol):
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:
         """Get the output; `Failed` where it turns out that there is none."""
+        ...
+
+
+@runtime_checkable
+class Cancels(Protocol):
+    """A provider that can be told to stop working on a task."""
+
+    name: str
+
+    async def cancel(self, work: Work, task: str) -> bool:
+        """Ask it to give a task up; return whether it agreed. A finished task, or one that cannot be stopped, stays."""
         ...
 
 

@@ -152,7 +152,8 @@ def _bind(
     for name in named if named is not None else wanted:
         model = served(wanted[name], built[name]).get(offering.key) if name in built else None
         if model is not None:
-            bound.append(Binding(provider=built[name], model=model, poll_seconds=wanted[name].poll_seconds))
+            terms = {"poll_seconds": wanted[name].poll_seconds, "deadline_seconds": wanted[name].deadline_seconds}
+            bound.append(Binding(provider=built[name], model=model, **terms))
     return bound
 
 

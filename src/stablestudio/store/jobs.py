@@ -116,6 +116,14 @@ def submissions_of(connection: sa.Connection, job_id: str) -> list[Submission]:
     return [Submission(*row) for row in connection.execute(statement)]
 
 
+def accepted_at(connection: sa.Connection, job_id: str) -> int | None:
+    """Return when the vendor's task was saved (ms); None where no vendor has taken the job."""
+    statement = sa.select(submissions.c.updated_at).where(
+        submissions.c.job_id == job_id, submissions.c.state == "accepted"
+    )
+    return connection.execute(statement).scalar()
+
+
 def accept(
     connection: sa.Connection, *, job_id: str, attempt: int, provider: str, task: str, upstream_model: str, now: int
 ) -> None:

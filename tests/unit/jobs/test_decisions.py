@@ -15,6 +15,7 @@ from stablestudio.jobs.decisions import (
     after_refusal,
     failure,
     is_overdue,
+    shift_of,
     step,
 )
 from stablestudio.providers.provider import FailureKind, NotAccepted
@@ -32,6 +33,18 @@ def test_the_pause_grows_within_its_bounds(one: float, other: float) -> None:
     pace = Pace(first=0.2, steady=15)
     early, late = sorted((one, other))
     assert 0.2 <= pace.wait(early) <= pace.wait(late) <= 15
+
+
+@given(st.text(min_size=1))
+def test_each_job_has_a_pace_of_its_own_near_the_models(job_id: str) -> None:
+    shift = shift_of(job_id)
+    assert -1 <= shift <= 1
+    assert 4 <= Pace(steady=5).wait(3600, shift=shift) <= 6
+
+
+def test_a_thousand_jobs_of_one_moment_are_not_asked_for_together() -> None:
+    pauses = sorted(Pace(steady=5).wait(3600, shift=shift_of(f"job_{number:026d}")) for number in range(1000))
+    assert all(pauses[place + 250] - pauses[place] > 0.3 for place in (0, 250, 500, 749))
 
 
 def test_a_refused_submission_is_tried_again_and_then_fails() -> None:

@@ -268,14 +268,30 @@ async def test_a_poll_that_breaks_is_no_failure(make_bench: Any) -> None:
     assert bench.job()[0] == "complete"
 
 
-async def test_a_late_job_is_late_for_a_day_and_then_refunded(make_bench: Any) -> None:
-    bench = await make_bench(poll=[Running()])
+@pytest.mark.parametrize("cancel", [True, False, GONE], ids=["it agrees", "it does not", "nobody answers"])
+async def test_a_task_past_its_models_deadline_is_called_off_and_refunded(make_bench: Any, cancel: Any) -> None:
+    bench = await make_bench(poll=[Running()], cancel=[cancel])
+    bench.clock.advance(2000)  # it waited for its turn; the vendor has nothing to do with that
     await bench.advance("submit")
-    bench.clock.advance(86_390)
+    bench.clock.advance(600)
     assert (await bench.advance("poll"))["do"] == "poll"
-    bench.clock.advance(20)
+    assert "cancel" not in bench.vendor.asked
+    bench.clock.advance(1)
     following = await bench.advance("poll")
     assert (following["do"], following["code"]) == ("fail", "upstream_timeout")
+    assert following["message"] == "The vendor did not finish within 600 seconds."
+    assert bench.vendor.asked[-1] == "cancel"
+
+
+async def test_an_operator_may_give_a_vendor_another_deadline(make_bench: Any) -> None:
+    bench = await make_bench(poll=[Running()])
+    patient = [Binding(provider=bench.vendor, deadline_seconds=7200)]
+    bench.bindings._by_offering = {offering.key: tuple(patient) for offering in OFFERINGS}
+    await bench.advance("submit")
+    bench.clock.advance(7200)
+    assert (await bench.advance("poll"))["do"] == "poll"
+    bench.clock.advance(1)
+    assert (await bench.advance("poll"))["code"] == "upstream_timeout"
 
 
 async def test_a_job_that_is_ready_after_a_day_is_delivered_all_the_same(make_bench: Any) -> None:
@@ -361,7 +377,7 @@ async def test_a_clip_without_a_thumbnail_ends_all_the_same(make_bench: Any, mon
     def give_up(*_: object, **__: object) -> bytes:
         raise UnreadableMedia
 
-    monkeypatch.setattr("stablestudio.jobs.maker.thumbnail", give_up)
+    monkeypatch.setattr("stablestudio.jobs.keeper.thumbnail", give_up)
     bench = await make_bench(**CLIP, fetch=[Output(data=mp4(), content_type="video/mp4")])
     await bench.run()
     assert bench.job()[0] == "complete"
