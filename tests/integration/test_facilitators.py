@@ -24,7 +24,7 @@ from stablestudio.payments.facilitators.client import Facilitator, FacilitatorUn
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 from stablestudio.protocols import eip3009
 from stablestudio.protocols.eip3009 import Authorization
-from stablestudio.sales.sell import Held, Sold
+from stablestudio.sales.order import Held, Sold
 from stablestudio.sandbox.chain import LedgerTokenChain
 from stablestudio.sandbox.ledger import LedgerChain, Reverted
 from stablestudio.store.database import Database

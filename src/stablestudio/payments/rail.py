@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stablestudio.money import Money
 from stablestudio.protocols import mpp, x402
@@ -140,22 +140,22 @@ class Rail(Protocol):
 class X402Rail(Rail, Protocol):
     """A rail whose offer is an entry of PAYMENT-REQUIRED."""
 
+    def offer(self, asked: Asked) -> x402.PaymentRequirements:
+        """Return what this rail asks; for equal prices and holds it differs in the memo at most."""
+        ...
+
+
+@runtime_checkable
+class BindingRail(X402Rail, Protocol):
+    """An x402 rail whose offer binds a payment to one request, by the memo in `extra.memo`."""
+
     @property
     def edition(self) -> str:
         """Return what changes when something of `offer` does that does not follow from the request."""
         ...
 
-    def offer(self, asked: Asked) -> x402.PaymentRequirements:
-        """Return what this rail asks; for equal prices and holds it differs in the memo at most."""
-        ...
-
-    @property
-    def binds_requests(self) -> bool:
-        """Tell whether `offer` has a memo, in `extra.memo`, that binds a payment to one request."""
-        ...
-
     def memo(self, asked: Asked) -> str:
-        """Return the memo for this very request, of a rail that binds requests."""
+        """Return the memo for this very request."""
         ...
 
 

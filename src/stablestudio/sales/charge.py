@@ -10,7 +10,8 @@ from stablestudio.errors import StudioError
 from stablestudio.failpoints import reach
 from stablestudio.jobs.maker import Charged
 from stablestudio.payments.rail import Rail
-from stablestudio.sales.sell import Seller, Sold, settle
+from stablestudio.sales.order import Sold
+from stablestudio.sales.sell import Seller, settle
 from stablestudio.store import payments as store
 from stablestudio.store.database import Database
 

@@ -12,7 +12,8 @@ from stablestudio.errors import StudioError
 from stablestudio.loops import every
 from stablestudio.payments.evm.chain import FINALITY_SECONDS
 from stablestudio.payments.rail import Outcome, Rail, Rejected, Settled, Unknown
-from stablestudio.sales.sell import Held, Seller, Sold, settle
+from stablestudio.sales.order import Held, Sold
+from stablestudio.sales.sell import Seller, settle
 from stablestudio.store import payments as store
 from stablestudio.store.database import Database
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import sqlalchemy as sa
 
 from stablestudio import catalog
-from stablestudio.catalog import Offering, OfferingInput
+from stablestudio.catalog import Offering
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
 from stablestudio.failpoints import reach
-from stablestudio.ids import new_id
 from stablestudio.jobs.engine import QUEUE, Engine
 from stablestudio.media.inputs import InputReader
 from stablestudio.money import Money
@@ -28,63 +25,19 @@ from stablestudio.payments.errors import (
     rejection,
 )
 from stablestudio.payments.rail import Asked, Credential, Outcome, Presented, Rail, Rejected, Settled, Unknown
-from stablestudio.protocols.wallet import Wallet
+from stablestudio.sales.claim import Claims
 from stablestudio.sales.fingerprint import fingerprint
+from stablestudio.sales.order import Held, Purchase, Sold, open_order
 from stablestudio.store import echoes
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as store
 from stablestudio.store.database import Database
-from stablestudio.store.echoes import Echo, Echoed
+from stablestudio.store.echoes import Echoed
 
 log = logging.getLogger(__name__)
 _CLAIM_TRIES = 3
 # A copy of a payment that is being settled waits this long for its twin's answer, then is told to come back.
 _TWIN_SECONDS = 10.0
-# Clients that get no answer in half a minute pay the same request again on another rail.
-_ECHO_MS = 120_000
-# A held payment must still be good this long after the time that the work may take, in seconds.
-_HOLD_SLACK_S = 60
-# A credential that was spared is remembered this long after its end.
-_SPARED_MS = 24 * 3600 * 1000
-_FAR_S = 1 << 42  # buyers may write any number; the database holds 64 bits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Buyer:
-    """What a request says of who sends it; only the payment proves anything."""
-
-    session: str | None = None  # one run of the buyer's program
-    companions: Sequence[Wallet] = ()  # other wallets that it calls its own
-    idempotency_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purchase:
-    """A valid request with a payment: everything a sale is made from."""
-
-    offering: Offering
-    input: OfferingInput
-    price: Money
-    body: bytes
-    presented: Presented
-    buyer: Buyer
-    hold_s: int = 0  # seconds that the payment is held until the work is done; 0: settled when it is accepted
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sold:
-    """The order is paid and its job exists. The same payment always gets an equal answer."""
-
-    job_id: str
-    payment: store.Payment
-    echo: bool = False  # paid before, in another way; the payment presented now was not taken
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """The payment's outcome is not known yet; the order waits for it under this id."""
-
-    job_id: str
 
 
 class Seller:
@@ -110,7 +63,7 @@ class Seller:
         self._engine = engine
         self._inputs = inputs
         self._clock = clock
-        self._exposure_cap = exposure_cap
+        self._claims = Claims(database, clock=clock, exposure_cap=exposure_cap, start_job=self._start_job)
         self._queue_of = queue_of
         self._in_flight: dict[str, asyncio.Future[None]] = {}
 
@@ -192,13 +145,17 @@ class Seller:
         )
 
     async def _claim(self, purchase: Purchase, rail: Rail, credential: Credential, mark: str) -> Sold | Held:
-        limit = await self._hold_limit(purchase, rail, credential)
+        limit = await self._claims.hold_limit(purchase, rail, credential)
         for _ in range(_CLAIM_TRIES):
-            order, payment = self._open(purchase, rail, credential, mark, held=limit is not None)
+            order, payment = open_order(
+                purchase, rail, credential, mark, held=limit is not None, now=self._clock.now_ms()
+            )
             done = asyncio.get_running_loop().create_future()
             self._in_flight[payment.id] = done
             try:
-                taken = await self._try_claim(order, payment, self._echo(purchase, order, payment), limit or 0)
+                taken = await self._claims.claim(
+                    order, payment, self._claims.echo(purchase, order, payment), limit or 0
+                )
                 if isinstance(taken, Echoed):
                     return await self._answer_echo(taken, mark=mark)
                 if taken is not None:
@@ -215,69 +172,6 @@ class Seller:
             if holder is not None:
                 return await self._answer_again(holder, mark=mark, key=credential.key)
         raise StoreUnavailable
-
-    async def _hold_limit(self, purchase: Purchase, rail: Rail, credential: Credential) -> int | None:
-        """Return what this payer's held payments may add up to, in base units; None where this one cannot wait."""
-        good_until = self._clock.now_ms() // 1000 + purchase.hold_s + _HOLD_SLACK_S
-        if not purchase.hold_s or credential.expires_at is None or credential.expires_at < good_until:
-            return None
-        if not credential.proved:
-            return None  # a contract may change its mind about its signature until the work is done
-        funds = await rail.funds(credential)
-        cap = self._exposure_cap.base_units(decimals=rail.decimals) if self._exposure_cap is not None else funds
-        return None if funds is None or cap is None else min(funds, cap)
-
-    def _echo(self, purchase: Purchase, order: store.Order, payment: store.Payment) -> Echo | None:
-        """Return what tells a second payment of the same run for the same request, where the buyer names its run.
-
-        All of a buyer's wallets are in it, so both payments name each other's: a stranger who knows the run is in none.
-        """
-        session = purchase.buyer.session
-        if session is None:
-            return None
-        wallets = sorted({order.wallet, *map(str, purchase.buyer.companions)})
-        return Echo(
-            key=hashlib.sha256("|".join((session, payment.fingerprint, *wallets)).encode()).hexdigest(),
-            rail=payment.rail,
-            order_id=order.id,
-            created_at=order.created_at,
-        )
-
-    async def _try_claim(
-        self, order: store.Order, payment: store.Payment, echo: Echo | None, limit: int
-    ) -> store.Payment | Echoed | None:
-        try:
-            return await self._database.write(lambda connection: self._take(connection, order, payment, echo, limit))
-        except sa.exc.IntegrityError:
-            return None
-        except sa.exc.SQLAlchemyError as error:
-            log.exception("claim_not_written", extra={"order": order.id})
-            raise StoreUnavailable from error
-
-    def _take(
-        self, connection: sa.Connection, order: store.Order, payment: store.Payment, echo: Echo | None, limit: int
-    ) -> store.Payment | Echoed:
-        """Claim the credential. A payment that may wait gets its job at once, in the same commit."""
-        if payment.state == "held" and _is_exposed(connection, payment, limit):
-            payment = replace(payment, state="claimed", policy="accept")
-        try:
-            echoes.require_not_spared(connection, rail=payment.rail, key=payment.key)
-            with connection.begin_nested() if echo is not None else nullcontext():
-                store.claim(connection, order=order, payment=payment, echo=echo, window_ms=_ECHO_MS)
-        except Echoed as echoed:
-            expires = payment.expires_at or order.created_at + _ECHO_MS
-            echoes.spare(
-                connection,
-                rail=payment.rail,
-                key=payment.key,
-                fingerprint=payment.fingerprint,
-                order_id=echoed.order_id,
-                expires_at=expires + _SPARED_MS,
-            )
-            return echoed
-        if payment.state == "held":
-            self._start_job(connection, order)
-        return payment
 
     async def _answer_echo(self, echoed: Echoed, *, mark: str) -> Sold | Held:
         if echoed.fingerprint not in (None, mark):
@@ -356,47 +250,6 @@ class Seller:
         if twin is not None:
             await asyncio.wait((twin,), timeout=_TWIN_SECONDS)
         return await self._recorded(holder)
-
-    def _open(
-        self, purchase: Purchase, rail: Rail, credential: Credential, mark: str, *, held: bool
-    ) -> tuple[store.Order, store.Payment]:
-        now = self._clock.now_ms()
-        order = store.Order(
-            id=new_id("job"),
-            wallet=str(credential.wallet),
-            model=purchase.offering.model,
-            operation=purchase.offering.operation,
-            input=purchase.input.model_dump_json(exclude_unset=True, by_alias=True),
-            price_micros=purchase.price.micros,
-            idempotency_key=purchase.buyer.idempotency_key,
-            created_at=now,
-        )
-        payment = store.Payment(
-            id=new_id("pay"),
-            order_id=order.id,
-            rail=rail.name,
-            key=credential.key,
-            fingerprint=mark,
-            credential=credential.saved,
-            state="held" if held else "claimed",
-            network=credential.network,
-            asset=credential.asset,
-            amount=credential.amount,
-            payer=credential.payer,
-            transaction=None,
-            reason=None,
-            claimed_at=now,
-            updated_at=now,
-            expires_at=min(credential.expires_at, _FAR_S) * 1000 if credential.expires_at is not None else None,
-            policy="complete" if held else "accept",
-        )
-        return order, payment
-
-
-def _is_exposed(connection: sa.Connection, payment: store.Payment, limit: int) -> bool:
-    """Tell whether this payer's held payments would add up to too much, or one of them could not be collected."""
-    held, refused = store.held_by(connection, payer=payment.payer, rail=payment.rail)
-    return refused > 0 or held + payment.amount > limit
 
 
 async def settle(rail: Rail, payment: store.Payment) -> Outcome:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from stablestudio.catalog import Offering
 from stablestudio.money import Money
-from stablestudio.payments.rail import Asked, MppRail, X402Rail
+from stablestudio.payments.rail import Asked, BindingRail, MppRail, X402Rail
 from stablestudio.protocols import mpp, x402
 from stablestudio.server.http import CORS, JSON, NO_STORE, Headers
 
@@ -26,7 +26,7 @@ class Challenges:
     def __init__(self, x402_rails: Sequence[X402Rail], mpp_rails: Sequence[MppRail] = (), *, origin: str) -> None:
         """Take the rails in the order in which they are offered."""
         self._x402 = tuple(x402_rails)
-        self._bound: tuple[X402Rail, ...] = tuple(rail for rail in x402_rails if rail.binds_requests)
+        self._bound = tuple(rail for rail in x402_rails if isinstance(rail, BindingRail))
         self._mpp = tuple(mpp_rails)
         self._origin = origin
         self._parts = lru_cache(maxsize=4096)(self._split)

@@ -10,7 +10,7 @@ from stablestudio.protocols import mpp, x402
 from stablestudio.protocols.evm import is_address
 from stablestudio.protocols.solana import is_address as is_solana_address
 from stablestudio.protocols.wallet import Wallet
-from stablestudio.sales.sell import Buyer
+from stablestudio.sales.order import Buyer
 from stablestudio.server.http import Scope, header
 
 _PAYMENT = x402.PAYMENT_SIGNATURE.lower().encode()

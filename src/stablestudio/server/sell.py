@@ -16,7 +16,8 @@ from stablestudio.payments.errors import PaymentRejected
 from stablestudio.payments.rail import Asked, Presented
 from stablestudio.protocols import mpp
 from stablestudio.providers.bindings import Bindings
-from stablestudio.sales.sell import Held, Purchase, Seller, Sold
+from stablestudio.sales.order import Held, Purchase, Sold
+from stablestudio.sales.sell import Seller
 from stablestudio.server.challenge import Challenges
 from stablestudio.server.credentials import payment_header, read_buyer, read_payment
 from stablestudio.server.http import (

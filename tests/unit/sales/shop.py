@@ -14,8 +14,9 @@ from stablestudio.payments.rail import Presented
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.protocols.wallet import Wallet
 from stablestudio.sales.charge import Charger
+from stablestudio.sales.order import Buyer, Held, Purchase, Sold
 from stablestudio.sales.reconcile import Reconciler
-from stablestudio.sales.sell import Buyer, Held, Purchase, Seller, Sold
+from stablestudio.sales.sell import Seller
 from stablestudio.store.database import Database
 from tests.doubles import BUYER, USDC, AnyInputs, FakeEngine, ManualClock, ScriptedChain, payment_of, rail_on
 

@@ -10,7 +10,7 @@ from stablestudio.payments.errors import InsufficientFunds, PaymentReused
 from stablestudio.payments.rail import Rejected, Settled, Unknown
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.protocols.wallet import Wallet
-from stablestudio.sales.sell import Held, Sold
+from stablestudio.sales.order import Held, Sold
 from tests.doubles import BUYER, ScriptedChain
 
 from .shop import CAT, DOG, OTHER_TOKEN, Shop

@@ -10,7 +10,7 @@ import pytest
 from stablestudio.jobs.maker import Charged
 from stablestudio.money import Money
 from stablestudio.payments.rail import Rejected, Settled, Unknown
-from stablestudio.sales.sell import Sold
+from stablestudio.sales.order import Sold
 from stablestudio.store import jobs, payments
 from tests.doubles import ScriptedChain
 

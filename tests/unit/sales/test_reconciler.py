@@ -11,8 +11,8 @@ import pytest
 from stablestudio.payments.errors import InsufficientFunds
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 from stablestudio.protocols.eip3009 import Authorization
+from stablestudio.sales.order import Held, Sold
 from stablestudio.sales.reconcile import Reconciler
-from stablestudio.sales.sell import Held, Sold
 from tests.doubles import ScriptedChain
 
 from .shop import Shop

@@ -23,7 +23,7 @@ from stablestudio.protocols import eip3009, x402
 from stablestudio.protocols.eip3009 import Authorization
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.protocols.x402 import PaymentExpired
-from stablestudio.sales.sell import Held, Sold
+from stablestudio.sales.order import Held, Sold
 from stablestudio.sandbox.chain import LedgerTokenChain
 from stablestudio.sandbox.ledger import LedgerChain
 from tests.doubles import BUYER, USDC, ScriptedChain

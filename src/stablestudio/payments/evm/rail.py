@@ -62,10 +62,6 @@ class ExactEvmRail:
         accepted = presented.accepted
         return accepted.network == self.network and accepted.asset.lower() == self._domain.contract.lower()
 
-    @property
-    def edition(self) -> str:
-        return ""
-
     def offer(self, asked: Asked) -> x402.PaymentRequirements:
         return self._offers(asked.price, asked.hold_s)
 
@@ -79,11 +75,6 @@ class ExactEvmRail:
             max_timeout_seconds=MAX_TIMEOUT_SECONDS + hold_s,
             extra={"name": self._domain.name, "version": self._domain.version},
         )
-
-    binds_requests = False  # an authorization has no room for a memo
-
-    def memo(self, asked: Asked) -> str:
-        raise NotImplementedError(f"{self.name} has no memo for {asked.path}")
 
     def identify(self, presented: Presented) -> Credential:
         payload = _mine(presented)

@@ -89,8 +89,6 @@ class ExactSvmRail:
         """Return the fee payer that offers name now; another one may be named later."""
         return self._chain.fee_payer
 
-    binds_requests = True
-
     @property
     def edition(self) -> str:
         return self._chain.fee_payer
