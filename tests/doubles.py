@@ -56,7 +56,7 @@ def open_database(folder: Path) -> Database:
     return database
 
 
-async def eventually(holds: Callable[[], bool | Awaitable[bool]], *, seconds: float = 15.0) -> None:
+async def eventually(holds: Callable[[], bool | Awaitable[bool]], *, seconds: float = 60.0) -> None:
     """Wait until something holds."""
     for _ in range(int(seconds / 0.02)):
         told = holds()
