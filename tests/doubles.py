@@ -145,7 +145,7 @@ class FakeEngine:
     async def states(self, job_ids: Sequence[str]) -> Mapping[str, EngineState]:
         return {job_id: self.known[job_id] for job_id in job_ids if job_id in self.known}
 
-    async def restart(self, job_id: str) -> None:
+    async def restart(self, job_id: str, *, queue: str = "make") -> None:
         if fault := self.faults.get(job_id):
             raise fault
         self.restarted.append(job_id)

@@ -36,7 +36,7 @@ from stablestudio.server.assets import AssetEndpoint, AssetInfo
 from stablestudio.server.challenge import Challenges
 from stablestudio.server.embedded import EmbeddedRoutes
 from stablestudio.server.jobs import JobRoutes
-from stablestudio.server.providers import Workshop, build_providers
+from stablestudio.server.providers import Workshop, build_providers, require_known
 from stablestudio.server.public import PublicRoutes
 from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
@@ -64,7 +64,7 @@ class House:
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        _require_known(settings)
+        require_known(settings)
         self._lock = _lock(settings.data)
         secret = load_secret(settings.data)
         path = settings.data / "stablestudio.db"
@@ -114,6 +114,7 @@ class House:
         await self.rails.start()
         self.charger.start()
         await self.engine.start(self.maker if self._works else None)
+        await self._warn_of_strays()
         await self.reconciler.work_once(quiet_ms=0)
         loops = [self.reconciler.run(), self.refunds.run(), every(_TIDY_SECONDS, self._tidy, name="tidy")]
         if self._works:
@@ -134,6 +135,12 @@ class House:
             await close()
         self.database.close()
         self._lock.close()
+
+    async def _warn_of_strays(self) -> None:
+        """Tell of paid jobs that are with a provider which the settings no longer have: only its key can fetch them."""
+        for name, count in (await self.database.read(job_store.open_at)).items():
+            if name not in self.bindings.providers:
+                log.error("provider_missing", extra={"provider": name, "jobs": count})
 
     async def _tidy(self) -> None:
         """Drop what nobody can ask for any more."""
@@ -216,14 +223,6 @@ def _settle_memory() -> None:
     """Take what was loaded out of the garbage collector's rounds: it stays, and each round would walk over all of it."""
     gc.collect()
     gc.freeze()
-
-
-def _require_known(settings: Settings) -> None:
-    """Raise `ConfigurationInvalid` for policies and bindings of offerings that do not exist: a typo would be silent."""
-    known = {"default", *(name for offering in OFFERINGS for name in (offering.key, offering.model))}
-    for setting, names in (("settle", settings.settle), ("bindings", settings.bindings)):
-        if strangers := sorted(set(names) - known):
-            raise ConfigurationInvalid(f"{setting}: {strangers[0]} is no offering, no model and not `default`.")
 
 
 def _lock(folder: Path) -> IO[str]:

@@ -175,6 +175,8 @@ submissions = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text),  # why it was refused
+    sa.Column("retry_at", sa.BigInteger),  # when the vendor that refused may be asked again
     _one_of("state", "intended", "accepted", "refused"),
 )
 

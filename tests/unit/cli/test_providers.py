@@ -240,6 +240,8 @@ def test_settings_that_leave_nobody_are_exit_code_2_and_still_told(desk: Desk) -
     [
         ({"key": "sk-…"}, "providers.wrong: key has characters that no key has"),
         ({"key": "k", "base_url": "http://vendor.example"}, "must be https"),
+        ({"key": "k", "project": "mars"}, "project is a setting of vertex-veo alone"),
+        ({"key": "k", "bodies": "form"}, "bodies is a setting of openai-images and openai-videos alone"),
     ],
 )
 def test_a_wrong_value_is_exit_code_2_and_named(desk: Desk, values: dict[str, str], part: str) -> None:
@@ -380,6 +382,23 @@ def test_vendors_are_asked_at_the_same_time(desk: Desk) -> None:
         for kind, vendor in zip(("bfl", "replicate"), vendors, strict=True):
             _configure(desk, kind, vendor)
         assert desk.json("check", "--live")["success"] is True
+
+
+@pytest.mark.usefixtures("unplugged")
+@pytest.mark.parametrize(
+    ("bindings", "part"),
+    [
+        ({"gpt-image-2": ["flux"]}, "bindings: flux (bfl) does not make gpt-image-2/generate"),
+        ({"flux-9": ["flux"]}, "bindings: flux-9 is no offering, no model and not `default`"),
+        ({"flux-2-pro/edits": ["flux"]}, "bindings: flux-2-pro/edits is no offering"),
+    ],
+)
+def test_a_binding_that_means_nothing_is_refused(
+    desk: Desk, bindings: dict[str, list[str]], part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.configure("flux", "bfl", key="k")
+    monkeypatch.setenv("STABLESTUDIO_BINDINGS", json.dumps(bindings))
+    assert part in desk.json(code=2)["error"]
 
 
 @pytest.mark.parametrize("silence", [Silence.HANG, Silence.TRICKLE])

@@ -136,7 +136,8 @@ BREACHES = {
     "failed job whose payment is still held": f"UPDATE jobs SET state = 'failed' WHERE id = '{_id(HELD)}'",
     "job of another wallet than the order's": "UPDATE jobs SET wallet = 'eip155:0x00'",
     "two submissions to vendors under way": """
-        INSERT INTO submissions SELECT job_id, 2, provider, 'intended', created_at, updated_at FROM submissions""",
+        INSERT INTO submissions (job_id, attempt, provider, state, created_at, updated_at)
+        SELECT job_id, 2, provider, 'intended', created_at, updated_at FROM submissions""",
     "complete job without exactly one result": "DELETE FROM assets",
     "failed job that was charged, without a refund": "DELETE FROM refunds",
     "refund of a job that did not fail": f"UPDATE jobs SET state = 'complete' WHERE id = '{_id(WAITING)}'",
