@@ -119,7 +119,7 @@ async def test_a_clip_without_a_public_address_fails_before_anybody_is_asked() -
 
     assert isinstance(failure, Failed)
     assert failure.kind is FailureKind.INVALID_INPUT
-    assert "urls.1" in failure.message
+    assert "urls[1]" in failure.message
     assert fake.orders == []
 
 

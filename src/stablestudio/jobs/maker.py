@@ -155,7 +155,8 @@ class Maker:
             return await self._adopt(work, history[-1])
         tried = {submission.provider for submission in history}
         # All refused once: the preferred one may have more room by now.
-        binding = self._bindings.next(work.offering, tried=tried) or self._bindings.next(work.offering, tried=())
+        binding = self._bindings.next(work.offering, tried=tried, given=work.input)
+        binding = binding or self._bindings.next(work.offering, tried=(), given=work.input)
         if binding is None:
             return failure(FailureKind.UPSTREAM_RETIRED, "This service no longer makes what was ordered.")
         return await self._ask(work, attempt=len(history) + 1, binding=binding, tried=tried)
@@ -322,7 +323,7 @@ class Maker:
         bound = self._bindings.bound(work.offering, name)
         if bound is not None and is_lasting(refusal.kind):
             self._bindings.close(bound)
-        another = self._bindings.next(work.offering, tried=tried) is not None
+        another = self._bindings.next(work.offering, tried=tried, given=work.input) is not None
         return after_refusal(attempt, refusal, another=another)
 
     async def _note_refusal(self, work: Work, *, attempt: int) -> None:

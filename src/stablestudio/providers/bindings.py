@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from stablestudio.catalog import LifecycleState, Offering
+from stablestudio.catalog import LifecycleState, Offering, OfferingInput
 from stablestudio.clock import Clock
-from stablestudio.errors import StudioError
-from stablestudio.providers.provider import Provider
+from stablestudio.errors import InvalidInput, Issue, StudioError
+from stablestudio.providers.provider import Objects, Provider
 
 # A vendor that does not take our orders is asked again after this long.
 _CLOSED_MS = 5 * 60 * 1000
@@ -53,6 +53,7 @@ class Bindings:
         """Take the bindings by the offering's key, the preferred first."""
         self._by_offering = {key: tuple(bindings) for key, bindings in by_offering.items()}
         self._by_name = {binding.provider.name: binding.provider for binding in self._all()}
+        self._objecting = {name: each for name, each in self._by_name.items() if isinstance(each, Objects)}
         self._clock = clock
         self._closed: dict[tuple[str, str], int] = {}  # (provider, model) that cannot serve, until when (ms)
 
@@ -86,12 +87,18 @@ class Bindings:
         """Pass a binding over for some minutes: its vendor takes no order of ours, as when the credit is used up."""
         self._closed[binding.provider.name, binding.model] = self._clock.now_ms() + _CLOSED_MS
 
-    def first(self, offering: Offering) -> Binding:
-        """Return who serves the offering, or raise why nobody does, before any money is asked."""
+    def first(self, offering: Offering, given: OfferingInput | None = None) -> Binding:
+        """Return who makes an input of the offering, or any, or raise why nobody does, before any money is asked."""
         bound = self.of(offering)
+        refused: list[tuple[Issue, ...]] = []
         for binding in bound:
-            if self._is_open(binding):
+            if issues := self._objections(binding, offering, given):
+                refused.append(issues)
+            elif self._is_open(binding):
                 return binding
+        if refused and len(refused) == len(bound):
+            least = min(refused, key=len)  # whoever makes the input with the fewest changes
+            raise InvalidInput(f"Nobody bound to {offering.title} here makes this: {least[0].message}", issues=least)
         if bound:
             raise OfferingInterrupted(f"No provider of {offering.title} takes orders at the moment.")
         if offering.lifecycle.state is LifecycleState.RETIRED:
@@ -100,14 +107,23 @@ class Bindings:
             raise OfferingRetired(f"{offering.title} was ended by its vendor.{advice}")
         raise OfferingUnavailable(f"No provider is configured for {offering.title}.")
 
-    def next(self, offering: Offering, *, tried: Collection[str]) -> Binding | None:
-        """Return the best binding whose provider was not tried yet; a closed one rather than none."""
-        left = [binding for binding in self.of(offering) if binding.provider.name not in tried]
+    def next(self, offering: Offering, *, tried: Collection[str], given: OfferingInput | None = None) -> Binding | None:
+        """Return the best binding for an input whose provider was not tried yet; a closed one rather than none."""
+        left = [
+            binding
+            for binding in self.of(offering)
+            if binding.provider.name not in tried and not self._objections(binding, offering, given)
+        ]
         return next(filter(self._is_open, left), left[0] if left else None)
 
     def bound(self, offering: Offering, name: str) -> Binding | None:
         """Return a provider's binding to an offering; None where the settings no longer have it."""
         return next((binding for binding in self.of(offering) if binding.provider.name == name), None)
+
+    def _objections(self, binding: Binding, offering: Offering, given: OfferingInput | None) -> tuple[Issue, ...]:
+        if given is None or (provider := self._objecting.get(binding.provider.name)) is None:
+            return ()
+        return provider.objections(offering, given, model=binding.model)
 
     def _is_open(self, binding: Binding) -> bool:
         if not self._closed:

@@ -81,7 +81,7 @@ class SellRoute:
         if payment is not None:
             return await self._sell(scope, send, body, payment)
         self._bindings.first(self._offering)
-        price = self._prices.ceiling(self._offering) if not body.strip() else self._quote(body)[1]
+        price = self._prices.ceiling(self._offering) if not body.strip() else self._order(body)[1]
         reach("quote.asked")
         headers = self._challenges.headers(
             self._offering, self._asked(price, body), accept=header(scope, b"accept-payment")
@@ -103,6 +103,12 @@ class SellRoute:
         reach("quote.read")
         price = self._prices.price(self._offering, read)
         reach("quote.priced")
+        return read, price
+
+    def _order(self, body: bytes) -> tuple[OfferingInput, Money]:
+        """Quote a body, unless nobody here makes what it asks for: then no money may be asked either."""
+        read, price = self._quote(body)
+        self._bindings.first(self._offering, read)
         return read, price
 
     async def _sell(self, scope: Scope, send: Send, body: bytes, payment: str) -> None:
@@ -133,7 +139,7 @@ class SellRoute:
         """Return what is bought, or what today's rules have against it."""
         try:
             self._bindings.first(self._offering)
-            read, price = self._quote(body)
+            read, price = self._order(body)
             buyer = read_buyer(scope, presented)
         except StudioError as error:
             return error
