@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from stablestudio.catalog import Offering, OfferingInput
@@ -11,7 +11,7 @@ from stablestudio.errors import Issue
 from stablestudio.providers.aggregate import fitting, order_of, routed
 from stablestudio.providers.answers import Ambiguous, Reply, Unreadable
 from stablestudio.providers.clips import collect_clip
-from stablestudio.providers.fal_models import LACKS, OFFERS
+from stablestudio.providers.fal_models import IGNORED, LACKS, OFFERS
 from stablestudio.providers.fal_requests import (
     HEADERS,
     error,
@@ -54,6 +54,7 @@ class Fal:
         self._strangers = Strangers(clock or SystemClock())
 
     lacks: ClassVar[Lacks] = LACKS
+    ignored: ClassVar[Mapping[str, Sequence[str]]] = IGNORED
 
     def objections(self, offering: Offering, given: OfferingInput, *, model: str = "") -> tuple[Issue, ...]:  # noqa: ARG002 - every model has the same lacks
         return objections(self.lacks.get(offering.key, ()), given)

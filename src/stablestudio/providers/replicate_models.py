@@ -52,7 +52,7 @@ def _exceeds_flux(given: OfferingInput) -> bool:
     return max(wanted.width, wanted.height) > _LONGEST_FLUX_SIDE
 
 
-_FLUX_LACKS = (
+_FLUX_MAX_LACKS = (
     at_most("images", 8),
     *FLUX_LACKS,
     Lack(
@@ -75,7 +75,7 @@ def _nano_banana(model: str, *, lacks: tuple[Lack, ...] = ()) -> Mapping[str, Of
     return _both(model, Route(fields=words, result=_RESULT, within=_half_size), lacks=lacks)
 
 
-def _flux(model: str) -> Mapping[str, Offer]:
+def _flux(model: str, lacks: tuple[Lack, ...]) -> Mapping[str, Offer]:
     words: dict[str, Fill] = {
         "prompt": field("prompt"),
         "input_images": links("reference"),
@@ -86,7 +86,7 @@ def _flux(model: str) -> Mapping[str, Offer]:
         "output_quality": field("output_quality", 80),
         "seed": seed,
     }
-    return _both(model, Route(fields=words, result=_RESULT), lacks=_FLUX_LACKS)
+    return _both(model, Route(fields=words, result=_RESULT), lacks=lacks)
 
 
 _GPT_WORDS: dict[str, Fill] = {
@@ -189,8 +189,8 @@ _MODELS: Mapping[str, Mapping[str, Offer]] = {
         Route(fields={**_GPT_WORDS, "input_fidelity": field("input_fidelity")}, result=_RESULT),
         lacks=_GPT_LACKS,
     ),
-    "flux-2-pro": _flux("black-forest-labs/flux-2-pro"),
-    "flux-2-max": _flux("black-forest-labs/flux-2-max"),
+    "flux-2-pro": _flux("black-forest-labs/flux-2-pro", FLUX_LACKS),
+    "flux-2-max": _flux("black-forest-labs/flux-2-max", _FLUX_MAX_LACKS),
     "grok": _GROK,
     "grok-video": {
         "generate": Offer(model="xai/grok-imagine-video", routes=(Route(fields=_GROK_VIDEO, result=_RESULT),))
