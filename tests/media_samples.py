@@ -7,11 +7,14 @@ import struct
 import wave
 import zlib
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import av
 from PIL import Image
 
+USUAL_CLIP = (960, 540)
+USUAL_IMAGE = (1024, 1024)
 RED = (200, 30, 40)
 BLUE = (20, 60, 210)
 
@@ -61,6 +64,18 @@ def clip(
         if track is not None:
             _mux_silence(container, track, seconds)
     return out.getvalue()
+
+
+@cache
+def usual_clip() -> bytes:
+    """Return a clip that is enough for any order of up to 16 seconds below 4k."""
+    return clip(size=USUAL_CLIP, seconds=8)
+
+
+@cache
+def usual_image(format: str = "PNG") -> bytes:  # noqa: A002 - the library's word
+    """Return an image that is enough for any order below 4k."""
+    return image(format, size=USUAL_IMAGE)
 
 
 def sound(format: str, codec: str, *, seconds: int = 1) -> bytes:  # noqa: A002 - the library's word

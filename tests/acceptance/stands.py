@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from stablestudio.catalog import Kind, Offering
 from tests.doubles import png
+from tests.media_samples import USUAL_CLIP, USUAL_IMAGE
 from tests.providers.fakes import (
     bfl,
     dashscope,
@@ -30,9 +31,13 @@ from tests.providers.loopback import Answer, Loopback, Request, Silence, serving
 
 Turn = Answer | Silence
 Rule = Turn | Callable[[Request], Turn | Awaitable[Turn]]
-PICTURE_SIZE = (96, 64)
+PICTURE_SIZE = USUAL_IMAGE
 SECRET_WORDS = "zebra violates clause 7"
 """What vendors say about refused work in these tests; no buyer may read it."""
+
+
+def _either(_body: Mapping[str, Any], offering: Offering) -> tuple[int, int]:
+    return PICTURE_SIZE if offering.kind is Kind.IMAGE else USUAL_CLIP
 
 
 class Front:
@@ -86,7 +91,7 @@ class Vendor:
     unauthorised: Answer
     settings: Callable[[str], Mapping[str, Any]] = lambda _: {}
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # where it takes less than the example
-    pixels: Callable[[Mapping[str, Any], Offering], tuple[int, int]] = lambda _body, _offering: (64, 48)
+    pixels: Callable[[Mapping[str, Any], Offering], tuple[int, int]] = _either
 
     def configured(self, kind: str, url: str, **changes: Any) -> dict[str, Any]:
         """Return the settings of this vendor at `url`."""
@@ -218,10 +223,6 @@ def _google_pixels(body: Mapping[str, Any], _offering: Offering) -> tuple[int, i
     return round(side * across), round(side * down)
 
 
-def _either(_body: Mapping[str, Any], offering: Offering) -> tuple[int, int]:
-    return PICTURE_SIZE if offering.kind is Kind.IMAGE else (64, 48)
-
-
 _GOOGLE_BROKE = gemini.error(429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted.")
 _GOOGLE_MODERATED = gemini.error(400, "INVALID_ARGUMENT", f"Blocked by our safety filter: {SECRET_WORDS}.")
 _OPENAI_MODERATED = openai_images.error(400, SECRET_WORDS, code="moderation_blocked")
@@ -232,6 +233,9 @@ _BY_NAME = {"gpt-image-1/generate": "gpt-image-1", "gpt-image-1/edit": "gpt-imag
 _OMNI = {"veo-3.1-fast/generate": "gemini-omni-1.1-flash"}
 
 # These fetch clips and sounds at public addresses only, and a test has none.
+_SMALL = dict.fromkeys(
+    ("nano-banana-pro/generate", "nano-banana-pro/edit"), {"imageSize": "1K"}
+)  # as large as these fakes make it
 _ONLY_PICTURES = {
     "seedance/i2v": {
         "prompt": "@image1 turns",
@@ -292,7 +296,7 @@ VENDORS: Mapping[str, Vendor] = {
         broke=_GOOGLE_BROKE,
         unauthorised=gemini.BAD_KEY,
         settings=lambda _: {"models": _OMNI},
-        pixels=lambda _, offering: (1024, 1024) if offering.kind is Kind.IMAGE else (64, 48),
+        inputs=_SMALL,
     ),
     "vertex-veo": Vendor(
         open=_plain(_vertex),
@@ -346,7 +350,7 @@ VENDORS: Mapping[str, Vendor] = {
         moderated=fal.fault(422, "content_policy_violation"),
         broke=Answer(status=403, json={"detail": "User is locked. Reason: Exhausted balance."}),
         unauthorised=Answer(status=401, json={"detail": "No user found for Key ID and Secret"}),
-        pixels=_either,
+        inputs=_SMALL,
     ),
     "replicate": Vendor(
         open=with_tasks(
@@ -357,7 +361,7 @@ VENDORS: Mapping[str, Vendor] = {
         moderated=replicate.fault(422, f"input: the prompt was flagged as sensitive: {SECRET_WORDS} (E005)"),
         broke=replicate.fault(402, "You have insufficient credit to run this model"),
         unauthorised=replicate.fault(401, "You did not pass a valid authentication token"),
-        pixels=_either,
+        inputs=_SMALL,
     ),
     "openrouter": Vendor(
         open=with_tasks(

@@ -18,7 +18,8 @@ from stablestudio.cli.providers import _workshop, providers, remark
 from stablestudio.config import Settings, load_settings
 from stablestudio.jobs import decisions
 from stablestudio.provider_settings import Kind, ProviderSettings
-from stablestudio.providers import bindings
+from stablestudio.providers import bindings, openai_images_requests
+from stablestudio.providers.lacks import Lacks
 from stablestudio.server.providers import BASE_URLS, MADE, Providers, plan, served
 from tests.providers.fakes.vertex import key_file
 from tests.providers.schema import schemas
@@ -97,6 +98,34 @@ def _row(kind: str, model: str, oracle: str, keys: Sequence[str]) -> str:
     return f"| {names} | `{kind}` | `{model}`{by_name} | {remark(OFFERINGS[keys[0]])} | {oracle} |"
 
 
+def lacks_table() -> list[str]:
+    """Return a row for each wish that a kind of provider cannot fulfil, with the offerings that sell it."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for kind in VENDORS:
+        lacks: Lacks = getattr(everybody().vendors[kind], "lacks", {})
+        for key in (key for key in OFFERINGS if key in lacks):
+            for lack in lacks[key]:
+                if lack.field in OFFERINGS[key].input.model_fields:
+                    rows.setdefault((kind, f"`{lack.field}`: {lack.says}"), []).append(f"`{key}`")
+    heads = ["| kind | offering | what is refused before payment, and what can be had |", "|---|---|---|"]
+    return [*heads, *(f"| `{kind}` | {' '.join(keys)} | {says} |" for (kind, says), keys in rows.items())]
+
+
+def ignored_table() -> list[str]:
+    """Return a row for each field that a kind of provider has no place for and that changes no picture."""
+    rows = [
+        f"| `{kind}` | `{model}` | {' '.join(f'`{field}`' for field in fields)} |"
+        for kind in VENDORS
+        for model, fields in getattr(everybody().vendors[kind], "ignored", {}).items()
+    ]
+    return ["| kind | model | fields that the vendor does not know |", "|---|---|---|", *rows]
+
+
+def rows_of(heading: str) -> list[str]:
+    told = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return [line for line in told.splitlines() if line.startswith("|")]
+
+
 def examples() -> Iterator[Settings]:
     for text in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL):
         yield load_settings(tomllib.loads(text))
@@ -117,6 +146,11 @@ def test_every_setting_is_told_as_it_is() -> None:
 def test_who_makes_what_is_told_as_it_is() -> None:
     told = PAGE.partition("## Who makes what")[2]
     assert [line for line in told.splitlines() if line.startswith("|")] == offerings_table()
+
+
+def test_what_a_vendor_lacks_and_does_not_know_is_told_as_it_is() -> None:
+    assert rows_of("What a vendor lacks") == [*lacks_table(), *ignored_table()]
+    assert {"moderation"} == openai_images_requests._JSON_ONLY
 
 
 def test_the_oracles_are_where_the_table_says() -> None:
@@ -172,4 +206,4 @@ def test_the_commands_exist() -> None:
 
 
 if __name__ == "__main__":
-    print("\n".join([*settings_table(), "", *offerings_table()]))  # noqa: T201 - a tool for whoever edits the page
+    print("\n".join([*settings_table(), "", *lacks_table(), "", *ignored_table(), "", *offerings_table()]))  # noqa: T201 - a tool for whoever edits the page

@@ -291,11 +291,25 @@ def test_one_key_for_an_aggregator_sells_all_that_its_vendors_have_not_ended(
         assert str(OF[key].lifecycle.successor) in answer.json()["error"]
 
 
-def test_a_clip_that_no_vendor_can_fetch_is_said_and_paid_back(plagued: Trade) -> None:
-    job = plagued.shop.buyer.wait(plagued.job["modelark-unreachable"])
-    expect_refund(job, "invalid_input")
-    assert "public https address" in job["error"]
-    assert plagued.stands["modelark"].orders("[modelark-unreachable]") == 0
+def test_an_input_that_no_vendor_can_make_is_refused_before_any_money_is_asked_or_taken(
+    street: Street, zygote: Zygote, data: Path
+) -> None:
+    stands = {name: street.stand(name) for name in ("modelark", "openrouter")}  # both read clips by address only
+    plan = Plan(providers={name: VENDORS[name].configured(name, stand.server.url) for name, stand in stands.items()})
+    path, asked = OF["seedance/i2v"].path, body("seedance/i2v", "[unreachable]")
+    frames = {"mode": "keyframe", "urls": asked["urls"][:1], "urlMediaTypes": ["image"], "prompt": "x"}
+    makeable = {name: value for name, value in asked.items() if name != "audioUrls"} | frames
+    with Shop(data, plan, zygote=zygote) as shop:
+        unpaid = shop.buyer.http.post(path, json=asked)
+        paid = shop.buyer.pay(path, asked, shop.buyer.sign(path, makeable))
+        assert shop.buyer.jobs() == []
+    for answer in (unpaid, paid):
+        told = answer.json()
+        assert (answer.status_code, told["code"], told["charged"]) == (400, "invalid_input", False)
+        assert [issue["path"] for issue in told["issues"]] == [["urls", 1]]
+        assert "public https address" in told["issues"][0]["message"]
+        assert "PAYMENT-REQUIRED" not in answer.headers
+    assert not any(stand.orders("[unreachable]") for stand in stands.values())
 
 
 def answering_after(stand: Stand, seconds: float) -> Callable[[Request], Awaitable[Turn]]:
@@ -361,7 +375,6 @@ def plagued(street: Street, zygote: Zygote, tmp_path_factory: pytest.TempPathFac
         plan.bindings |= {vendor.bought: [name], vendor.other: [name]}
     with Shop(tmp_path_factory.mktemp("plagued") / "data", plan, zygote=zygote) as shop:
         trade = Trade(shop=shop, stands=stands)
-        trade.job["modelark-unreachable"] = shop.order("seedance/i2v", "[modelark-unreachable]")
         for name, vendor in VENDORS.items():
             for trouble in ("moderated", "error", "reset", "silent", "broke"):
                 key = vendor.other if trouble == "broke" else vendor.bought

@@ -67,6 +67,9 @@ class Samples:
         self._instead = instead or {}
         self._without_urls = without_urls
 
+    def has_address(self, url: str) -> bool:
+        return not self._without_urls and public_url(url) is not None
+
     async def read(self, work: Work) -> tuple[MediaFile, ...]:
         files = []
         for media in work.input.media():

@@ -59,7 +59,7 @@ async def test_a_sound_without_a_public_address_fails_before_anybody_is_asked() 
 
     assert isinstance(failure, Failed)
     assert failure.kind is FailureKind.INVALID_INPUT
-    assert failure.message.startswith("audioUrl: ")
+    assert failure.message.startswith("'audioUrl': ")
     assert fake.orders == []
 
 

@@ -27,8 +27,8 @@ _DONE = [{"status": "COMPLETED", "logs": None}]
 
 def fake_for(order: Work, **options: Any) -> FakeFal:
     """Return a fake that makes the kind of file that is ordered, at once."""
-    if isinstance(order.input.output(), ImageOutput):
-        options = {"file": image(size=(64, 48)), "content_type": "image/png", **options}
+    if isinstance(wanted := order.input.output(), ImageOutput):
+        options = {"file": image(size=(wanted.width, wanted.height)), "content_type": "image/png", **options}
     return FakeFal(**{"states": _DONE, **options})
 
 
@@ -172,7 +172,7 @@ async def test_pictures_go_as_bytes_and_clips_by_their_public_address() -> None:
 
 async def test_exact_pixels_are_delivered_by_fal_too() -> None:
     order = work("seedance-fast/t2v", resolution="720x960", aspectRatio=None, outputResolution=None)
-    fake = FakeFal(states=_DONE, file=clip(size=(834, 1112)))
+    fake = FakeFal(states=_DONE, file=clip(size=(834, 1112), seconds=4))
     async with fake.serving() as server:
         adapter = fal_at(server.url)
         output = await made(adapter, order)

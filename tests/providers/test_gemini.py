@@ -118,7 +118,7 @@ async def test_half_of_1k_is_what_the_buyer_of_512_gets_of_a_model_without_that_
 
 
 async def test_a_jpeg_becomes_the_png_that_is_sold() -> None:
-    async with opened(image_answer(image("JPEG", size=(80, 60)), "image/jpeg")) as desk:
+    async with opened(image_answer(image("JPEG", size=(800, 600)), "image/jpeg")) as desk:
         await desk.gemini.submit(GENERATE)
         output = await desk.gemini.fetch(GENERATE, "kept")
 

@@ -86,8 +86,8 @@ async def test_each_clip_is_made_in_the_background_and_fetched_as_a_file(key: st
     [
         ("nano-banana/generate", {}),
         ("nano-banana/edit", {}),
-        ("nano-banana-pro/generate", {}),
-        ("nano-banana-pro/edit", {}),
+        ("nano-banana-pro/generate", {"imageSize": "1K", "aspectRatio": "1:1"}),
+        ("nano-banana-pro/edit", {"imageSize": "1K"}),
     ],
 )
 async def test_each_image_can_be_made_in_the_background_too(key: str, changes: dict[str, Any]) -> None:

@@ -83,7 +83,7 @@ async def test_a_search_reads_page_after_page_but_not_beyond_the_order() -> None
 
 
 async def test_exact_pixels_are_delivered_whatever_the_models_own_size_is() -> None:
-    fake = FakeModelArk(states=_DONE, file=clip(size=(294, 126), sound="aac"))
+    fake = FakeModelArk(states=_DONE, file=clip(size=(882, 378), seconds=4, sound="aac"))
     order = work("seedance/t2v", resolution="1280x540", aspectRatio=None, outputResolution=None)
     async with fake.serving() as server:
         adapter = modelark_at(server.url)
@@ -119,7 +119,7 @@ async def test_a_clip_without_a_public_address_fails_before_anybody_is_asked() -
 
     assert isinstance(failure, Failed)
     assert failure.kind is FailureKind.INVALID_INPUT
-    assert "urls.1" in failure.message
+    assert "urls[1]" in failure.message
     assert fake.orders == []
 
 

@@ -108,7 +108,7 @@ async def test_a_server_without_json_edits_gets_a_form() -> None:
 async def test_azure_takes_its_key_in_another_header() -> None:
     def azure(request: Any) -> Answer:
         assert request.headers["api-key"] == "azure"
-        return Answer(json={"data": [{"b64_json": base64.b64encode(samples.image()).decode()}]})
+        return Answer(json={"data": [{"b64_json": base64.b64encode(samples.usual_image()).decode()}]})
 
     async with serving(azure) as vendor:
         http = VendorHttp(name="azure", base_url=vendor.url + "/openai/v1", auth={"api-key": "azure"}, **QUICK)
@@ -121,7 +121,7 @@ async def test_azure_takes_its_key_in_another_header() -> None:
 
 
 async def test_a_compatible_servers_address_is_copied_at_once() -> None:
-    async with serving(lambda _: Answer(body=samples.image())) as store:
+    async with serving(lambda _: Answer(body=samples.usual_image())) as store:
         answer = Answer(json={"data": [{"url": store.url + "/1.png"}]})
         async with world(answer) as w:
             order = ordered("gpt-image-2/generate")

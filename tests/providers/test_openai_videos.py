@@ -283,7 +283,7 @@ async def test_a_result_on_a_private_address_is_a_failure() -> None:
 
 
 async def test_a_result_in_another_store_is_fetched_without_the_key() -> None:
-    async with serving(lambda _: Answer(body=samples.clip())) as store, world() as w:
+    async with serving(lambda _: Answer(body=samples.usual_clip())) as store, world() as w:
         order = ordered()
         task = await submitted(w, order)
         w.fake.content = Answer(status=307, headers={"location": store.url + "/signed"})

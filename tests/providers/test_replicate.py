@@ -36,8 +36,8 @@ _DONE = [{"status": "succeeded"}]
 
 def fake_for(order: Work, **options: Any) -> FakeReplicate:
     """Return a fake that makes the kind of file that is ordered, at once."""
-    if isinstance(order.input.output(), ImageOutput):
-        options = {"file": image(size=(64, 48)), "content_type": "image/png", **options}
+    if isinstance(wanted := order.input.output(), ImageOutput):
+        options = {"file": image(size=(wanted.width, wanted.height)), "content_type": "image/png", **options}
     return FakeReplicate(**{"states": _DONE, **options})
 
 

@@ -90,7 +90,7 @@ async def test_a_clip_is_followed_to_its_end_and_copied() -> None:
 
 
 async def test_an_image_that_comes_as_an_address_is_copied_at_once_without_the_key() -> None:
-    async with serving(lambda _: Answer(body=samples.image("PNG"))) as store, world() as w:
+    async with serving(lambda _: Answer(body=samples.usual_image("PNG"))) as store, world() as w:
         w.fake.picture = {"url": store.url + "/1.png", "respect_moderation": True}
         order = ordered("grok/generate")
         assert isinstance(await w.adapter.submit(order), Accepted)

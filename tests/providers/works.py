@@ -45,6 +45,9 @@ class Files:
         self._given = given or (png((64, 48)),)
         self.reads = 0
 
+    def has_address(self, url: str) -> bool:
+        return public_url(url) is not None
+
     async def read(self, work: Work) -> tuple[MediaFile, ...]:
         self.reads += 1
         media = work.input.media()

@@ -46,6 +46,12 @@ def callback_problem(text: str) -> str | None:
     return _url_problem(text, pattern=_HTTPS) if text.startswith("https://") else "give an https:// URL"
 
 
+def data_size(url: str) -> int:
+    """Return how many bytes a `data:` URI holds; 0 for any other link, whose file nobody has seen yet."""
+    head = _DATA.match(url)
+    return 0 if head is None else len(url[head.end() :].rstrip("=")) * 3 // 4
+
+
 def kind_of(url: str) -> MediaKind:
     """Guess what a link to an image or a video leads to, from a `data:` type or a file name; an image where nothing tells."""
     if data := _DATA.match(url):

@@ -182,7 +182,7 @@ class Maker:
             for each in history
             if each.reason is not None
         ]
-        candidates = [binding.provider.name for binding in self._bindings.candidates(work.offering)]
+        candidates = [binding.provider.name for binding in self._bindings.candidates(work.offering, work.input)]
         turn = next_turn(candidates, refusals)
         if turn is None:
             return nobody_took_it(refusals)

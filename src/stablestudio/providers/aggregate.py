@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from stablestudio.providers.inputs import MediaFile, shrink
-from stablestudio.providers.provider import FailureKind, NotAccepted, Work
+from stablestudio.providers.lacks import accept, objections
+from stablestudio.providers.provider import Work
 from stablestudio.providers.routes import Link, Offer, Order, Route, seed_of
 
 _MOST_BYTES = 8 * 1024 * 1024  # of one picture: more of it shows nothing more
@@ -13,11 +14,9 @@ _MOST_BYTES = 8 * 1024 * 1024  # of one picture: more of it shows nothing more
 
 def routed(work: Work, offers: Mapping[str, Offer], *, vendor: str) -> Route:
     """Return the route of work; raise `NotAccepted` where the vendor's model lacks what the input asks for."""
-    route = offers[work.offering.key].route(work.input)
-    if route is None:
-        detail = f"{vendor} has no way to make this input of {work.offering.key}"
-        raise NotAccepted(detail, kind=FailureKind.INVALID_INPUT)
-    return route
+    offer = offers[work.offering.key]
+    accept(objections(offer.lacks, work.input), vendor=vendor)
+    return offer.route(work.input)
 
 
 def fitting(work: Work, *, total_bytes: int) -> Callable[[MediaFile], Awaitable[MediaFile]]:

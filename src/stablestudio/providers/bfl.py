@@ -6,15 +6,18 @@ import logging
 from collections.abc import Mapping
 from typing import ClassVar
 
+from stablestudio.catalog import Offering, OfferingInput
 from stablestudio.clock import Clock, SystemClock
+from stablestudio.errors import Issue
 from stablestudio.providers.answers import Unanswered, Unreadable
-from stablestudio.providers.bfl_requests import MODELS, NOT_FOUND, Sample, read, refusal, request
+from stablestudio.providers.bfl_requests import MODELS, MOST_IMAGES, NOT_FOUND, Sample, lacks, read, refusal, request
 from stablestudio.providers.faults import VendorUnusable, turned_down, unusable
 from stablestudio.providers.finish import collect
 from stablestudio.providers.http import VendorHttp, segment
 from stablestudio.providers.inputs import MediaFile, MediaSource, read_files, shrink
 from stablestudio.providers.kept import KeptResults
-from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, NotAccepted, Output, Running, Work
+from stablestudio.providers.lacks import accept, objections
+from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, Output, Running, Work
 from stablestudio.providers.tasks import Progress, Strangers, task_named, unknown_state
 
 log = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ class Bfl:
         source: MediaSource,
         kept: KeptResults,
         clock: Clock | None = None,
-        most_images: int = 8,
+        most_images: int = MOST_IMAGES,
     ) -> None:
         """Take the line to `BASE_URL`, with the key as `KEY_HEADER` and `own_hosts=OWN_HOSTS`.
 
@@ -50,13 +53,14 @@ class Bfl:
         self._source = source
         self._kept = kept
         self._strangers = Strangers(clock or SystemClock())
-        self._most_images = most_images
+        self.lacks = lacks(most_images)
+
+    def objections(self, offering: Offering, given: OfferingInput, *, model: str = "") -> tuple[Issue, ...]:  # noqa: ARG002 - every model has the same lacks
+        return objections(self.lacks.get(offering.key, ()), given)
 
     async def submit(self, work: Work) -> Accepted | Failed:
         model = work.model or self.models[work.offering.key]
-        if len(work.input.media()) > self._most_images:
-            # Another provider of this model may take more.
-            raise NotAccepted(f"{self.name} takes {self._most_images} images", kind=FailureKind.INVALID_INPUT)
+        accept(self.objections(work.offering, work.input), vendor=self.name)
         files = await self._files(work)
         if isinstance(files, Failed):
             return files

@@ -15,6 +15,7 @@ from stablestudio.providers.answers import Reply
 from stablestudio.providers.faults import failed, kind_of
 from stablestudio.providers.gemini_requests import encoded
 from stablestudio.providers.inputs import MediaFile
+from stablestudio.providers.lacks import Lacks, at_most, without
 from stablestudio.providers.provider import Failed, FailureKind, Running, Work
 
 MODELS = {
@@ -24,6 +25,7 @@ MODELS = {
     "flux-2-max/edit": "flux-2-max",
 }
 MOST_PIXELS = 4 * MEGAPIXEL
+MOST_IMAGES = 8
 NOT_FOUND = "Task not found"
 _STEEPEST = 8.0  # longest shape that is asked for, as a ratio of its sides
 _MODERATED = frozenset({"Request Moderated", "Content Moderated"})
@@ -40,6 +42,17 @@ class Sample:
     url: str
 
 
+def lacks(most_images: int) -> Lacks:
+    """Return what the vendor lacks; its documents name no more images than `MOST_IMAGES`, and no `prompt_upsampling`."""
+    return dict.fromkeys(
+        MODELS,
+        (
+            at_most("images", most_images),
+            without("prompt_upsampling", "nobody here rewrites the prompts of this model"),
+        ),
+    )
+
+
 def size(work: Work, files: Sequence[MediaFile]) -> tuple[int, int]:
     """Return the pixels to ask for: the tier that was paid for, in the ratio asked for or else the first image's."""
     given = work.input
@@ -54,8 +67,7 @@ def size(work: Work, files: Sequence[MediaFile]) -> tuple[int, int]:
 def request(work: Work, files: Sequence[MediaFile]) -> dict[str, Any]:
     """Return the body for `POST /v1/{model}`; raise `TypeError` for an input other than FLUX.2's.
 
-    Always PNG: the vendor knows no quality, so WebP and JPEG are written here. `prompt_upsampling` is not a field of
-    these models.
+    Always PNG: the vendor knows no quality, so WebP and JPEG are written here.
     """
     given = work.input
     if not isinstance(given, Generate | Edit):

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from stablestudio.catalog import LifecycleState, Offering
+from stablestudio.catalog import LifecycleState, Offering, OfferingInput
 from stablestudio.clock import Clock
-from stablestudio.errors import StudioError
-from stablestudio.providers.provider import FailureKind, Provider
+from stablestudio.errors import InvalidInput, Issue, StudioError
+from stablestudio.providers.provider import FailureKind, Objects, Provider
 
 log = logging.getLogger(__name__)
 # A vendor that does not take our orders is asked again after this long.
@@ -60,6 +60,7 @@ class Bindings:
         """Take the bindings by the offering's key, the preferred first."""
         self._by_offering = {key: tuple(bindings) for key, bindings in by_offering.items()}
         self._by_name = {binding.provider.name: binding.provider for binding in self._all()}
+        self._objecting = {name: each for name, each in self._by_name.items() if isinstance(each, Objects)}
         self._clock = clock
         self._closed: dict[tuple[str, ...], int] = {}  # what cannot serve, until when (ms)
 
@@ -103,14 +104,21 @@ class Bindings:
         self._closed[scope] = self._clock.now_ms() + _CLOSED_MS
         log.error("provider_passed_over", extra={"scope": scope, "kind": kind.value, "seconds": _CLOSED_MS // 1000})
 
-    def first(self, offering: Offering) -> Binding:
-        """Return who serves the offering, or raise why nobody does, before any money is asked."""
+    def first(self, offering: Offering, given: OfferingInput | None = None) -> Binding:
+        """Return who makes an input of the offering, or any, or raise why nobody does, before any money is asked."""
         bound = self.of(offering)
+        refused: list[tuple[Issue, ...]] = []
         for binding in bound:
-            if not self._closed_until(binding, offering):
+            if issues := self._objections(binding, offering, given):
+                refused.append(issues)
+            elif not self._closed_until(binding, offering):
                 return binding
+        if refused and len(refused) == len(bound):
+            least = min(refused, key=len)  # whoever makes the input with the fewest changes
+            raise InvalidInput(f"Nobody bound to {offering.title} here makes this: {least[0].message}", issues=least)
         if bound:
-            wait = min(self._closed_until(binding, offering) for binding in bound) - self._clock.now_ms()
+            ends = [until for binding in bound if (until := self._closed_until(binding, offering))]
+            wait = min(ends) - self._clock.now_ms()
             raise OfferingInterrupted(
                 f"No provider of {offering.title} takes orders at the moment.",
                 headers={"Retry-After": str(max(1, wait // 1000))},
@@ -121,13 +129,19 @@ class Bindings:
             raise OfferingRetired(f"{offering.title} was ended by its vendor.{advice}", extra={"successor": successor})
         raise OfferingUnavailable(f"No provider is configured for {offering.title}.")
 
-    def candidates(self, offering: Offering) -> Sequence[Binding]:
+    def candidates(self, offering: Offering, given: OfferingInput | None = None) -> Sequence[Binding]:
         """Return who may be asked for work that is paid, in order: closed ones last, rather than none."""
-        return sorted(self.of(offering), key=lambda binding: self._closed_until(binding, offering) > 0)
+        able = [binding for binding in self.of(offering) if not self._objections(binding, offering, given)]
+        return sorted(able, key=lambda binding: self._closed_until(binding, offering) > 0)
 
     def bound(self, offering: Offering, name: str) -> Binding | None:
         """Return a provider's binding to an offering; None where the settings no longer have it."""
         return next((binding for binding in self.of(offering) if binding.provider.name == name), None)
+
+    def _objections(self, binding: Binding, offering: Offering, given: OfferingInput | None) -> tuple[Issue, ...]:
+        if given is None or (provider := self._objecting.get(binding.provider.name)) is None:
+            return ()
+        return provider.objections(offering, given, model=binding.model)
 
     def _closed_until(self, binding: Binding, offering: Offering) -> int:
         """Return until when a binding is passed over (ms), 0 where it is not."""

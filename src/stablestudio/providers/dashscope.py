@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from stablestudio.catalog import Offering, OfferingInput
 from stablestudio.clock import Clock, SystemClock
+from stablestudio.errors import Issue
 from stablestudio.providers.dashscope_requests import (
     ASYNC,
     LONGEST_SIDE,
     MAX_IMAGE_BYTES,
     MODELS,
+    file_issue,
     is_forgotten,
     progress,
     refusal,
@@ -40,6 +43,10 @@ class DashScope:
         self._http = http
         self._source = source
         self._strangers = Strangers(clock or SystemClock())
+
+    def objections(self, offering: Offering, given: OfferingInput, *, model: str = "") -> tuple[Issue, ...]:  # noqa: ARG002 - the files alone matter
+        files = [file_issue(media, has_address=self._source.has_address(media.url)) for media in given.media()]
+        return tuple(filter(None, files))
 
     async def submit(self, work: Work) -> Accepted | Failed:
         files = await read_files(self._source, work, fit=_fitted)

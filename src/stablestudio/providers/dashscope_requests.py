@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stablestudio.catalog import MediaInput
 from stablestudio.catalog.families.wan import WanI2V, WanT2V
+from stablestudio.errors import Issue
 from stablestudio.providers.answers import Reply
 from stablestudio.providers.faults import failed, kind_of
 from stablestudio.providers.inputs import MediaFile, data_url
+from stablestudio.providers.lacks import unreachable
 from stablestudio.providers.provider import Failed, FailureKind, Running, Work
 from stablestudio.providers.tasks import Progress, at, made_if, text, unknown_state
 
@@ -42,8 +45,8 @@ def request(work: Work, files: Sequence[MediaFile], *, model: str) -> dict[str, 
     if not isinstance(given, WanT2V | WanI2V):
         raise TypeError(f"not an input for DashScope: {type(given).__name__}")
     sound = next((file for file in files if file.kind == "audio"), None)
-    if sound is not None and sound.url is None:
-        return failed(FailureKind.INVALID_INPUT, "audioUrl: the vendor reads sounds from a public https address only.")
+    if sound is not None and (issue := file_issue(sound, has_address=sound.url is not None)) is not None:
+        return failed(FailureKind.INVALID_INPUT, f"{issue.message}.")
     picture = next((file for file in files if file.kind == "image"), None)
     fields = {
         "prompt": given.prompt,
@@ -61,6 +64,13 @@ def request(work: Work, files: Sequence[MediaFile], *, model: str) -> dict[str, 
         "watermark": False,
     }
     return {"model": model, "input": _filled(fields), "parameters": _filled(parameters)}
+
+
+def file_issue(media: MediaInput | MediaFile, *, has_address: bool) -> Issue | None:
+    """Object to a sound without an address: the vendor takes no bytes of one."""
+    if media.kind != "audio" or has_address:
+        return None
+    return unreachable(media.path, "the vendor reads sounds from a public https address only")
 
 
 def progress(document: Mapping[str, Any], request_id: str | None) -> Progress:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
+from stablestudio.catalog import Offering, OfferingInput
 from stablestudio.clock import Clock, SystemClock
+from stablestudio.errors import Issue
 from stablestudio.providers.aggregate import fitting, order_of, routed
 from stablestudio.providers.answers import Ambiguous, Reply, Unreadable
 from stablestudio.providers.clips import collect_clip
-from stablestudio.providers.fal_models import OFFERS
+from stablestudio.providers.fal_models import IGNORED, LACKS, OFFERS
 from stablestudio.providers.fal_requests import (
     HEADERS,
     error,
@@ -24,6 +26,7 @@ from stablestudio.providers.fal_requests import (
 from stablestudio.providers.faults import failed, turned_down, unusable
 from stablestudio.providers.http import VendorHttp
 from stablestudio.providers.inputs import MediaFile, MediaSource, data_url, read_files
+from stablestudio.providers.lacks import Lacks, objections
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, Output, Work
 from stablestudio.providers.routes import arguments, endpoint
 from stablestudio.providers.tasks import Progress, Strangers, look
@@ -49,6 +52,12 @@ class Fal:
         self._source = source
         self._user = user
         self._strangers = Strangers(clock or SystemClock())
+
+    lacks: ClassVar[Lacks] = LACKS
+    ignored: ClassVar[Mapping[str, Sequence[str]]] = IGNORED
+
+    def objections(self, offering: Offering, given: OfferingInput, *, model: str = "") -> tuple[Issue, ...]:  # noqa: ARG002 - every model has the same lacks
+        return objections(self.lacks.get(offering.key, ()), given)
 
     async def submit(self, work: Work) -> Accepted | Failed:
         route = routed(work, OFFERS, vendor=self.name)
@@ -82,7 +91,7 @@ class Fal:
         )
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:
-        route = routed(work, OFFERS, vendor=self.name)
+        route = OFFERS[work.offering.key].route(work.input)
         reply = await self._result(self._own(task, "response_url"))
         if not reply.ok:
             return error(reply)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from stablestudio.catalog.families.wan import WanT2V
+from stablestudio.providers.lacks import Lack, Lacks, only, without
 from stablestudio.providers.routes import (
     Fill,
     Offer,
     Route,
-    bounded,
     choice,
     chosen_seed,
     const,
@@ -26,10 +27,17 @@ from stablestudio.providers.routes import (
     pixels_if,
     prompt,
     seconds,
-    size_text,
     user,
+    written,
 )
 from stablestudio.providers.seedance_inputs import asks_for_older_model, audible, ratio, refers, tier
+
+# What these vendors' FLUX.2 and Veo lack, wherever they are sold.
+FLUX_LACKS = (
+    only("safety_tolerance", 1, 2, 3, 4, 5),
+    without("prompt_upsampling", "nobody here rewrites the prompts of this model"),
+)
+NO_REFERENCES = (without("referenceImages", "veo-3.1 takes reference images here"),)
 
 _IMAGE = ("images", 0, "url")
 _VIDEO = ("video", "url")
@@ -52,12 +60,20 @@ def _nano_banana(model: str, **more: Fill) -> Mapping[str, Offer]:
 
 
 def _generate_and_edit(
-    model: str, words: Mapping[str, Fill], *, suffix: str, edit: Mapping[str, Fill] | None = None
+    model: str,
+    words: Mapping[str, Fill],
+    *,
+    suffix: str,
+    edit: Mapping[str, Fill] | None = None,
+    lacks: tuple[Lack, ...] = (),
+    generate_lacks: tuple[Lack, ...] = (),
 ) -> Mapping[str, Offer]:
     changed = {**words, **_REFERENCES, **(edit or {})}
+    generates = Route(fields=words, result=_IMAGE)
+    edits = Route(fields=changed, result=_IMAGE, suffix=suffix)
     return {
-        "generate": Offer(model=model, routes=(Route(fields=words, result=_IMAGE),)),
-        "edit": Offer(model=model, routes=(Route(fields=changed, result=_IMAGE, suffix=suffix),)),
+        "generate": Offer(model=model, routes=(generates,), lacks=(*lacks, *generate_lacks)),
+        "edit": Offer(model=model, routes=(edits,), lacks=lacks),
     }
 
 
@@ -66,9 +82,10 @@ def _flux(model: str) -> Mapping[str, Offer]:
         "prompt": field("prompt"),
         "image_size": pixels,
         "output_format": const("png"),  # webp and qualities are written here, from a file without losses
-        "safety_tolerance": bounded("safety_tolerance", 1, 5, written=True),
+        "safety_tolerance": written("safety_tolerance"),
     }
-    return _generate_and_edit(model, words, suffix="/edit", edit={"image_size": pixels_by_first("aspect_ratio")})
+    edit = {"image_size": pixels_by_first("aspect_ratio")}
+    return _generate_and_edit(model, words, suffix="/edit", edit=edit, generate_lacks=FLUX_LACKS)
 
 
 _GPT_WORDS: dict[str, Fill] = {
@@ -78,7 +95,9 @@ _GPT_WORDS: dict[str, Fill] = {
     "output_format": field("output_format"),
 }
 _GPT_2 = {**_GPT_WORDS, "image_size": pixels_if("size", "auto")}
-_GPT_1 = {**_GPT_WORDS, "image_size": size_text, "background": field("background")}
+_GPT_1 = {**_GPT_WORDS, "image_size": field("size"), "background": field("background")}
+_GPT_1_EDIT = {"input_fidelity": field("input_fidelity")}
+_GPT_1_SIZES = ("1024x1024", "1536x1024", "1024x1536")  # of the generating endpoint; the editing one has `auto` too
 _GROK = {
     "prompt": field("prompt"),
     "aspect_ratio": field("aspect_ratio", "auto"),
@@ -153,13 +172,13 @@ def _seedance(model: str) -> Mapping[str, Offer]:
     }
 
 
-def _veo(model: str, *, references: bool) -> Mapping[str, Offer]:
+def _veo(model: str, *, lacks: tuple[Lack, ...] = ()) -> Mapping[str, Offer]:
     ends = {"first_frame_url": link("first_frame"), "last_frame_url": link("last_frame")}
     by_reference = Route(
         suffix="/reference-to-video", fields=_VEO_REFERENCES, result=_VIDEO, takes=has("referenceImages")
     )
     routes = (
-        *((by_reference,) if references else ()),
+        by_reference,
         Route(suffix="/first-last-frame-to-video", fields={**_VEO, **ends}, result=_VIDEO, takes=has("lastFrame")),
         Route(
             suffix="/image-to-video",
@@ -167,19 +186,9 @@ def _veo(model: str, *, references: bool) -> Mapping[str, Offer]:
             result=_VIDEO,
             takes=has("image"),
         ),
-        Route(fields=_VEO, result=_VIDEO, takes=lambda given: not getattr(given, "referenceImages", None)),
+        Route(fields=_VEO, result=_VIDEO),
     )
-    return {"generate": Offer(model=model, routes=routes)}
-
-
-def _wan_size(part: int) -> Fill:
-    sizes = {
-        "1280*720": ("720p", "16:9"),
-        "720*1280": ("720p", "9:16"),
-        "1920*1080": ("1080p", "16:9"),
-        "1080*1920": ("1080p", "9:16"),
-    }
-    return choice("size", {size: words[part] for size, words in sizes.items()})
+    return {"generate": Offer(model=model, routes=routes, lacks=lacks)}
 
 
 _WAN_OFFERS = {
@@ -188,7 +197,7 @@ _WAN_OFFERS = {
         routes=(
             Route(
                 suffix="/text-to-video",
-                fields={**_WAN, "resolution": _wan_size(0), "aspect_ratio": _wan_size(1)},
+                fields={**_WAN, "resolution": derived(WanT2V.cell), "aspect_ratio": derived(WanT2V.shape)},
                 result=_VIDEO,
             ),
         ),
@@ -224,9 +233,15 @@ _GROK_VIDEO_OFFER = Offer(
 _MODELS: Mapping[str, Mapping[str, Offer]] = {
     "nano-banana": _nano_banana("fal-ai/nano-banana-2", thinking_level=field("thinkingLevel")),
     "nano-banana-pro": _nano_banana("fal-ai/nano-banana-pro"),
-    "gpt-image-2": _generate_and_edit("openai/gpt-image-2", _GPT_2, suffix="/edit"),
+    "gpt-image-2": _generate_and_edit(
+        "openai/gpt-image-2", _GPT_2, suffix="/edit", lacks=(only("background", "auto"),)
+    ),
     "gpt-image-1.5": _generate_and_edit(
-        "fal-ai/gpt-image-1.5", _GPT_1, suffix="/edit", edit={"input_fidelity": field("input_fidelity")}
+        "fal-ai/gpt-image-1.5",
+        _GPT_1,
+        suffix="/edit",
+        edit=_GPT_1_EDIT,
+        generate_lacks=(only("size", *_GPT_1_SIZES),),
     ),
     "flux-2-pro": _flux("fal-ai/flux-2-pro"),
     "flux-2-max": _flux("fal-ai/flux-2-max"),
@@ -235,10 +250,13 @@ _MODELS: Mapping[str, Mapping[str, Offer]] = {
     "seedance": _seedance("bytedance/seedance-2.0"),
     "seedance-fast": _seedance("bytedance/seedance-2.0/fast"),
     "wan-2.6": _WAN_OFFERS,
-    "veo-3.1": _veo("fal-ai/veo3.1", references=True),
-    "veo-3.1-fast": _veo("fal-ai/veo3.1/fast", references=False),
+    "veo-3.1": _veo("fal-ai/veo3.1"),
+    "veo-3.1-fast": _veo("fal-ai/veo3.1/fast", lacks=NO_REFERENCES),
 }
 
 OFFERS: Mapping[str, Offer] = {
     f"{model}/{operation}": offer for model, offers in _MODELS.items() for operation, offer in offers.items()
 }
+LACKS: Lacks = {key: offer.lacks for key, offer in OFFERS.items() if offer.lacks}
+IGNORED: Mapping[str, tuple[str, ...]] = {"gpt-image-2": ("moderation",), "gpt-image-1.5": ("moderation",)}
+"""Fields that change nothing here and cost the buyer nothing, by model; docs/providers.md tells them."""

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 from typing import Any
 
 from PIL import Image
 
 from stablestudio.catalog.values import ImageFormat, ImageOutput, VideoOutput
-from stablestudio.media.probe import UnreadableMedia, open_image, probe, sniff
+from stablestudio.media.probe import Probe, UnreadableMedia, open_image, probe, sniff
 from stablestudio.providers.answers import Lost
 from stablestudio.providers.faults import failed
 from stablestudio.providers.http import MAX_CLIP_BYTES, VendorHttp
 from stablestudio.providers.inputs import flattened
+from stablestudio.providers.measure import shortfalls
 from stablestudio.providers.provider import Failed, FailureKind, Output, Work
+
+log = logging.getLogger(__name__)
 
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 _TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 _DEFAULT_QUALITY = {"jpeg": 92, "webp": 90}
 _UNREADABLE = "The vendor's file could not be read."
+_LESS = "The vendor made much less than was ordered."
 
 
 async def collect(http: VendorHttp, url: str, work: Work, *, within: tuple[int, int] | None = None) -> Output | Failed:
@@ -36,7 +41,7 @@ async def collect(http: VendorHttp, url: str, work: Work, *, within: tuple[int, 
 
 
 async def finish(data: bytes, work: Work, *, within: tuple[int, int] | None = None) -> Output | Failed:
-    """Return the vendor's bytes as the output of work, or `Failed` where they are not the kind of file that was ordered.
+    """Return the vendor's bytes as the output of work, or `Failed` where they are certainly not what was ordered.
 
     An image is written anew only where its format is not the one asked for, or where it must shrink to lie `within`
     a width and height; its shape stays.
@@ -48,11 +53,26 @@ async def finish(data: bytes, work: Work, *, within: tuple[int, int] | None = No
         if seen.kind != ordered:
             detail = f"{ordered} was ordered, {seen.content_type} came"
             return failed(FailureKind.UPSTREAM_ERROR, _UNREADABLE, detail=detail)
+        if (breach := _held_against(work, wanted, seen)) is not None:
+            return breach
         if isinstance(wanted, VideoOutput):
             return Output(data=data, content_type=seen.content_type)
         return await asyncio.to_thread(finish_image, data, wanted, within=within)
     except UnreadableMedia as error:
         return failed(FailureKind.UPSTREAM_ERROR, _UNREADABLE, detail=f"{error.message} {data[:40]!r}")
+
+
+def _held_against(work: Work, wanted: ImageOutput | VideoOutput, seen: Probe) -> Failed | None:
+    """Tell the operator where a file is less than its order; return the failure of one that nobody would have paid for."""
+    lacking = shortfalls(wanted, seen)
+    for each in lacking:
+        told = {"measure": each.measure, "ordered": each.ordered, "made": each.made, "model": work.model}
+        log.warning("made_less_than_ordered", extra={"job": work.job_id, "offering": work.offering.key, **told})
+    breach = next((each for each in lacking if each.is_breach), None)
+    if breach is None:
+        return None
+    detail = f"{breach.measure}: {breach.ordered:.10g} ordered, {breach.made:.10g} came"
+    return failed(FailureKind.UPSTREAM_ERROR, _LESS, detail=detail)
 
 
 def finish_image(data: bytes, wanted: ImageOutput, *, within: tuple[int, int] | None = None) -> Output:

@@ -55,11 +55,15 @@ class MediaSource(Protocol):
         """Return the files in the order of `work.input.media()`. Raises `StudioError` fit for the buyer."""
         ...
 
+    def has_address(self, url: str) -> bool:
+        """Tell whether a vendor could fetch a file of an input by itself, without asking anybody."""
+        ...
+
 
 class InputFiles:
     """The files as the service itself reads them: earlier results, own links, the guarded fetch.
 
-    `publish` may return a public https link for media that has none, such as a `job:` reference.
+    `publish` returns a public https link for a `job:` reference; there is none where nobody outside can follow one.
     """
 
     def __init__(self, reader: InputReader, *, publish: Publish | None = None) -> None:
@@ -68,6 +72,9 @@ class InputFiles:
 
     async def read(self, work: Work) -> tuple[MediaFile, ...]:
         return tuple([await self._file(work, media) for media in work.input.media()])
+
+    def has_address(self, url: str) -> bool:
+        return public_url(url) is not None or (self._publish is not None and url.startswith("job:"))
 
     async def _file(self, work: Work, media: MediaInput) -> MediaFile:
         data = await self._reader.read(media.url, wallet=work.wallet, as_of_ms=work.ordered_at)

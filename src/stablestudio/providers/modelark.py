@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from stablestudio.catalog import Offering, OfferingInput
+from stablestudio.catalog.links import data_size
 from stablestudio.clock import Clock, SystemClock
+from stablestudio.errors import Issue
 from stablestudio.providers.aggregate import fitting
 from stablestudio.providers.clips import collect_clip
 from stablestudio.providers.faults import turned_down, unusable
@@ -16,6 +19,7 @@ from stablestudio.providers.modelark_requests import (
     MAX_PICTURE_BYTES,
     MODELS,
     SEEDANCE_1_5,
+    file_issue,
     find_task,
     listed,
     marker,
@@ -63,6 +67,13 @@ class ModelArk:
         self._strangers = Strangers(clock or SystemClock())
         self._older_model = older_model
         self._settle = settle
+
+    def objections(self, offering: Offering, given: OfferingInput, *, model: str = "") -> tuple[Issue, ...]:  # noqa: ARG002 - the files alone matter
+        files = [
+            file_issue(media, has_address=self._source.has_address(media.url), size=data_size(media.url))
+            for media in given.media()
+        ]
+        return tuple(filter(None, files))
 
     async def submit(self, work: Work) -> Accepted | Failed:
         files = await read_files(self._source, work, fit=fitting(work, total_bytes=MAX_PICTURE_BYTES))

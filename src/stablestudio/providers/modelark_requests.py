@@ -10,9 +10,13 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from stablestudio.catalog import MediaInput
+from stablestudio.catalog.values import MediaKind
+from stablestudio.errors import Issue
 from stablestudio.providers.answers import Reply
 from stablestudio.providers.faults import failed, kind_of
 from stablestudio.providers.inputs import MediaFile, data_url
+from stablestudio.providers.lacks import unreachable
 from stablestudio.providers.provider import Failed, FailureKind, Running, Work
 from stablestudio.providers.seedance_inputs import asks_for_older_model, audible, ratio, tier, words
 from stablestudio.providers.tasks import Progress, at, made_if, text, unknown_state
@@ -60,9 +64,10 @@ def request(work: Work, files: Sequence[MediaFile], *, model: str, older: bool, 
     if prompt := words(given, "@{kind}{number}", told_the_camera=older):
         content.append({"type": "text", "text": prompt})
     for file in files:
-        url = _address(file)
-        if url is None:
-            return _needs_address(file)
+        issue = file_issue(file, has_address=file.url is not None, size=len(file.data))
+        if issue is not None:
+            return failed(FailureKind.INVALID_INPUT, f"{issue.message}.")
+        url = file.url if _by_address(file.kind, len(file.data)) else data_url(file)
         content.append({"type": f"{file.kind}_url", f"{file.kind}_url": {"url": url}, "role": _role(file)})
     body: dict[str, Any] = {
         "model": model,
@@ -79,6 +84,13 @@ def request(work: Work, files: Sequence[MediaFile], *, model: str, older: bool, 
         optional = {"seed": given.seed_value(), "camera_fixed": given.camera_fixed}
         body |= {name: value for name, value in optional.items() if value is not None}
     return body
+
+
+def file_issue(media: MediaInput | MediaFile, *, has_address: bool, size: int) -> Issue | None:
+    """Object to a file that the vendor gets by address only, where there is none; `size` in bytes, 0 if not known yet."""
+    if has_address or not _by_address(media.kind, size):
+        return None
+    return unreachable(media.path, "the vendor reads videos, and sounds over 3 MB, from a public https address only")
 
 
 def progress(task: Mapping[str, Any], request_id: str | None) -> Progress:
@@ -135,19 +147,9 @@ def _role(file: MediaFile) -> str:
     return f"reference_{file.kind}" if file.role == "reference" else file.role
 
 
-def _address(file: MediaFile) -> str | None:
-    """Return how the vendor gets a file: videos by address only, the others as bytes."""
-    if file.kind == "video" or (file.kind == "audio" and len(file.data) > MAX_SOUND_BYTES):
-        return file.url
-    return data_url(file)
-
-
-def _needs_address(file: MediaFile) -> Failed:
-    place = ".".join(map(str, file.path))
-    return failed(
-        FailureKind.INVALID_INPUT,
-        f"{place}: the vendor reads videos, and sounds over 3 MB, from a public https address only.",
-    )
+def _by_address(kind: MediaKind, size: int) -> bool:
+    """Tell how the vendor gets a file: videos and large sounds by address only, the others as bytes."""
+    return kind == "video" or (kind == "audio" and size > MAX_SOUND_BYTES)
 
 
 def _failure(task: Mapping[str, Any], request_id: str | None) -> Failed:

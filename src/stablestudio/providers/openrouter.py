@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+from stablestudio.catalog import Offering, OfferingInput
 from stablestudio.clock import Clock, SystemClock
+from stablestudio.errors import Issue
 from stablestudio.providers.aggregate import fitting
 from stablestudio.providers.clips import collect_clip
 from stablestudio.providers.faults import turned_down, unusable
 from stablestudio.providers.http import VendorHttp, segment
 from stablestudio.providers.inputs import MediaSource, read_files
-from stablestudio.providers.openrouter_requests import MODELS, progress, refusal, request
+from stablestudio.providers.lacks import Lacks, objections
+from stablestudio.providers.openrouter_requests import LACKS, MODELS, file_issue, progress, refusal, request
 from stablestudio.providers.provider import Accepted, Failed, Output, Work
 from stablestudio.providers.tasks import Progress, Strangers, look, task_named
 
@@ -35,6 +38,12 @@ class OpenRouter:
         self._source = source
         self._user = user
         self._strangers = Strangers(clock or SystemClock())
+
+    lacks: ClassVar[Lacks] = LACKS
+
+    def objections(self, offering: Offering, given: OfferingInput, *, model: str = "") -> tuple[Issue, ...]:  # noqa: ARG002 - every model has the same lacks
+        files = [file_issue(media, has_address=self._source.has_address(media.url)) for media in given.media()]
+        return (*objections(self.lacks.get(offering.key, ()), given), *filter(None, files))
 
     async def submit(self, work: Work) -> Accepted | Failed:
         files = await read_files(self._source, work, fit=fitting(work, total_bytes=_MAX_BYTES))

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from stablestudio.catalog import MediaInput
 from stablestudio.catalog.families.veo import Veo
 from stablestudio.catalog.families.wan import WanI2V, WanT2V
+from stablestudio.errors import Issue
 from stablestudio.providers.answers import Reply
 from stablestudio.providers.faults import failed, kind_of
 from stablestudio.providers.inputs import MediaFile, data_url
-from stablestudio.providers.provider import FailureKind, Made, NotAccepted, Running, Work
+from stablestudio.providers.lacks import Lack, Lacks, accept, objections, unreachable, without
+from stablestudio.providers.provider import FailureKind, Made, Running, Work
 from stablestudio.providers.seedance_inputs import audible, ratio, tier, words
 from stablestudio.providers.tasks import Progress, text, unknown_state
 
@@ -27,17 +30,17 @@ MODELS = {
     "wan-2.6/i2v": "alibaba/wan-2.6",
 }
 _MODERATION = ("moderat", "content polic", "safety", "sensitive", "prohibited", "flagged", "inappropriate", "filtered")
-_WAN_SIZES = {
-    "1280*720": ("720p", "16:9"),
-    "720*1280": ("720p", "9:16"),
-    "1920*1080": ("1080p", "16:9"),
-    "1080*1920": ("1080p", "9:16"),
-}
+_LONGEST_WAN_PROMPT = 1500
+_NEEDS_ADDRESS = "the vendor reads videos and sounds from a public https address only"
 
 
 def request(work: Work, files: Sequence[MediaFile], *, model: str, user: str) -> dict[str, Any]:
     """Return the body of `POST /videos`; raise `NotAccepted` for what the interface cannot say."""
     given: Any = work.input
+    accept(objections(LACKS.get(work.offering.key, ()), given), vendor="openrouter")
+    accept(
+        [issue for file in files if (issue := file_issue(file, has_address=file.url is not None))], vendor="openrouter"
+    )
     say: Callable[[Any], dict[str, Any]]
     match given:
         case Veo():
@@ -82,10 +85,32 @@ def refusal(reply: Reply) -> FailureKind:
     return kind
 
 
+def file_issue(media: MediaInput | MediaFile, *, has_address: bool) -> Issue | None:
+    """Object to what BytePlus, behind it, reads by address only, where there is none."""
+    if media.role != "reference" or media.kind == "image" or has_address:
+        return None
+    return unreachable(media.path, _NEEDS_ADDRESS)
+
+
+def _avoiding(given: Any) -> str:
+    """Return the prompt with what to avoid in words, for which the interface has no field."""
+    return f"{given.prompt} Avoid: {given.negativePrompt}" if given.negativePrompt else str(given.prompt)
+
+
+_WAN_LACKS = (
+    without("audioUrl", "nobody here makes a clip to a given sound"),
+    Lack(
+        field="negativePrompt",
+        asked=lambda given: len(_avoiding(given)) > _LONGEST_WAN_PROMPT,
+        says=f"here it goes into the prompt, and with it that has at most {_LONGEST_WAN_PROMPT - len(' Avoid: ')} characters",
+    ),
+)
+LACKS: Lacks = {"wan-2.6/t2v": _WAN_LACKS, "wan-2.6/i2v": _WAN_LACKS}
+
+
 def _veo(given: Veo) -> dict[str, Any]:
-    unwanted = f" Avoid: {given.negativePrompt}" if given.negativePrompt else ""
     return {
-        "prompt": f"{given.prompt}{unwanted}",
+        "prompt": _avoiding(given),
         "resolution": given.resolution,
         "aspect_ratio": given.aspectRatio,
         "generate_audio": True,
@@ -93,15 +118,11 @@ def _veo(given: Veo) -> dict[str, Any]:
 
 
 def _wan(given: WanT2V | WanI2V) -> dict[str, Any]:
-    if given.audioUrl is not None:
-        raise NotAccepted("OpenRouter takes no sound for Wan to follow", kind=FailureKind.INVALID_INPUT)
-    unwanted = f" Avoid: {given.negativePrompt}" if given.negativePrompt else ""
     options = {"prompt_extend": given.enablePromptExpansion, "shot_type": "multi" if given.multiShots else "single"}
-    shape = _WAN_SIZES[given.size] if isinstance(given, WanT2V) else (given.resolution, None)
     return {
-        "prompt": f"{given.prompt}{unwanted}",
-        "resolution": shape[0],
-        "aspect_ratio": shape[1],
+        "prompt": _avoiding(given),
+        "resolution": given.cell(),
+        "aspect_ratio": given.shape() if isinstance(given, WanT2V) else None,
         "generate_audio": True,
         "seed": given.seed_value(),
         "provider": {"options": {"alibaba": options}},
@@ -126,10 +147,6 @@ def _frame(file: MediaFile) -> dict[str, Any]:
 def _reference(file: MediaFile) -> dict[str, Any]:
     if file.kind == "image":
         return {"type": "image_url", "image_url": {"url": data_url(file)}}
-    if file.url is None:
-        # BytePlus, behind it, reads these by address only.
-        detail = f"OpenRouter needs a public https address for the {file.kind} of {'.'.join(map(str, file.path))}"
-        raise NotAccepted(detail, kind=FailureKind.INVALID_INPUT)
     return {"type": f"{file.kind}_url", f"{file.kind}_url": {"url": file.url}}
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from stablestudio.catalog import Offering, OfferingInput
+from stablestudio.errors import Issue
 
 
 class FailureKind(StrEnum):
@@ -129,6 +130,15 @@ class Cancels(Protocol):
 
     async def cancel(self, work: Work, task: str) -> bool:
         """Ask it to give a task up; return whether it agreed. A finished task, or one that cannot be stopped, stays."""
+        ...
+
+
+@runtime_checkable
+class Objects(Protocol):
+    """A provider that makes less than a route sells, and tells so from the input alone."""
+
+    def objections(self, offering: Offering, given: OfferingInput, *, model: str = "") -> tuple[Issue, ...]:
+        """Return an issue for each field that asks for what it lacks; pure, because it is asked at every quote."""
         ...
 
 

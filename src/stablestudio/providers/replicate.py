@@ -7,15 +7,18 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from stablestudio.catalog import Offering, OfferingInput
 from stablestudio.clock import Clock, SystemClock
+from stablestudio.errors import Issue
 from stablestudio.providers.aggregate import fitting, order_of, routed
 from stablestudio.providers.answers import Ambiguous
 from stablestudio.providers.clips import collect_clip
 from stablestudio.providers.faults import turned_down, unusable
 from stablestudio.providers.http import VendorHttp, segment
 from stablestudio.providers.inputs import MediaFile, MediaSource, data_url, read_files
+from stablestudio.providers.lacks import Lacks, objections
 from stablestudio.providers.provider import Accepted, Failed, NotAccepted, Output, Work
-from stablestudio.providers.replicate_models import OFFERS
+from stablestudio.providers.replicate_models import LACKS, OFFERS
 from stablestudio.providers.replicate_requests import (
     HEADERS,
     MAX_INLINE_BYTES,
@@ -61,6 +64,11 @@ class Replicate:
         self._strangers = Strangers(clock or SystemClock())
         self._settle = settle
 
+    lacks: ClassVar[Lacks] = LACKS
+
+    def objections(self, offering: Offering, given: OfferingInput, *, model: str = "") -> tuple[Issue, ...]:  # noqa: ARG002 - every model has the same lacks
+        return objections(self.lacks.get(offering.key, ()), given)
+
     async def submit(self, work: Work) -> Accepted | Failed:
         route = routed(work, OFFERS, vendor=self.name)
         files = await read_files(self._source, work, fit=fitting(work, total_bytes=_MAX_BYTES))
@@ -86,7 +94,7 @@ class Replicate:
     async def find(self, work: Work) -> Accepted | None:
         """Look for the job's own seed in the list of predictions; None where it is not there or has none of its own."""
         route = OFFERS[work.offering.key].route(work.input)
-        if route is None or "seed" not in route.fields or work.input.seed_value() is not None:
+        if "seed" not in route.fields or work.input.seed_value() is not None:
             return None
         model = self._model(work)
         asked = {"seed": marking_seed(work.job_id)}
@@ -103,7 +111,7 @@ class Replicate:
         )
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:
-        route = routed(work, OFFERS, vendor=self.name)
+        route = OFFERS[work.offering.key].route(work.input)
         reply = await told(self._http, f"/predictions/{segment(task)}")
         url = result_url(reply.document, route)
         if url is None:
@@ -124,9 +132,8 @@ class Replicate:
         await self._http.close()
 
     def _model(self, work: Work) -> str:
-        route = OFFERS[work.offering.key].route(work.input)
-        model = work.model or OFFERS[work.offering.key].model
-        return endpoint(route, model) if route is not None else model
+        offer = OFFERS[work.offering.key]
+        return endpoint(offer.route(work.input), work.model or offer.model)
 
     async def _published(self, file: MediaFile) -> str | Failed:
         """Return how Replicate gets a file: a small one inside the request, others from its own store."""

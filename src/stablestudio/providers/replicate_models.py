@@ -5,14 +5,15 @@ From the input schemas on replicate.com (`/{owner}/{name}/api/schema`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from stablestudio.catalog import OfferingInput
+from stablestudio.providers.fal_models import FLUX_LACKS, NO_REFERENCES
+from stablestudio.providers.lacks import Lack, Lacks, at_most, only, without
 from stablestudio.providers.routes import (
     Fill,
     Offer,
     Route,
-    bounded,
     choice,
     const,
     derived,
@@ -24,14 +25,13 @@ from stablestudio.providers.routes import (
     prompt,
     seconds,
     seed,
-    shape,
     user,
 )
 from stablestudio.providers.seedance_inputs import audible, ratio, tier, words
 
 _RESULT: tuple[str | int, ...] = ("output",)
-_MOST_FLUX_IMAGES = 8
-_SHAPES = {(1024, 1024): "1:1", (1536, 1024): "3:2", (1024, 1536): "2:3"}
+_SHAPES = {"1024x1024": "1:1", "1536x1024": "3:2", "1024x1536": "2:3"}
+_LONGEST_FLUX_SIDE = 2048
 
 
 def _half_size(given: OfferingInput) -> tuple[int, int] | None:
@@ -40,17 +40,31 @@ def _half_size(given: OfferingInput) -> tuple[int, int] | None:
     return (wanted.width, wanted.height) if getattr(given, "imageSize", None) == "512" else None
 
 
-def _few(name: str, most: int) -> Callable[[OfferingInput], bool]:
-    return lambda given: len(getattr(given, name, None) or ()) <= most
-
-
-def _both(model: str, route: Route) -> Mapping[str, Offer]:
+def _both(model: str, route: Route, *, lacks: tuple[Lack, ...] = ()) -> Mapping[str, Offer]:
     """One model that generates and edits by the same fields; files are simply not there when it generates."""
-    offer = Offer(model=model, routes=(route,))
+    offer = Offer(model=model, routes=(route,), lacks=lacks)
     return {"generate": offer, "edit": offer}
 
 
-def _nano_banana(model: str) -> Mapping[str, Offer]:
+def _exceeds_flux(given: OfferingInput) -> bool:
+    """Tell whether a side is longer than these models make: they would make fewer pixels than were paid for."""
+    wanted = given.output()
+    return max(wanted.width, wanted.height) > _LONGEST_FLUX_SIDE
+
+
+_FLUX_MAX_LACKS = (
+    at_most("images", 8),
+    *FLUX_LACKS,
+    Lack(
+        field="resolution",
+        asked=_exceeds_flux,
+        says="here 4 MP is made in the shape 1:1 only",
+        allowed=("0.5 MP", "1 MP", "2 MP"),
+    ),
+)
+
+
+def _nano_banana(model: str, *, lacks: tuple[Lack, ...] = ()) -> Mapping[str, Offer]:
     words: dict[str, Fill] = {
         "prompt": field("prompt"),
         "image_input": links("reference"),
@@ -58,27 +72,27 @@ def _nano_banana(model: str) -> Mapping[str, Offer]:
         "resolution": choice("imageSize", {"512": "1K"}),
         "output_format": const("png"),
     }
-    return _both(model, Route(fields=words, result=_RESULT, within=_half_size))
+    return _both(model, Route(fields=words, result=_RESULT, within=_half_size), lacks=lacks)
 
 
-def _flux(model: str) -> Mapping[str, Offer]:
+def _flux(model: str, lacks: tuple[Lack, ...]) -> Mapping[str, Offer]:
     words: dict[str, Fill] = {
         "prompt": field("prompt"),
         "input_images": links("reference"),
         "aspect_ratio": field("aspect_ratio", "match_input_image"),
         "resolution": field("resolution"),
-        "safety_tolerance": bounded("safety_tolerance", 1, 5),
+        "safety_tolerance": field("safety_tolerance"),
         "output_format": field("output_format", "webp"),
         "output_quality": field("output_quality", 80),
         "seed": seed,
     }
-    return _both(model, Route(fields=words, result=_RESULT, takes=_few("images", _MOST_FLUX_IMAGES)))
+    return _both(model, Route(fields=words, result=_RESULT), lacks=lacks)
 
 
 _GPT_WORDS: dict[str, Fill] = {
     "prompt": field("prompt"),
     "input_images": links("reference"),
-    "aspect_ratio": shape(_SHAPES),
+    "aspect_ratio": choice("size", _SHAPES),
     "quality": field("quality"),
     "background": field("background"),
     "moderation": field("moderation"),
@@ -86,6 +100,7 @@ _GPT_WORDS: dict[str, Fill] = {
     "number_of_images": const(1),
     "user_id": user,
 }
+_GPT_LACKS = (only("size", *_SHAPES),)
 _GROK_WORDS = {
     "prompt": field("prompt"),
     "aspect_ratio": field("aspect_ratio"),
@@ -100,8 +115,11 @@ _GROK = {
             Route(
                 fields={"prompt": field("prompt"), "image": link("reference")},
                 result=_RESULT,
-                takes=lambda given: _few("images", 1)(given) and getattr(given, "aspect_ratio", None) is None,
             ),
+        ),
+        lacks=(
+            at_most("images", 1),
+            without("aspect_ratio", "here the result has the shape of the image"),
         ),
     ),
 }
@@ -157,26 +175,22 @@ def _seedance(model: str) -> Mapping[str, Offer]:
     return {"t2v": offer, "i2v": offer}
 
 
-def _without_references(given: OfferingInput) -> bool:
-    return not getattr(given, "referenceImages", None)
+def _refers_upright(given: OfferingInput) -> bool:
+    return has("referenceImages")(given) and getattr(given, "aspectRatio", None) != "16:9"
 
 
-def _wide_references(given: OfferingInput) -> bool:
-    """References work in landscape alone."""
-    return has("referenceImages")(given) and getattr(given, "aspectRatio", None) == "16:9"
-
-
-_VEO_PLAIN = Route(fields=_VEO, result=_RESULT, takes=_without_references)
+_VEO_PLAIN = Route(fields=_VEO, result=_RESULT)
 _MODELS: Mapping[str, Mapping[str, Offer]] = {
-    "nano-banana": _nano_banana("google/nano-banana-2"),
+    "nano-banana": _nano_banana("google/nano-banana-2", lacks=(only("thinkingLevel", "minimal"),)),
     "nano-banana-pro": _nano_banana("google/nano-banana-pro"),
-    "gpt-image-2": _both("openai/gpt-image-2", Route(fields=_GPT_WORDS, result=_RESULT)),
+    "gpt-image-2": _both("openai/gpt-image-2", Route(fields=_GPT_WORDS, result=_RESULT), lacks=_GPT_LACKS),
     "gpt-image-1.5": _both(
         "openai/gpt-image-1.5",
         Route(fields={**_GPT_WORDS, "input_fidelity": field("input_fidelity")}, result=_RESULT),
+        lacks=_GPT_LACKS,
     ),
-    "flux-2-pro": _flux("black-forest-labs/flux-2-pro"),
-    "flux-2-max": _flux("black-forest-labs/flux-2-max"),
+    "flux-2-pro": _flux("black-forest-labs/flux-2-pro", FLUX_LACKS),
+    "flux-2-max": _flux("black-forest-labs/flux-2-max", _FLUX_MAX_LACKS),
     "grok": _GROK,
     "grok-video": {
         "generate": Offer(model="xai/grok-imagine-video", routes=(Route(fields=_GROK_VIDEO, result=_RESULT),))
@@ -197,12 +211,21 @@ _MODELS: Mapping[str, Mapping[str, Offer]] = {
     "veo-3.1": {
         "generate": Offer(
             model="google/veo-3.1",
-            routes=(_VEO_PLAIN, Route(fields=_VEO_REFERENCES, result=_RESULT, takes=_wide_references)),
+            routes=(Route(fields=_VEO_REFERENCES, result=_RESULT, takes=has("referenceImages")), _VEO_PLAIN),
+            lacks=(
+                Lack(
+                    field="aspectRatio",
+                    asked=_refers_upright,
+                    says="here clips with referenceImages can only be 16:9",
+                    allowed=("16:9",),
+                ),
+            ),
         )
     },
-    "veo-3.1-fast": {"generate": Offer(model="google/veo-3.1-fast", routes=(_VEO_PLAIN,))},
+    "veo-3.1-fast": {"generate": Offer(model="google/veo-3.1-fast", routes=(_VEO_PLAIN,), lacks=NO_REFERENCES)},
 }
 
 OFFERS: Mapping[str, Offer] = {
     f"{model}/{operation}": offer for model, offers in _MODELS.items() for operation, offer in offers.items()
 }
+LACKS: Lacks = {key: offer.lacks for key, offer in OFFERS.items() if offer.lacks}

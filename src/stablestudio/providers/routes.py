@@ -13,6 +13,7 @@ from typing import Any
 from stablestudio.catalog import OfferingInput
 from stablestudio.catalog.sizes import MEGAPIXEL, of_area
 from stablestudio.catalog.values import MediaKind, Role
+from stablestudio.providers.lacks import Lack
 from stablestudio.providers.seedance_inputs import respelled
 
 _LARGEST_SEED = 2**31 - 1
@@ -52,7 +53,7 @@ Takes = Callable[[OfferingInput], bool]
 class Route:
     """One way to make an offering: the fields of the vendor's input, and the path to the result's URL in its output.
 
-    `takes` tells which inputs go this way; `suffix` is added to the model's name, or `model` is used in its place.
+    `takes` tells which inputs go this way, of those that the model makes at all; `suffix` is added to the model's name, or `model` is used in its place.
     An image larger than `within` is made smaller here.
     """
 
@@ -66,13 +67,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A vendor's model for an offering, and the routes to it; the first that takes an input is used."""
+    """A vendor's model for an offering, what it lacks, and the routes to it: the first that takes an input, or the last."""
 
     model: str
     routes: tuple[Route, ...]
+    lacks: tuple[Lack, ...] = ()
 
-    def route(self, given: OfferingInput) -> Route | None:
-        return next((route for route in self.routes if route.takes(given)), None)
+    def route(self, given: OfferingInput) -> Route:
+        return next((route for route in self.routes if route.takes(given)), self.routes[-1])
 
 
 def endpoint(route: Route, model: str) -> str:
@@ -128,17 +130,9 @@ def seconds(style: str | None = None) -> Fill:
     return lambda order: order.input.units() if style is None else style.format(order.input.units())
 
 
-def bounded(name: str, least: int, most: int, *, written: bool = False) -> Fill:
-    """The input's number, moved into the range that the vendor takes; left out where the input has none."""
-
-    def fill(order: Order) -> Any:
-        given = _given(order, name)
-        if given is None:
-            return None
-        value = min(max(int(given), least), most)
-        return str(value) if written else value
-
-    return fill
+def written(name: str) -> Fill:
+    """The input's number as text; left out where the input has none."""
+    return lambda order: None if (value := _given(order, name)) is None else str(value)
 
 
 def prompt(style: str = "@{kind}{number}", *, otherwise: str | None = None, avoiding: bool = False) -> Fill:
@@ -207,12 +201,6 @@ def pixels_by_first(name: str) -> Fill:
 def pixels_if(name: str, otherwise: Any) -> Fill:
     """The size of the image where the buyer chose a shape by this field, or else a word that leaves it to the model."""
     return lambda order: pixels(order) if _given(order, name) not in (None, "auto") else otherwise
-
-
-def size_text(order: Order) -> str:
-    """The size of the output, e.g. `1536x1024`."""
-    wanted: Any = order.input.output()
-    return f"{wanted.width}x{wanted.height}"
 
 
 def shape(names: Mapping[tuple[int, int], str]) -> Fill:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from stablestudio.catalog import OfferingInput
+from stablestudio.catalog.families.seedance import MENTION
 from stablestudio.catalog.values import VideoOutput
-
-_MENTION = re.compile(r"@(?<![\w@]@)(image|video|audio)(\d{1,9})", re.IGNORECASE)
 
 
 def respelled(prompt: str, style: str) -> str:
     """Write the references of a prompt, such as `@image1`, in a vendor's style, e.g. `[{kind}{number}]`."""
-    return _MENTION.sub(lambda match: style.format(kind=match[1].capitalize(), number=int(match[2])), prompt)
+    return MENTION.sub(lambda match: style.format(kind=match[1].capitalize(), number=int(match[2])), prompt)
 
 
 def words(given: Any, style: str, *, told_the_camera: bool = False) -> str:

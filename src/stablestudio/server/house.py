@@ -173,7 +173,7 @@ class House:
         sandbox = SandboxProvider(self.database, clock=self._clock, delay=settings.sandbox_delay, inputs=self._inputs)
         self.kept = KeptResults(self.storage)
         workshop = Workshop(
-            source=InputFiles(self._inputs, publish=self._publish),
+            source=InputFiles(self._inputs, publish=self._publish if public_url(settings.origin) else None),
             kept=self.kept,
             clock=self._clock,
             secret=secret,

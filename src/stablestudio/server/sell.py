@@ -82,7 +82,7 @@ class SellRoute:
         if payment is not None:
             return await self._sell(scope, send, body, payment)
         self.require_maker()
-        price = self._prices.ceiling(self._offering) if not body.strip() else self._quote(body)[1]
+        price = self._prices.ceiling(self._offering) if not body.strip() else self._order(body)[1]
         reach("quote.asked")
         headers = self._challenges.headers(
             self._offering, self._asked(price, body), accept=header(scope, b"accept-payment")
@@ -104,6 +104,12 @@ class SellRoute:
         reach("quote.read")
         price = self._prices.price(self._offering, read)
         reach("quote.priced")
+        return read, price
+
+    def _order(self, body: bytes) -> tuple[OfferingInput, Money]:
+        """Quote a body, unless nobody here makes what it asks for: then no money may be asked either."""
+        read, price = self._quote(body)
+        self.require_maker(read)
         return read, price
 
     async def _sell(self, scope: Scope, send: Send, body: bytes, payment: str) -> None:
@@ -134,7 +140,7 @@ class SellRoute:
         """Return what is bought, or what today's rules have against it."""
         try:
             self.require_maker()
-            read, price = self._quote(body)
+            read, price = self._order(body)
             buyer = read_buyer(scope, presented)
         except StudioError as error:
             return error
@@ -156,9 +162,9 @@ class SellRoute:
             raise wanted
         return answer
 
-    def require_maker(self) -> None:
-        """Raise a `StudioError` where nobody can make what is sold here, before any money is asked."""
-        self._bindings.first(self._offering)
+    def require_maker(self, given: OfferingInput | None = None) -> None:
+        """Raise a `StudioError` where nobody can make this input, or any, before any money is asked."""
+        self._bindings.first(self._offering, given)
 
     async def _accept(self, send: Send, sold: Sold) -> None:
         body = await self.sold(sold.job_id)

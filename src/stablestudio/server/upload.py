@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from stablestudio.catalog import Offering
+from stablestudio.catalog import Offering, OfferingInput
 from stablestudio.errors import InvalidInput, Issue
 from stablestudio.media.uploads import UploadDesk
 from stablestudio.server.blob import PATH as BLOB
@@ -38,8 +38,8 @@ class UploadRoute(SellRoute):
         self._desk = desk
         self._blob = f"{parts['origin']}{BLOB}"
 
-    def require_maker(self) -> None:
-        """Anybody may upload."""
+    def require_maker(self, given: OfferingInput | None = None) -> None:
+        """Anybody may upload anything that is announced."""
 
     async def sold(self, order_id: str) -> dict[str, Any]:
         ticket = await self._desk.ticket(order_id)

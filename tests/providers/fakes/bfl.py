@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.doubles import png
+from tests.media_samples import USUAL_IMAGE
 from tests.providers.loopback import Answer, Request, Silence
 
 KEY = "bfl-test"
@@ -70,7 +71,7 @@ class FakeBfl:
 class FakeStore:
     """Where the vendor's files lie, behind signed links: `answers` first, then an image of any size asked for."""
 
-    def __init__(self, *answers: Answer | Silence, size: tuple[int, int] = (96, 64)) -> None:
+    def __init__(self, *answers: Answer | Silence, size: tuple[int, int] = USUAL_IMAGE) -> None:
         self._answers = list(answers)
         self._size = size
 

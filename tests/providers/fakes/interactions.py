@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from tests.doubles import png
-from tests.media_samples import clip
+from tests.media_samples import usual_clip
 from tests.providers.fakes.gemini import BAD_KEY, KEY, error
 from tests.providers.loopback import Answer, Request, Silence
 
@@ -21,7 +21,7 @@ INLINE_SIDE = 1024
 
 @cache
 def sample_clip() -> bytes:
-    return clip(seconds=1)
+    return usual_clip()
 
 
 class FakeInteractions:

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from tests.media_samples import image
+from tests.media_samples import usual_image
 from tests.providers.loopback import Answer, Request, Silence
 from tests.providers.schema import problems, schemas
 
@@ -60,7 +60,7 @@ class FakeOpenAIImages:
         return self._picture(body)
 
     def _picture(self, body: Mapping[str, Any]) -> Answer:
-        data = image(body["output_format"].upper())
+        data = usual_image(body["output_format"].upper())
         usage = {
             "input_tokens": 50,
             "input_tokens_details": {"image_tokens": 0, "text_tokens": 50},

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.media_samples import clip
+from tests.media_samples import usual_clip
 from tests.providers.fakes.openai_images import KEY, error
 from tests.providers.forms import parts
 from tests.providers.loopback import Answer, Request, Silence
@@ -24,7 +24,7 @@ class FakeOpenAIVideos:
         self.tasks: dict[str, dict[str, Any]] = {}
         self.asked: dict[str, int] = {}
         self.bodies: list[dict[str, Any]] = []
-        self.content: Answer | Silence = Answer(body=clip(), headers={"content-type": "video/mp4"})
+        self.content: Answer | Silence = Answer(body=usual_clip(), headers={"content-type": "video/mp4"})
 
     def __call__(self, request: Request) -> Answer | Silence:
         if request.headers.get("authorization") != f"Bearer {KEY}":

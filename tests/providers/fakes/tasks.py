@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from tests.media_samples import clip
+from tests.media_samples import usual_clip
 from tests.providers.loopback import Answer, Loopback, Request, Silence, serving
 
 KEY = "sk-test"
@@ -37,7 +37,7 @@ class TaskVendor(ABC):
         self.after = list(after)
         self.polls = list(polls)
         self.states = list(states if states is not None else self.course())
-        self.file = file if file is not None else clip(size=(64, 48))
+        self.file = file if file is not None else usual_clip()
         self.content_type = content_type
         self._result_url = result_url
         self.orders: list[Request] = []

@@ -11,7 +11,7 @@ from typing import Any
 
 from Crypto.PublicKey import RSA
 
-from tests.media_samples import clip
+from tests.media_samples import usual_clip
 from tests.providers.fakes.gemini import error
 from tests.providers.loopback import Answer, Request, Silence
 
@@ -32,7 +32,7 @@ def key_file() -> str:
 
 @cache
 def sample_clip() -> bytes:
-    return clip(seconds=1)
+    return usual_clip()
 
 
 class FakeVertex:

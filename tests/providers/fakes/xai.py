@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from tests.media_samples import clip, image
+from tests.media_samples import usual_clip, usual_image
 from tests.providers.loopback import Answer, Request, Silence
 from tests.providers.schema import problems, schemas
 
@@ -26,12 +26,12 @@ class FakeXai:
 
     def __init__(self, *script: Answer | Silence) -> None:
         self.script = list(script)
-        self.picture: dict[str, Any] = {"b64_json": base64.b64encode(image("JPEG")).decode()}
+        self.picture: dict[str, Any] = {"b64_json": base64.b64encode(usual_image("JPEG")).decode()}
         self.states: list[Answer | Silence] = [
             Answer(status=202),
             Answer(status=202, json={"status": "pending", "progress": 40}),
         ]
-        self.content: Answer | Silence = Answer(body=clip(), headers={"content-type": "video/mp4"})
+        self.content: Answer | Silence = Answer(body=usual_clip(), headers={"content-type": "video/mp4"})
         self.done: dict[str, Any] = {}
         self.bodies: list[dict[str, Any]] = []
         self._turn = 0

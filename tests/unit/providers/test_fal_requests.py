@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stablestudio.providers.aggregate import order_of, routed
 from stablestudio.providers.answers import Reply, Unreadable
-from stablestudio.providers.fal_models import OFFERS
+from stablestudio.providers.fal_models import IGNORED, LACKS, OFFERS
 from stablestudio.providers.fal_requests import (
     error,
     is_blackened,
@@ -23,6 +23,7 @@ from stablestudio.providers.fal_requests import (
     task,
 )
 from stablestudio.providers.inputs import data_url
+from stablestudio.providers.lacks import objections
 from stablestudio.providers.provider import Failed, FailureKind, Made, NotAccepted, Running, Work
 from stablestudio.providers.routes import arguments, endpoint
 from tests.providers.given import files_in, tiny
@@ -56,9 +57,9 @@ def test_every_input_fits_its_endpoint_or_is_left_to_another_vendor(key: str, da
     try:
         place, sent = asked(order)
     except NotAccepted:
-        assert key == "veo-3.1-fast/generate"
-        assert body["referenceImages"]
+        assert objections(LACKS[key], order.input)
         return
+    assert not objections(LACKS.get(key, ()), order.input)
 
     assert problems(schemas("fal")[place], sent) == []
     assert files_in(sent) == len(order.input.media())
@@ -73,12 +74,10 @@ def told(order: Work) -> object:
         return None
 
 
-# The rest is done here, to the file that comes back, or the vendor has no such knob.
-_UNHEARD = {
-    "gpt-image-2": {"background", "moderation"},
-    "gpt-image-1.5": {"moderation"},
-    "flux-2-pro": {"output_format", "output_quality", "prompt_upsampling", "safety_tolerance"},
-    "flux-2-max": {"output_format", "output_quality", "prompt_upsampling", "safety_tolerance"},
+# Done here, to the file that comes back, or told in docs/providers.md.
+_DONE_HERE = {"output_format", "output_quality"}
+_UNHEARD = {"flux-2-pro": _DONE_HERE, "flux-2-max": _DONE_HERE} | {
+    model: set(fields) for model, fields in IGNORED.items()
 }
 
 
@@ -88,6 +87,32 @@ def test_every_wish_of_the_buyer_reaches_fal(key: str) -> None:
 
     assert heard
     assert {name for name, was_heard in heard if not was_heard} <= _UNHEARD.get(key.partition("/")[0], set())
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("veo-3.1-fast/generate", {"referenceImages": ["https://e.com/a.png"]}),
+        ("gpt-image-2/generate", {"background": "opaque"}),
+        ("gpt-image-2/edit", {"background": "opaque"}),
+        ("gpt-image-1.5/generate", {"size": "auto"}),
+        ("flux-2-pro/generate", {"safety_tolerance": 0}),
+        ("flux-2-max/generate", {"prompt_upsampling": True}),
+    ],
+)
+def test_what_an_endpoint_lacks_is_refused_so_that_another_vendor_may_make_it(
+    key: str, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(NotAccepted) as refused:
+        asked(work(key, **changes))
+
+    assert refused.value.kind is FailureKind.INVALID_INPUT
+    assert objections(LACKS[key], work(key, **changes).input)[0].path == (next(iter(changes)),)
+
+
+def test_the_shape_of_an_edit_is_left_to_the_model_where_the_buyer_leaves_it() -> None:
+    assert asked(work("gpt-image-1.5/edit", size="auto"))[1]["image_size"] == "auto"
+    assert asked(work("gpt-image-1.5/edit", size="1024x1536"))[1]["image_size"] == "1024x1536"
 
 
 def test_every_file_of_an_input_reaches_fal_once_and_in_order() -> None:
@@ -179,7 +204,7 @@ def test_what_to_avoid_is_said_in_words_where_the_endpoint_has_no_field_for_it()
 
 
 def test_flux_is_asked_for_pixels_in_a_format_without_losses() -> None:
-    _, body = asked(work("flux-2-pro/generate", aspect_ratio="16:9", resolution="2 MP", safety_tolerance=0))
+    _, body = asked(work("flux-2-pro/generate", aspect_ratio="16:9", resolution="2 MP", safety_tolerance=1))
 
     assert body["image_size"] == {"width": 1936, "height": 1088}
     assert (body["output_format"], body["safety_tolerance"]) == ("png", "1")

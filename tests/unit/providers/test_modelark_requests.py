@@ -171,7 +171,7 @@ def test_a_clip_without_a_public_address_cannot_be_referred_to() -> None:
 
     assert isinstance(failure, Failed)
     assert failure.kind is FailureKind.INVALID_INPUT
-    assert failure.message.startswith("urls.1: ")
+    assert failure.message.startswith("'urls[1]': ")
 
 
 def test_a_callback_of_the_buyer_never_reaches_the_vendor() -> None:

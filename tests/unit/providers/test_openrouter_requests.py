@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stablestudio.providers.answers import Reply
-from stablestudio.providers.openrouter_requests import MODELS, progress, refusal, request
+from stablestudio.providers.lacks import objections
+from stablestudio.providers.openrouter_requests import LACKS, MODELS, progress, refusal, request
 from stablestudio.providers.provider import Failed, FailureKind, Made, NotAccepted, Running, Work
 from tests.providers.given import tiny
 from tests.providers.schema import problems, schemas
@@ -39,8 +40,9 @@ def test_every_input_fits_or_is_left_to_another_vendor(key: str, data: st.DataOb
     try:
         body = asked(order)
     except NotAccepted:
-        assert order.input.model_dump().get("audioUrl")
+        assert objections(LACKS[key], order.input)
         return
+    assert not objections(LACKS.get(key, ()), order.input)
 
     assert wrong(body) == []
     files = len(body.get("frame_images", [])) + len(body.get("input_references", []))
@@ -79,6 +81,15 @@ def test_frames_and_references_go_into_their_own_lists() -> None:
 
 def test_what_to_avoid_is_said_in_words() -> None:
     assert asked(work("veo-3.1/generate", prompt="a pier", negativePrompt="people"))["prompt"] == "a pier Avoid: people"
+
+
+@pytest.mark.parametrize("key", ["wan-2.6/t2v", "wan-2.6/i2v"])
+def test_a_prompt_with_what_to_avoid_is_as_long_as_the_vendor_takes_and_no_longer(key: str) -> None:
+    fits = work(key, prompt="a" * 1400, negativePrompt="b" * 92)
+    assert len(asked(fits)["prompt"]) == 1500
+    with pytest.raises(NotAccepted):
+        asked(work(key, prompt="a" * 1400, negativePrompt="b" * 93))
+    asked(work(key, prompt="a" * 1500))
 
 
 def test_what_only_wan_knows_goes_to_wan_alone() -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from stablestudio.providers.aggregate import order_of, routed
 from stablestudio.providers.answers import Reply
 from stablestudio.providers.inputs import data_url
+from stablestudio.providers.lacks import objections
 from stablestudio.providers.provider import Failed, FailureKind, Made, NotAccepted, Running, Work
-from stablestudio.providers.replicate_models import OFFERS
+from stablestudio.providers.replicate_models import LACKS, OFFERS
 from stablestudio.providers.replicate_requests import (
     created_before,
     find_prediction,
@@ -31,8 +32,6 @@ from tests.providers.schema import problems, schemas
 from tests.providers.wishes import wishes
 from tests.providers.works import JOB, end_user, of_body, work
 from tests.strategies import inputs
-
-_LACKS = {"flux-2-max/edit", "grok/edit", "veo-3.1/generate", "veo-3.1-fast/generate"}
 
 
 def asked(order: Work) -> tuple[str, dict[str, Any]]:
@@ -58,8 +57,9 @@ def test_every_input_fits_its_model_or_is_left_to_another_vendor(key: str, data:
     try:
         model, sent = asked(order)
     except NotAccepted:
-        assert key in _LACKS
+        assert objections(LACKS[key], order.input)
         return
+    assert not objections(LACKS.get(key, ()), order.input)
 
     assert problems(schemas("replicate")[model], sent) == []
     assert files_in(sent) == len(order.input.media())
@@ -74,12 +74,9 @@ def told(order: Work) -> object:
         return None
 
 
-# The rest is done here, to the file that comes back, or the vendor has no such knob.
+# Done here, to the file that comes back.
 _UNHEARD = {
-    "nano-banana": {"thinkingLevel", "imageSize"},
-    "gpt-image-2": {"size"},
-    "flux-2-pro": {"prompt_upsampling"},
-    "flux-2-max": {"prompt_upsampling"},
+    "nano-banana": {"imageSize"},
 }
 
 
@@ -97,6 +94,13 @@ def test_every_wish_of_the_buyer_reaches_replicate(key: str) -> None:
         ("flux-2-max/edit", {"images": [f"https://e.com/{n}.png" for n in range(9)]}),
         ("grok/edit", {"images": ["https://e.com/a.png", "https://e.com/b.png"]}),
         ("grok/edit", {"aspect_ratio": "16:9"}),
+        ("nano-banana/generate", {"thinkingLevel": "high"}),
+        ("gpt-image-2/generate", {"size": "auto"}),
+        ("gpt-image-1.5/edit", {"size": "auto"}),
+        ("flux-2-pro/generate", {"safety_tolerance": 0}),
+        ("flux-2-pro/generate", {"prompt_upsampling": True}),
+        ("flux-2-max/generate", {"resolution": "4 MP", "aspect_ratio": "16:9"}),
+        ("flux-2-max/edit", {"resolution": "4 MP", "aspect_ratio": "9:16"}),
         ("veo-3.1-fast/generate", {"referenceImages": ["https://e.com/a.png"]}),
         ("veo-3.1/generate", {"referenceImages": ["https://e.com/a.png"], "aspectRatio": "9:16"}),
     ],

@@ -98,7 +98,7 @@ class FluxMaxGenerate(_Generate):
 
     example: ClassVar[dict[str, Any]] = {
         "prompt": "A lighthouse in a storm, oil on canvas",
-        "aspect_ratio": "16:9",
+        "aspect_ratio": "1:1",
         "resolution": "4 MP",
     }
 

@@ -43,7 +43,8 @@ _SIZES = {
 _ON_SIDE = {"9:16": "16:9", "3:4": "4:3"}
 
 _MOST: dict[MediaKind, int] = {"image": 9, "video": 3, "audio": 3}
-_MENTION = re.compile(r"@(?<![\w@]@)(image|video|audio)(\d{1,9})", re.IGNORECASE)
+MENTION = re.compile(r"@(?<![\w@]@)(image|video|audio)(\d{1,9})", re.IGNORECASE)
+"""A reference in a prompt, such as `@image1`: its kind and its number."""
 
 _OLDER = {
     "image": "give it in urls",
@@ -218,7 +219,7 @@ def mentions_exist(value: _I2V) -> Iterator[Issue]:
     if not value.prompt or not value.urls or "@" not in value.prompt:
         return
     kinds: dict[str, MediaKind] = {"image": "image", "video": "video", "audio": "audio"}
-    for name, number in dict.fromkeys((name.lower(), int(digits)) for name, digits in _MENTION.findall(value.prompt)):
+    for name, number in dict.fromkeys((name.lower(), int(digits)) for name, digits in MENTION.findall(value.prompt)):
         count = value.count(kinds[name])
         if not 1 <= number <= count:
             hint = "" if name == "audio" or value.urlMediaTypes else "; urlMediaTypes says which urls are videos"

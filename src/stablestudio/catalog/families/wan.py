@@ -16,7 +16,12 @@ from stablestudio.catalog.sizes import pixels
 from stablestudio.catalog.values import Kind, VideoOutput
 from stablestudio.errors import Issue
 
-_TIERS = {"1280*720": "720p", "720*1280": "720p", "1920*1080": "1080p", "1080*1920": "1080p"}
+_SIZES = {
+    "1280*720": ("720p", "16:9"),
+    "720*1280": ("720p", "9:16"),
+    "1920*1080": ("1080p", "16:9"),
+    "1080*1920": ("1080p", "9:16"),
+}
 _LARGEST_SEED = 2**31 - 1
 
 
@@ -68,7 +73,11 @@ class WanT2V(_Wan):
     )
 
     def cell(self) -> str:
-        return _TIERS[self.size]
+        return _SIZES[self.size][0]
+
+    def shape(self) -> str:
+        """Return the aspect ratio."""
+        return _SIZES[self.size][1]
 
     def output(self) -> VideoOutput:
         width, height = pixels(self.size)
