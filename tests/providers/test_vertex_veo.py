@@ -55,7 +55,6 @@ async def opened(
     *instead: Answer | Silence,
     source: MediaSource | None = None,
     patience: float = 5.0,
-    max_answer_bytes: int = 10**8,
     **behaviour: Any,
 ) -> AsyncIterator[Desk]:
     fake, clock = FakeVertex(*instead, **behaviour), ManualClock()
@@ -77,7 +76,6 @@ async def opened(
             project=PROJECT,
             location=LOCATION,
             clock=clock,
-            max_answer_bytes=max_answer_bytes,
         )
         yield Desk(veo, vendor, fake, clock)
         await veo.close()
@@ -223,8 +221,11 @@ async def test_a_picture_in_place_of_the_clip_is_the_vendors_failure() -> None:
     assert found.kind is FailureKind.UPSTREAM_ERROR
 
 
-async def test_a_huge_answer_fails_the_work_and_is_not_asked_for_again_and_again() -> None:
-    async with opened(running=0, max_answer_bytes=500) as desk:
+async def test_a_huge_answer_fails_the_work_and_is_not_asked_for_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stablestudio.providers.vertex_veo._MAX_ANSWER_BYTES", 500)
+    async with opened(running=0) as desk:
         await desk.veo.submit(CLIP)
         found = await desk.veo.poll(CLIP, TASK)
 
