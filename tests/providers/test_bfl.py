@@ -268,6 +268,19 @@ async def test_a_task_that_the_vendor_does_not_know_is_lost_after_a_while() -> N
         assert found.kind is FailureKind.UPSTREAM_UNKNOWN
 
 
+@pytest.mark.parametrize("stray", [Answer(status=404), Answer(json={"status": "Task not found"})])
+async def test_one_server_that_does_not_know_a_task_does_not_fail_it(stray: Answer) -> None:
+    async with opened(running=5) as desk:
+        task = await task_of(desk)
+        desk.fake.polls = [stray]
+        assert await desk.bfl.poll(GENERATE, task) == Running()
+        for _ in range(3):
+            desk.clock.advance(60)
+            assert await desk.bfl.poll(GENERATE, task) == Running(progress=50)
+        desk.fake.polls = [stray]
+        assert await desk.bfl.poll(GENERATE, task) == Running()
+
+
 # What decides nothing
 
 

@@ -293,6 +293,18 @@ async def test_an_interaction_that_the_vendor_does_not_know_yet_may_come() -> No
     assert found.kind is FailureKind.UPSTREAM_UNKNOWN
 
 
+async def test_one_server_that_does_not_know_an_interaction_does_not_fail_it() -> None:
+    stray = error(400, "INVALID_ARGUMENT", "Invalid interaction name.")
+    async with opened(running=5) as desk:
+        await desk.google.submit(CLIP)
+        desk.fake.polls = [stray]
+        for _ in range(4):
+            assert await desk.google.poll(CLIP, "v1_1") == Running()
+            desk.clock.advance(60)
+        desk.fake.polls = [stray]
+        assert await desk.google.poll(CLIP, "v1_1") == Running()
+
+
 # Submissions
 
 

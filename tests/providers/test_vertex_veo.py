@@ -233,6 +233,18 @@ async def test_a_huge_answer_fails_the_work_and_is_not_asked_for_again_and_again
     assert found.kind is FailureKind.UPSTREAM_ERROR
 
 
+async def test_one_server_that_does_not_know_an_operation_does_not_fail_it() -> None:
+    stray = error(404, "NOT_FOUND", "The operation was not found.")
+    async with opened(running=5) as desk:
+        await desk.veo.submit(CLIP)
+        desk.fake.polls = [stray]
+        for _ in range(4):
+            assert await desk.veo.poll(CLIP, TASK) == Running()
+            desk.clock.advance(60)
+        desk.fake.polls = [stray]
+        assert await desk.veo.poll(CLIP, TASK) == Running()
+
+
 async def test_an_operation_that_the_vendor_does_not_know_is_lost_after_a_while() -> None:
     async with opened() as desk:
         assert await desk.veo.poll(CLIP, TASK) == Running()
@@ -334,6 +346,8 @@ async def test_a_good_account_passes_the_check_without_cost() -> None:
         (Answer(status=400, json={"error": "invalid_grant"}), None, "cannot sign in"),
         (None, UNAUTHENTICATED, "refuses the configured key"),
         (None, error(403, "PERMISSION_DENIED", "Enable billing."), "no credit"),
+        (None, Answer(status=404, body=b"<html>nothing here</html>"), "is its address right"),
+        (None, Answer(body=b"<html>hello</html>"), "unexpectedly"),
     ],
 )
 async def test_an_account_without_rights_does_not_pass_the_check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stablestudio.media.addresses import FetchPolicy, is_public
+from stablestudio.media.addresses import FetchPolicy, FetchRefused
 from stablestudio.media.fetch import MediaFetcher
 from stablestudio.providers.http import Ambiguous, VendorHttp
 from stablestudio.providers.provider import FailureKind, NotAccepted
@@ -19,13 +19,17 @@ QUICK: dict[str, Any] = {
 
 
 def public_loopback() -> MediaFetcher:
-    """Return a fetcher for which the loopback is a public place, where vendors' stores of files may stand."""
+    """Return a fetcher for which the loopback is the public internet, where vendors' stores of files stand."""
+
+    async def nowhere(host: str) -> list[str]:
+        raise FetchRefused(f"{host} is not asked for in a test.")
+
     policy = FetchPolicy(
         schemes=frozenset({"http", "https"}),
         ports=frozenset(range(1, 65536)),
-        permits=lambda each: each.is_loopback or is_public(each),
+        permits=lambda each: each.is_loopback,
     )
-    return MediaFetcher(policy=policy)
+    return MediaFetcher(policy=policy, resolve=nowhere)
 
 
 # What the vendor does, what is raised, and the advised pause where there is one.
