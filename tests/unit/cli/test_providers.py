@@ -323,6 +323,35 @@ def test_a_wrong_key_is_exit_code_1_at_every_vendor_and_is_not_repeated(desk: De
     assert "wrong-key" not in json.dumps(told)
 
 
+def test_a_key_that_a_vendor_repeats_is_not_printed(desk: Desk) -> None:
+    def echo(request: Request) -> Answer:
+        told = f"{request.headers.get('authorization')} {request.headers.get('x-key')}"
+        return Answer(status=401, json={"error": {"message": f"Incorrect API key provided: {told}"}})
+
+    with running(echo, echo) as (one, other):
+        _configure(desk, "openai-images", one, key="sk-very-secret-1")
+        _configure(desk, "bfl", other, key="bfl-very-secret-2")
+        result = desk.run("check", "--live")
+
+    assert result.exit_code == 1
+    assert "Incorrect API key provided" in result.output + result.stderr
+    assert "very-secret" not in result.output + result.stderr
+
+
+def test_an_adapter_that_stumbles_does_not_silence_the_others(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stumble(_: object) -> None:
+        raise TypeError("5 is no list")
+
+    monkeypatch.setattr("stablestudio.providers.bfl.Bfl.check", stumble)
+    with running(openai_images.FakeOpenAIImages(), bfl.FakeBfl()) as (one, other):
+        _configure(desk, "openai-images", one)
+        _configure(desk, "bfl", other)
+        told = desk.json("check", "--live", code=1)["providers"]
+
+    assert [each["state"] for each in told] == ["ok", "unusable"]
+    assert told[1]["why"] == "bfl could not be checked: its answer led to TypeError."
+
+
 def test_a_sign_in_that_fails_is_told(desk: Desk) -> None:
     fake = vertex.FakeVertex()
     fake.sign_in = Answer(status=400, json={"error": "invalid_grant"})

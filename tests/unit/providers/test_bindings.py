@@ -10,6 +10,7 @@ from stablestudio.catalog import Offering, OfferingInput
 from stablestudio.errors import InvalidInput, Issue
 from stablestudio.providers.bindings import Binding, Bindings, OfferingInterrupted, OfferingUnavailable
 from stablestudio.providers.lacks import CODE, Lack, at_most, objections, only, without
+from stablestudio.providers.provider import FailureKind
 from tests.doubles import FakeVendor, ManualClock
 from tests.providers.works import work
 
@@ -86,7 +87,7 @@ def test_the_advice_is_that_of_the_provider_that_needs_the_fewest_changes() -> N
 
 def test_an_input_that_only_a_closed_provider_makes_is_not_called_wrong() -> None:
     bindings = bound(narrow("narrow"), wide())
-    bindings.close(bindings.of(MANY.offering)[1])
+    bindings.close(bindings.of(MANY.offering)[1], MANY.offering, kind=FailureKind.UPSTREAM_QUOTA)
 
     with pytest.raises(OfferingInterrupted):
         bindings.first(MANY.offering, MANY.input)
