@@ -103,7 +103,7 @@ async def test_an_image_that_comes_as_an_address_is_copied_without_the_key() -> 
 
 
 async def test_a_paid_image_is_not_forgotten_while_its_store_is_down() -> None:
-    turns: list[Answer | Silence] = [Silence.RESET] * 3 + [Answer(body=samples.image("JPEG"))]
+    turns: list[Answer | Silence] = [Silence.RESET] * 3 + [Answer(body=samples.usual_image("JPEG"))]
     async with serving(lambda _: turns.pop(0)) as store, world() as w:
         w.fake.picture = {"url": store.url + "/1.png", "respect_moderation": True}
         order = ordered("grok/generate")
