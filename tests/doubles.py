@@ -56,7 +56,7 @@ def open_database(folder: Path) -> Database:
     return database
 
 
-async def eventually(holds: Callable[[], bool | Awaitable[bool]], *, seconds: float = 15.0) -> None:
+async def eventually(holds: Callable[[], bool | Awaitable[bool]], *, seconds: float = 60.0) -> None:
     """Wait until something holds."""
     for _ in range(int(seconds / 0.02)):
         told = holds()
@@ -145,7 +145,7 @@ class FakeEngine:
     async def states(self, job_ids: Sequence[str]) -> Mapping[str, EngineState]:
         return {job_id: self.known[job_id] for job_id in job_ids if job_id in self.known}
 
-    async def restart(self, job_id: str) -> None:
+    async def restart(self, job_id: str, *, queue: str = "make") -> None:
         if fault := self.faults.get(job_id):
             raise fault
         self.restarted.append(job_id)

@@ -17,7 +17,7 @@ import httpx2
 from stablestudio.protocols import siwx, x402
 from stablestudio.protocols.evm import EvmKey
 
-_READY_SECONDS = 30.0
+_READY_SECONDS = 120.0
 _USDC = "0x036CbD53842c5426634e7929541eC2318f3dCF7e"
 
 
@@ -173,7 +173,8 @@ class Buyer:
     def proof(self, path: str, *, fresh: bool = False) -> dict[str, str]:
         """Return the SIGN-IN-WITH-X header for a path."""
         if fresh or path not in self._proofs:
-            extension = self.http.get(path).json()["extensions"]["sign-in-with-x"]
+            ask = self.http.post if path == "/api/upload/confirm" else self.http.get
+            extension = ask(path).json()["extensions"]["sign-in-with-x"]
             self._proofs[path] = siwx.sign(extension, self.key, origin=self.url)
         return {"SIGN-IN-WITH-X": self._proofs[path]}
 

@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     hold_seconds: int = Field(3600, ge=60, le=86400, description="Longest time that a held payment waits for the work.")
     exposure_cap: Dollars = Field(Money(20_000_000), description="Most dollars held for one payer at a time.")
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(6_000_000, description="Largest request body accepted.")
+    max_upload_bytes: int = Field(
+        500_000_000, ge=1_000_000, le=5_000_000_000, description="Largest file that can be uploaded."
+    )
     jobs_at_once: int = Field(256, ge=0, le=10_000, description="Jobs made at the same time; 0 only accepts them.")
     drain_seconds: float = Field(
         120.0, ge=0, le=3600, description="Longest wait at a stop for vendors that answer with the result itself."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -24,6 +25,12 @@ Kind = Literal[
     "openrouter",
 ]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+_ONLY_OF: Mapping[frozenset[str], tuple[Kind, ...]] = {
+    frozenset({"project", "location", "token_url"}): ("vertex-veo",),
+    frozenset({"bodies"}): ("openai-images", "openai-videos"),
+}
 
 
 class ProviderSettings(BaseModel):
@@ -49,6 +56,14 @@ class ProviderSettings(BaseModel):
     project: str | None = Field(None, description="Google Cloud project, for vertex-veo; the key's own if not set.")
     location: str = Field("us-central1", description="Google Cloud location, for vertex-veo.")
     token_url: str | None = Field(None, description="Where vertex-veo signs in, if not where its key says.")
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        for names, kinds in _ONLY_OF.items():
+            for name in sorted(names & self.model_fields_set):
+                if self.kind not in kinds:
+                    raise ValueError(f"{name} is a setting of {' and '.join(kinds)} alone")
+        return self
 
     @model_validator(mode="after")
     def _has_address(self) -> Self:

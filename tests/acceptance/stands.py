@@ -115,9 +115,10 @@ def with_tasks(make: type[TaskVendor], refused: Mapping[str, Any]) -> Opening:
     @asynccontextmanager
     async def opened(*, refusing: bool) -> AsyncIterator[Stand]:
         fake = make(states=[refused] if refusing else None)
-        front = Front(fake.answer)
-        async with serving(front) as server, serving(fake._hand_out) as store:
-            fake.url, fake._store = server.url, store.url
+        # The service fetches nothing from other ports of the loopback, so the store is under the vendor's own.
+        front = Front(lambda each: fake._hand_out(each) if each.path.startswith("/result") else fake.answer(each))
+        async with serving(front) as server:
+            fake.url = fake._store = server.url
             yield Stand(server=server, front=front)
 
     return opened
@@ -127,9 +128,10 @@ def with_tasks(make: type[TaskVendor], refused: Mapping[str, Any]) -> Opening:
 async def _bfl(*, refusing: bool) -> AsyncIterator[Stand]:
     refused = {"status": "Request Moderated", "result": None, "details": {"Moderation Reasons": [SECRET_WORDS]}}
     fake = bfl.FakeBfl(ends=refused if refusing else None)
-    front = Front(fake)
-    async with serving(front) as server, serving(bfl.FakeStore(size=PICTURE_SIZE)) as store:
-        fake.home, fake.store = server.url, store.url
+    store = bfl.FakeStore(size=PICTURE_SIZE)
+    front = Front(lambda each: store(each) if each.path.startswith("/task-") else fake(each))
+    async with serving(front) as server:
+        fake.home = fake.store = server.url
         yield Stand(server=server, front=front)
 
 

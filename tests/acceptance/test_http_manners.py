@@ -337,19 +337,6 @@ def test_a_hostile_body_does_not_hold_up_the_others(client: httpx2.Client) -> No
     assert slowest < 1.0
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"filename": "a.png", "contentType": "image/png"}'])
-@pytest.mark.parametrize("paid", [False, True], ids=["unpaid", "paid"])
-def test_a_route_that_nobody_serves_says_so_before_any_money_is_asked(
-    client: httpx2.Client, buyer: Buyer, body: bytes, *, paid: bool
-) -> None:
-    payment = {"PAYMENT-SIGNATURE": buyer.sign(PATH, BODY)} if paid else {}
-    answer = client.post("/api/upload", content=body, headers=payment)
-
-    assert answer.status_code == 503
-    assert _heard(answer)["code"] == "offering_unavailable"
-    assert not {"payment-required", "www-authenticate"} & set(answer.headers)
-
-
 def test_the_page_of_errors_has_a_heading_for_each_error_that_is_met(client: httpx2.Client, buyer: Buyer) -> None:
     page = client.get("/docs/errors")
     headings = set(re.findall(r"^## (\S+)$", page.text, re.MULTILINE))
@@ -357,7 +344,6 @@ def test_the_page_of_errors_has_a_heading_for_each_error_that_is_met(client: htt
         client.get("/nowhere"),
         client.get(PATH),
         client.post(PATH, content=b"{}"),
-        client.post("/api/upload"),
         client.get("/api/jobs"),
         client.get("/api/jobs/job_x", headers=buyer.proof("/api/jobs/job_x")),
         client.get("/api/jobs", headers={"SIGN-IN-WITH-X": "junk"}),

@@ -46,7 +46,8 @@ class Anvil:
     def __init__(self, *, live: bool = False) -> None:
         binary = next(packages().glob("@foundry-rs/anvil-*/bin/anvil*"))
         self._live = live
-        time = [] if live else ["--timestamp", str(NOW)]
+        # A live chain's clock goes on while nobody sends anything, as everywhere.
+        time = ["--block-time", "5", "--mixed-mining"] if live else ["--timestamp", str(NOW)]
         options = ["--port", "0", "--chain-id", str(USDC.chain_id), *time, "--accounts", "2"]
         self._process = subprocess.Popen(
             [binary, *options, "--block-base-fee-per-gas", "1000000"], stdout=subprocess.PIPE, text=True

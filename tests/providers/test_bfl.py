@@ -24,6 +24,7 @@ from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made,
 from tests.doubles import ManualClock, png
 from tests.providers.fakes.bfl import KEY, FakeBfl, FakeStore
 from tests.providers.loopback import Answer, Loopback, Silence, serving
+from tests.providers.troubles import public_loopback
 from tests.providers.works import Files, work
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,6 @@ async def opened(
     store: FakeStore | None = None,
     key: str = KEY,
     patience: float = 5.0,
-    most_images: int = 8,
     **behaviour: Any,
 ) -> AsyncIterator[Desk]:
     fake, clock = FakeBfl(*instead, **behaviour), ManualClock()
@@ -63,9 +63,10 @@ async def opened(
             connect_seconds=0.3,
             first_pause=0.005,
             longest_pause=0.02,
+            fetcher=public_loopback(),
         )
         kept = KeptResults(Storage.at("memory:///"))
-        bfl = Bfl(http, source=source or Files(), kept=kept, clock=clock, most_images=most_images)
+        bfl = Bfl(http, source=source or Files(), kept=kept, clock=clock)
         yield Desk(bfl, vendor, files, fake, clock)
         await bfl.close()
 
@@ -189,8 +190,6 @@ async def test_more_images_than_the_vendor_takes_are_for_another_vendor() -> Non
             await desk.bfl.submit(ordered)
         assert refusal.value.kind is FailureKind.INVALID_INPUT
         assert desk.vendor.asked == []
-    async with opened(most_images=10) as desk:
-        assert isinstance(await desk.bfl.submit(ordered), Accepted)
 
 
 async def test_an_input_that_cannot_be_read_is_the_buyers_and_nobody_is_asked() -> None:
@@ -267,6 +266,19 @@ async def test_a_task_that_the_vendor_does_not_know_is_lost_after_a_while() -> N
         found = await desk.bfl.poll(GENERATE, task)
         assert isinstance(found, Failed)
         assert found.kind is FailureKind.UPSTREAM_UNKNOWN
+
+
+@pytest.mark.parametrize("stray", [Answer(status=404), Answer(json={"status": "Task not found"})])
+async def test_one_server_that_does_not_know_a_task_does_not_fail_it(stray: Answer) -> None:
+    async with opened(running=5) as desk:
+        task = await task_of(desk)
+        desk.fake.polls = [stray]
+        assert await desk.bfl.poll(GENERATE, task) == Running()
+        for _ in range(3):
+            desk.clock.advance(60)
+            assert await desk.bfl.poll(GENERATE, task) == Running(progress=50)
+        desk.fake.polls = [stray]
+        assert await desk.bfl.poll(GENERATE, task) == Running()
 
 
 # What decides nothing

@@ -9,8 +9,9 @@ import pytest
 
 from stablestudio.catalog.values import ImageOutput
 from stablestudio.media.probe import probe
-from stablestudio.providers.answers import Ambiguous, Unreadable
+from stablestudio.providers.answers import Ambiguous, Unanswered, Unreadable
 from stablestudio.providers.fal_models import OFFERS
+from stablestudio.providers.faults import VendorUnusable
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, NotAccepted, Output, Work
 from tests.media_samples import clip, image
 from tests.providers.fakes.fal import FakeFal, fault
@@ -92,7 +93,6 @@ async def test_an_address_on_another_host_is_never_asked_with_the_key() -> None:
         (fault(422, "image_too_small", where=("body", "image_url")), FailureKind.INVALID_INPUT),
         (fault(500, "internal_server_error"), FailureKind.UPSTREAM_ERROR),
         (fault(504, "generation_timeout"), FailureKind.UPSTREAM_TIMEOUT),
-        (Answer(status=404, json={"detail": "Request not found"}), FailureKind.UPSTREAM_UNKNOWN),
         (Answer(json={"video": None}), FailureKind.UPSTREAM_ERROR),
         (Answer(body=b"<html>"), FailureKind.UPSTREAM_ERROR),
     ],
@@ -114,6 +114,7 @@ async def test_an_error_in_place_of_the_result_is_definitive(result: Answer, kin
     [
         (Answer(status=502, body=b"nginx"), Ambiguous),
         (Answer(status=503), Ambiguous),
+        (Answer(status=404, json={"detail": "Request not found"}), Unanswered),
         (Answer(status=401, json={"detail": "no"}), Unreadable),
         (Answer(status=429), NotAccepted),
         (Answer(status=400, json={"detail": "Request is still in progress"}), Unreadable),
@@ -261,3 +262,15 @@ async def test_fals_client_reads_every_state_of_our_fake_and_sends_what_we_send(
     assert float(seen[0].headers["x-fal-request-timeout"]) == 3600
     assert handle.get()["video"]["url"]
     Client._client.close()
+
+
+@pytest.mark.parametrize(
+    "page", [Answer(status=404, body=b"<html>nothing here</html>"), Answer(body=b"<html>hello</html>")]
+)
+async def test_a_web_page_is_no_proof_of_the_key(page: Answer) -> None:
+    fake = FakeFal(polls=[page])
+    async with fake.serving() as server:
+        adapter = fal_at(server.url)
+        with pytest.raises(VendorUnusable):
+            await adapter.check()
+        await adapter.close()

@@ -55,7 +55,6 @@ async def opened(
     *instead: Answer | Silence,
     source: MediaSource | None = None,
     patience: float = 5.0,
-    max_answer_bytes: int = 10**8,
     **behaviour: Any,
 ) -> AsyncIterator[Desk]:
     fake, clock = FakeVertex(*instead, **behaviour), ManualClock()
@@ -77,7 +76,6 @@ async def opened(
             project=PROJECT,
             location=LOCATION,
             clock=clock,
-            max_answer_bytes=max_answer_bytes,
         )
         yield Desk(veo, vendor, fake, clock)
         await veo.close()
@@ -223,13 +221,28 @@ async def test_a_picture_in_place_of_the_clip_is_the_vendors_failure() -> None:
     assert found.kind is FailureKind.UPSTREAM_ERROR
 
 
-async def test_a_huge_answer_fails_the_work_and_is_not_asked_for_again_and_again() -> None:
-    async with opened(running=0, max_answer_bytes=500) as desk:
+async def test_a_huge_answer_fails_the_work_and_is_not_asked_for_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stablestudio.providers.vertex_veo._MAX_ANSWER_BYTES", 500)
+    async with opened(running=0) as desk:
         await desk.veo.submit(CLIP)
         found = await desk.veo.poll(CLIP, TASK)
 
     assert isinstance(found, Failed)
     assert found.kind is FailureKind.UPSTREAM_ERROR
+
+
+async def test_one_server_that_does_not_know_an_operation_does_not_fail_it() -> None:
+    stray = error(404, "NOT_FOUND", "The operation was not found.")
+    async with opened(running=5) as desk:
+        await desk.veo.submit(CLIP)
+        desk.fake.polls = [stray]
+        for _ in range(4):
+            assert await desk.veo.poll(CLIP, TASK) == Running()
+            desk.clock.advance(60)
+        desk.fake.polls = [stray]
+        assert await desk.veo.poll(CLIP, TASK) == Running()
 
 
 async def test_an_operation_that_the_vendor_does_not_know_is_lost_after_a_while() -> None:
@@ -333,6 +346,8 @@ async def test_a_good_account_passes_the_check_without_cost() -> None:
         (Answer(status=400, json={"error": "invalid_grant"}), None, "cannot sign in"),
         (None, UNAUTHENTICATED, "refuses the configured key"),
         (None, error(403, "PERMISSION_DENIED", "Enable billing."), "no credit"),
+        (None, Answer(status=404, body=b"<html>nothing here</html>"), "is its address right"),
+        (None, Answer(body=b"<html>hello</html>"), "unexpectedly"),
     ],
 )
 async def test_an_account_without_rights_does_not_pass_the_check(

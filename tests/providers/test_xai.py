@@ -14,7 +14,7 @@ from stablestudio.media.fetch import FetchFailed
 from stablestudio.media.probe import probe
 from stablestudio.media.storage import Storage
 from stablestudio.providers.faults import VendorUnusable
-from stablestudio.providers.http import Ambiguous, Unreadable
+from stablestudio.providers.http import Ambiguous, Unanswered, Unreadable
 from stablestudio.providers.kept import KeptResults
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, NotAccepted, Output, Running, Work
 from stablestudio.providers.xai import Xai
@@ -89,17 +89,41 @@ async def test_a_clip_is_followed_to_its_end_and_copied() -> None:
         assert w.fake.bodies[0]["image"]["url"].startswith("data:image/png;base64,")
 
 
-async def test_an_image_that_comes_as_an_address_is_copied_at_once_without_the_key() -> None:
+async def test_an_image_that_comes_as_an_address_is_copied_without_the_key() -> None:
     async with serving(lambda _: Answer(body=samples.usual_image("PNG"))) as store, world() as w:
         w.fake.picture = {"url": store.url + "/1.png", "respect_moderation": True}
         order = ordered("grok/generate")
         assert isinstance(await w.adapter.submit(order), Accepted)
 
-        output = await w.kept.get(order.job_id)
+        output = await w.adapter.fetch(order, "kept")
         assert isinstance(output, Output)
         assert output.content_type == "image/jpeg", "as the order says"
 
     assert "authorization" not in store.asked[0].headers
+
+
+async def test_a_paid_image_is_not_forgotten_while_its_store_is_down() -> None:
+    turns: list[Answer | Silence] = [Silence.RESET] * 3 + [Answer(body=samples.image("JPEG"))]
+    async with serving(lambda _: turns.pop(0)) as store, world() as w:
+        w.fake.picture = {"url": store.url + "/1.png", "respect_moderation": True}
+        order = ordered("grok/generate")
+        accepted = await w.adapter.submit(order)
+        assert store.asked == [], "an acceptance waits for no store"
+
+        assert accepted == await w.adapter.find(order) == Accepted(task="kept", upstream_model="grok-imagine-image")
+        assert await w.adapter.poll(order, "kept") == Made()
+        assert isinstance(await w.adapter.fetch(order, "kept"), Output)
+        assert w.vendor.submits() == 1
+
+
+async def test_an_image_at_a_private_address_is_a_failure() -> None:
+    async with world(Answer(json={"data": [{"url": "https://192.168.1.1/1.jpg"}]})) as w:
+        order = ordered("grok/generate")
+        assert isinstance(await w.adapter.submit(order), Accepted)
+        failure = await w.adapter.fetch(order, "kept")
+
+        assert isinstance(failure, Failed)
+        assert failure.kind is FailureKind.UPSTREAM_ERROR
 
 
 async def test_three_images_go_along_and_one_goes_alone() -> None:
@@ -195,7 +219,6 @@ async def test_a_blocked_image_told_as_success_is_a_refusal(data: list[Any]) -> 
         Answer(json=[]),
         Answer(json={"data": [{"b64_json": "?"}]}),
         Answer(json={"data": [{"b64_json": base64.b64encode(b"no picture").decode()}]}),
-        Answer(json={"data": [{"url": "https://192.168.1.1/1.jpg"}]}),
     ],
 )
 async def test_an_answer_without_the_picture_is_a_failure_and_not_asked_for_again(answer: Answer) -> None:
@@ -264,6 +287,9 @@ async def test_a_task_that_the_vendor_forgot_fails_once_it_must_be_known() -> No
 
 async def test_a_finished_clip_that_the_vendor_forgot_is_lost() -> None:
     async with world() as w:
+        with pytest.raises(Unanswered):
+            await w.adapter.fetch(ordered(CLIP), "req-9")
+        w.clock.advance(300)
         failure = await w.adapter.fetch(ordered(CLIP), "req-9")
 
         assert isinstance(failure, Failed)
@@ -323,6 +349,12 @@ async def test_a_missing_model_is_told() -> None:
         await w.adapter.check()
 
         assert w.adapter.notices == ("grok-imagine-image is not among the models that this key may use.",)
+
+
+@pytest.mark.parametrize("models", [[{"id": "a", "aliases": 5}], [5], [{"aliases": [None, {}]}]])
+async def test_a_list_in_another_form_is_read_as_far_as_it_can_be(models: list[Any]) -> None:
+    async with world(Answer(json={"models": models})) as w:
+        await w.adapter.check()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from tests.providers.fakes import dashscope, fal, modelark, openrouter, replicat
 from tests.providers.fakes.tasks import KEY, TaskVendor
 from tests.providers.given import Samples
 from tests.providers.loopback import Answer
+from tests.providers.troubles import public_loopback
 from tests.providers.works import end_user
 
 BEARER = {"Authorization": f"Bearer {KEY}"}
@@ -31,7 +32,13 @@ class Adapter(Provider, Protocol):
 
 def http(url: str, *, auth: Mapping[str, str] = BEARER, **options: Any) -> VendorHttp:
     """Return a client that is quick to lose patience."""
-    quick = {"timeout_seconds": 5.0, "connect_seconds": 1.0, "first_pause": 0.005, "longest_pause": 0.02}
+    quick: dict[str, Any] = {
+        "timeout_seconds": 5.0,
+        "connect_seconds": 1.0,
+        "first_pause": 0.005,
+        "longest_pause": 0.02,
+        "fetcher": public_loopback(),
+    }
     return VendorHttp(name="vendor", base_url=url, auth=auth, **(quick | options))
 
 

@@ -45,10 +45,22 @@ def next_step(error: StudioError) -> str:
         return command(f"job {error.job.id} --wait --download")
     if isinstance(error, errors.JobFailed):
         look = f"{command(f'job {error.job.id}')}   (shows the refund, which is made automatically)"
-        return look if error.money_moved else "Change the input and order again; this order costs nothing."
+        return (
+            look
+            if error.money_moved
+            else f"{_AFTER.get(error.job.error_code or '', _LATER)}; this order costs nothing."
+        )
     if isinstance(error, errors.PaymentOutcomeUnknown):
         return f"{command('resume')}   (never order this again by hand)"
     return error.advice
+
+
+_LATER = "Order again in some minutes, or choose another model"
+_AFTER = {
+    "moderation": "Change the prompt or the files and order again",
+    "invalid_input": "Change the input and order again",
+    "upstream_retired": "Choose another model: stablestudio models",
+}
 
 
 def command(words: str) -> str:

@@ -19,10 +19,10 @@ from stablestudio.cli.output import Output
 from stablestudio.clock import SystemClock
 from stablestudio.config import Settings
 from stablestudio.errors import StudioError
-from stablestudio.providers.answers import Ambiguous, Unanswered, Unreadable
-from stablestudio.providers.provider import NotAccepted, Vendor
+from stablestudio.providers.provider import Vendor
 from stablestudio.server.providers import MADE, SANDBOX, Providers, Workshop, address, named, plan, served
 
+log = logging.getLogger(__name__)
 NOT_USABLE = 1
 _BOUND_SECONDS = 30.0  # for each vendor, all at the same time
 _FACTS = ("PROVIDER", "KIND", "STATE", "ADDRESS", "AT ONCE", "SERVES")
@@ -114,8 +114,6 @@ async def _finding(planned: Providers, name: str, *, live: bool) -> dict[str, An
         return _found("ok", "It is part of this service.")
     if not live:
         return _found("unasked", "")
-    if not vendor.free_check:
-        return _found("unasked", "This vendor has no question that costs nothing.")
     began = time.monotonic()
     wrong = await _ask(name, vendor)
     seconds = round(time.monotonic() - began, 3)
@@ -135,8 +133,10 @@ async def _ask(name: str, vendor: Vendor) -> str | None:
         return f"{name} did not answer within {_BOUND_SECONDS:g} s."
     except StudioError as error:
         return error.message
-    except (Ambiguous, NotAccepted, Unanswered, Unreadable) as error:
-        return f"{name}: {error}"
+    except Exception as error:
+        # Whatever one vendor answers, the operator hears of the others.
+        log.warning("check_faulted", extra={"provider": name}, exc_info=error)
+        return f"{name} could not be checked: its answer led to {type(error).__name__}."
     return None
 
 

@@ -183,7 +183,16 @@ class JobError(BuyerError):
     """A paid job did not end with a result; `job` is its last known state."""
 
     def __init__(self, message: str | None = None, *, job: Job, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint, charged=True, extra={"jobId": job.id, "jobStatus": job.status})
+        refund = job.payment.refund if job.payment else None
+        told = {
+            "jobId": job.id,
+            "jobStatus": job.status,
+            "errorCode": job.error_code,
+            "paymentState": job.payment.state if job.payment else None,
+            "refundTransaction": refund.transaction if refund else None,
+        }
+        known = {name: value for name, value in told.items() if value is not None}
+        super().__init__(message, hint=hint, charged=True, extra=known)
         self.job = job
 
 

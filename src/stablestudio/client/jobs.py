@@ -61,6 +61,7 @@ class Job(_Told):
     type: str | None = None
     progress: int | float | None = None
     error: Any = None
+    error_code: str | None = None
     result: Result | None = None
     payment: Payment | None = None
     poll_after: int | float = _DEFAULT_POLL

@@ -21,7 +21,7 @@ APPLICATION_VERSION = "1"
 QUEUE = "make"
 _WORKFLOW = "make"
 _POLL_SECONDS = 0.2
-
+_MOST_THREADS = 128
 
 _RUNNING = frozenset({"ENQUEUED", "PENDING", "DELAYED"})
 
@@ -45,7 +45,7 @@ class Engine(Protocol):
         """Return each known job's state: RUNNING, LOST where the engine says so but this process does not, or ENDED."""
         ...
 
-    async def restart(self, job_id: str) -> None:
+    async def restart(self, job_id: str, *, queue: str = QUEUE) -> None:
         """Run a stranded job's workflow anew; its steps find their own rows and repeat nothing."""
         ...
 
@@ -63,7 +63,8 @@ class DbosEngine:
             executor_id=executor_id,
             serializer=DBOSPortableJSONSerializer(),
             log_level="WARNING",
-            max_executor_threads=8,
+            # They also look host names up and hash files: a few that hang may not hold up all the others.
+            max_executor_threads=min(_MOST_THREADS, 8 + sum(self._concurrency.values())),
             notification_listener_polling_interval_sec=1.0,
             scheduler_polling_interval_sec=300.0,
         )
@@ -116,12 +117,14 @@ class DbosEngine:
         """Tell apart what runs from what this process dropped, as when the disk was too full to write a step down."""
         if workflow.status not in _RUNNING:
             return EngineState.ENDED
+        if workflow.queue_name is not None and workflow.queue_name not in self._concurrency:
+            return EngineState.LOST  # it waits for a provider that the settings no longer have
         ours = workflow.status == "PENDING" and workflow.executor_id == self._executor_id
         return EngineState.LOST if ours and workflow.workflow_id not in self._running else EngineState.RUNNING
 
-    async def restart(self, job_id: str) -> None:
+    async def restart(self, job_id: str, *, queue: str = QUEUE) -> None:
         await DBOS.delete_workflow_async(job_id)
-        await self._database.write(lambda connection: self.enqueue(connection, job_id))
+        await self._database.write(lambda connection: self.enqueue(connection, job_id, queue=queue))
 
     def _register_queues(self) -> None:
         for queue, most in self._concurrency.items():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -18,18 +20,22 @@ from stablestudio.failpoints import reach
 from stablestudio.jobs.decisions import (
     OVERDUE,
     Pace,
+    Refusal,
     Step,
+    Turn,
     Verb,
-    after_refusal,
     failure,
     is_lasting,
     is_overdue,
+    next_turn,
+    nobody_took_it,
+    retry_pause,
     shift_of,
     step,
 )
 from stablestudio.jobs.keeper import Keeper
 from stablestudio.media.storage import Storage
-from stablestudio.providers.bindings import Binding, Bindings
+from stablestudio.providers.bindings import Binding, Bindings, ProviderMissing
 from stablestudio.providers.provider import (
     Accepted,
     Cancels,
@@ -47,6 +53,10 @@ from stablestudio.store.database import Database
 log = logging.getLogger(__name__)
 # A held payment is collected while it is still good, or not at all.
 _CHARGE_MARGIN_MS = 30_000
+# A vendor that has all the work it may have is looked at again after this long.
+_FULL_SECONDS = 1.0
+# A vendor's answer is written down even where the disk is full for a moment: pauses between tries, in seconds.
+_WRITE_AGAIN = (0.2, 1.0, 5.0)
 
 
 class Charged(Enum):
@@ -83,6 +93,7 @@ class Maker:
         self._charge_order = charge
         self._on_ended = on_ended
         self._draining = False
+        self._busy: defaultdict[str, set[str]] = defaultdict(set)  # jobs that each provider works on
         self._asking: set[str] = set()  # jobs whose vendor is being asked by this very process
 
     async def advance(self, verb: Verb, job_id: str) -> Step:
@@ -102,6 +113,8 @@ class Maker:
             return await self._abandon(job, work, late)
         try:
             following = await self._step(verb, job, work, elapsed=elapsed)
+        except ProviderMissing as missing:
+            log.error("provider_missing", extra={"job": job_id, "step": verb, "provider": str(missing)})  # noqa: TRY400
         except Exception:
             log.exception("step_faulted", extra={"job": job_id, "step": verb})
         else:
@@ -153,29 +166,50 @@ class Maker:
             return step("poll")  # by another run, since this one looked
         if history and history[-1].state == "intended":
             return await self._adopt(work, history[-1])
-        tried = {submission.provider for submission in history}
-        # All refused once: the preferred one may have more room by now.
-        binding = self._bindings.next(work.offering, tried=tried, given=work.input)
-        binding = binding or self._bindings.next(work.offering, tried=(), given=work.input)
-        if binding is None:
-            return failure(FailureKind.UPSTREAM_RETIRED, "This service no longer makes what was ordered.")
-        return await self._ask(work, attempt=len(history) + 1, binding=binding, tried=tried)
+        turn = self._turn(work, history)
+        if isinstance(turn, dict):
+            return turn
+        binding = self._bindings.bound(work.offering, turn.provider)
+        assert binding is not None, "whoever has a turn is bound"
+        if not self._has_room(binding, work.job_id):
+            return step("submit", wait=_FULL_SECONDS)
+        return await self._ask(work, history, binding=binding)
 
-    async def _ask(self, work: Work, *, attempt: int, binding: Binding, tried: Collection[str]) -> Step:
+    def _turn(self, work: Work, history: Sequence[store.Submission]) -> Turn | Step:
+        """Return who is to be asked now, or what follows instead."""
+        refusals = [
+            Refusal(provider=each.provider, kind=FailureKind(each.reason), retry_at=each.retry_at or 0)
+            for each in history
+            if each.reason is not None
+        ]
+        candidates = [binding.provider.name for binding in self._bindings.candidates(work.offering, work.input)]
+        turn = next_turn(candidates, refusals)
+        if turn is None:
+            return nobody_took_it(refusals)
+        wait = (turn.at - self._clock.now_ms()) / 1000
+        return turn if wait <= 0 else step("submit", wait=wait)
+
+    def _has_room(self, binding: Binding, job_id: str) -> bool:
+        """Tell whether a provider may have one more job; its own queue sees to that but where another was preferred."""
+        busy = self._busy[binding.provider.name]
+        return binding.at_once is None or job_id in busy or len(busy) < binding.at_once
+
+    async def _ask(self, work: Work, history: Sequence[store.Submission], *, binding: Binding) -> Step:
         """Ask the vendor, once: the intent is on disk before the question is."""
-        now, name = self._clock.now_ms(), binding.provider.name
+        now, name, attempt = self._clock.now_ms(), binding.provider.name, len(history) + 1
         if not await self._database.write(
             lambda connection: store.intend(connection, job_id=work.job_id, attempt=attempt, provider=name, now=now)
         ):
             return step("submit", wait=1.0)
         reach("make.intended")
+        self._busy[name].add(work.job_id)
         try:
             answer = await binding.provider.submit(replace(work, model=binding.model))
         except NotAccepted as refusal:
-            return await self._refused(work, refusal, attempt=attempt, name=name, tried={*tried, name})
+            return await self._refused(work, refusal, attempt=attempt, name=name)
         reach("make.asked")
         if isinstance(answer, Failed):
-            await self._note_refusal(work, attempt=attempt)
+            await self._note_refusal(work, attempt=attempt, kind=answer.kind)
             return self._failed(work, answer)
         return await self._accepted(work, answer, attempt=attempt, provider_name=name)
 
@@ -183,8 +217,9 @@ class Maker:
         """Ask how it goes."""
         if job.task is None:
             return step("submit")
+        self._busy[job.provider or ""].add(job.id)
         binding = self._bindings.bound(work.offering, job.provider or "")
-        pace = Pace(steady=(binding and binding.poll_seconds) or float(work.offering.poll_after))
+        pace = self._pace(work, job.provider or "")
         deadline = (binding and binding.deadline_seconds) or work.offering.deadline_seconds
         answer = await self._bindings.named(job.provider or "").poll(work, job.task)
         reach("make.polled")
@@ -277,6 +312,8 @@ class Maker:
         await self._clean_up(job_id)
 
     async def _clean_up(self, job_id: str) -> None:
+        for busy in self._busy.values():
+            busy.discard(job_id)
         if self._on_ended is None:
             return
         try:
@@ -307,29 +344,34 @@ class Maker:
         try:
             found = await self._bindings.named(name).find(replace(work, model=bound.model if bound else ""))
         except NotAccepted as refusal:
-            return await self._refused(work, refusal, attempt=attempt, name=name, tried={name})
+            return await self._refused(work, refusal, attempt=attempt, name=name)
         if found is None:
             log.error("possible_duplicate_cost", extra={"job": work.job_id, "provider": name})
             return failure(FailureKind.UPSTREAM_UNKNOWN, "The vendor's answer was lost; the work was not repeated.")
         return await self._accepted(work, found, attempt=attempt, provider_name=name)
 
-    async def _refused(
-        self, work: Work, refusal: NotAccepted, *, attempt: int, name: str, tried: Collection[str]
-    ) -> Step:
+    async def _refused(self, work: Work, refusal: NotAccepted, *, attempt: int, name: str) -> Step:
         """Note that the vendor certainly did not take it, and decide who is asked next."""
         told = {"detail": refusal.detail, "request": refusal.request_id, "provider": name, "attempt": attempt}
         log.warning("submission_refused", extra={"job": work.job_id, "kind": refusal.kind.value, **told})
-        await self._note_refusal(work, attempt=attempt)
+        self._busy[name].discard(work.job_id)
+        history = await self._database.read(lambda connection: store.submissions_of(connection, work.job_id))
+        times = sum(each.provider == name for each in history)
+        retry_at = self._clock.now_ms() + round(retry_pause(refusal, times=times) * 1000)
+        await self._note_refusal(work, attempt=attempt, kind=refusal.kind, retry_at=retry_at)
         bound = self._bindings.bound(work.offering, name)
         if bound is not None and is_lasting(refusal.kind):
-            self._bindings.close(bound)
-        another = self._bindings.next(work.offering, tried=tried, given=work.input) is not None
-        return after_refusal(attempt, refusal, another=another)
+            self._bindings.close(bound, work.offering, kind=refusal.kind)
+        history = await self._database.read(lambda connection: store.submissions_of(connection, work.job_id))
+        turn = self._turn(work, history)
+        return turn if isinstance(turn, dict) else step("submit")
 
-    async def _note_refusal(self, work: Work, *, attempt: int) -> None:
+    async def _note_refusal(self, work: Work, *, attempt: int, kind: FailureKind, retry_at: int | None = None) -> None:
         now = self._clock.now_ms()
         await self._database.write(
-            lambda connection: store.refuse(connection, job_id=work.job_id, attempt=attempt, now=now)
+            lambda connection: store.refuse(
+                connection, job_id=work.job_id, attempt=attempt, reason=kind.value, retry_at=retry_at, now=now
+            )
         )
 
     def _failed(self, work: Work, failed: Failed) -> Step:
@@ -339,20 +381,31 @@ class Maker:
         return failure(failed.kind, failed.message)
 
     async def _accepted(self, work: Work, answer: Accepted, *, attempt: int, provider_name: str) -> Step:
-        now = self._clock.now_ms()
-        await self._database.write(
-            lambda connection: store.accept(
-                connection,
-                job_id=work.job_id,
-                attempt=attempt,
-                provider=provider_name,
-                task=answer.task,
-                upstream_model=answer.upstream_model,
-                now=now,
-            )
+        save = partial(
+            store.accept,
+            job_id=work.job_id,
+            attempt=attempt,
+            provider=provider_name,
+            task=answer.task,
+            upstream_model=answer.upstream_model,
+            now=self._clock.now_ms(),
         )
+        for pause in (*_WRITE_AGAIN, None):
+            try:
+                await self._database.write(save)
+                break
+            except sa.exc.SQLAlchemyError:
+                if pause is None:
+                    raise
+                # Not every vendor can be asked for this task again: it is worth some patience.
+                log.exception("task_not_written", extra={"job": work.job_id, "provider": provider_name})
+                await asyncio.sleep(pause)
         reach("make.submitted")
-        return step("poll", wait=Pace().first)
+        return step("poll", wait=self._pace(work, provider_name).first)
+
+    def _pace(self, work: Work, provider: str) -> Pace:
+        binding = self._bindings.bound(work.offering, provider)
+        return Pace(steady=(binding and binding.poll_seconds) or float(work.offering.poll_after))
 
     async def _progress(self, job_id: str, progress: int | None) -> None:
         if progress is None:

@@ -6,7 +6,7 @@ import logging
 
 from stablestudio.clock import Clock
 from stablestudio.jobs.decisions import OVERDUE, is_overdue
-from stablestudio.jobs.engine import Engine, EngineState
+from stablestudio.jobs.engine import QUEUE, Engine, EngineState
 from stablestudio.jobs.maker import Maker
 from stablestudio.loops import every
 from stablestudio.providers.provider import FailureKind
@@ -53,6 +53,6 @@ class Sweep:
             if is_overdue((now - job.created_at) / 1000):
                 await self._maker.fail(job.id, code=FailureKind.UPSTREAM_UNKNOWN.value, message=OVERDUE)
             else:
-                await self._engine.restart(job.id)
+                await self._engine.restart(job.id, queue=job.provider or QUEUE)
         except Exception:
             log.exception("job_not_mended", extra={"job": job.id})

@@ -36,8 +36,8 @@ class Clip:
             "status": task.state.value,
             "progress": 100 if task.state is State.DONE else task.progress,
             "created_at": self.created_at // 1000,
-            "completed_at": None,
-            "expires_at": (self.created_at + _KEPT_MS) // 1000 if task.state is State.DONE else None,
+            "completed_at": None if task.ended_at is None else task.ended_at // 1000,
+            "expires_at": None if task.ended_at is None else (task.ended_at + _KEPT_MS) // 1000,
             "size": f"{self.order.size[0]}x{self.order.size[1]}",
             "seconds": str(self.order.seconds),
             "prompt": self.order.prompt,
@@ -58,10 +58,11 @@ class Clips:
         now = self._clock.now_ms()
         ended = [clip for clip in self._clips.values() if clip.task.state in _ENDED]
         for index, old in enumerate(reversed(ended)):
-            if index + 1 >= _MOST_KEPT or old.created_at + _KEPT_MS < now:
+            if index + 1 >= _MOST_KEPT or (old.task.ended_at or now) + _KEPT_MS < now:
                 del self._clips[old.id]
         clip = Clip(id=f"video_{secrets.token_hex(16)}", model=model, order=order, created_at=now, task=task)
         self._clips[clip.id] = clip
+        task.future.add_done_callback(lambda _: task.note_end(self._clock.now_ms()))
         return clip
 
     def get(self, clip_id: str) -> Clip:

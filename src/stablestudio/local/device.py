@@ -29,6 +29,7 @@ class Task:
 
     def __init__(self) -> None:
         self.progress = 0  # percent
+        self.ended_at: int | None = None  # milliseconds
         self.future: Future[bytes]
         self._stop = threading.Event()
 
@@ -60,6 +61,10 @@ class Task:
         if self._stop.is_set():
             raise Stopped
         self.progress = min(_FINISHING, max(self.progress, int(share * 100)))
+
+    def note_end(self, now: int) -> None:
+        """Remember when the job ended (ms)."""
+        self.ended_at = now
 
     def cancel(self) -> None:
         """Take the job out of the queue, or stop it after the step that it is at; one that is finished stays."""

@@ -1,4 +1,4 @@
-"""The files that an input points to: `job:ID` of the same wallet, or whatever the guarded fetch may fetch."""
+"""The files that an input points to: an upload or `job:ID` of the same wallet, or what the guarded fetch may fetch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from stablestudio.catalog import MediaInput
 from stablestudio.errors import InvalidInput, Issue, StudioError
 from stablestudio.media.fetch import MediaFetcher
 from stablestudio.media.storage import Storage
+from stablestudio.media.uploads import UploadDesk
 from stablestudio.store import jobs
 from stablestudio.store.database import Database
 
@@ -24,7 +25,10 @@ class NotYourMedia(StudioError):
 class InputReader:
     """Reads what a buyer's input points to."""
 
-    def __init__(self, database: Database, *, fetcher: MediaFetcher, storage: Storage) -> None:
+    def __init__(
+        self, database: Database, *, fetcher: MediaFetcher, storage: Storage, uploads: UploadDesk | None = None
+    ) -> None:
+        self._uploads = uploads
         self._database = database
         self._fetcher = fetcher
         self._storage = storage
@@ -40,9 +44,7 @@ class InputReader:
 
     async def _fault(self, media: MediaInput, wallet: str) -> Issue | None:
         try:
-            if media.url.startswith(_JOB):
-                await self._result(media.url[len(_JOB) :], wallet)
-            else:
+            if await self.key_of(media.url, wallet=wallet) is None:
                 self._fetcher.check_own(media.url)
         except StudioError as error:
             return Issue(media.path, error.code, error.message)
@@ -50,13 +52,17 @@ class InputReader:
 
     async def read(self, url: str, *, wallet: str, as_of_ms: int) -> bytes:
         """Return the bytes; `as_of_ms` is when the order was made, so that a link valid then stays good."""
-        if url.startswith(_JOB):
-            return await self._storage.read(await self._result(url[len(_JOB) :], wallet))
+        key = await self.key_of(url, wallet=wallet)
+        if key is not None:
+            return await self._storage.read(key)
         return (await self._fetcher.get(url, as_of_ms=as_of_ms)).data
 
     async def key_of(self, url: str, *, wallet: str) -> str | None:
-        """Return the storage key behind a `job:` reference, None for any other address."""
-        return await self._result(url[len(_JOB) :], wallet) if url.startswith(_JOB) else None
+        """Return the storage key behind a `job:` reference or a blobUrl, None for any other address."""
+        if url.startswith(_JOB):
+            return await self._result(url[len(_JOB) :], wallet)
+        upload = await self._uploads.resolve(url, wallet=wallet) if self._uploads is not None else None
+        return upload.key if upload is not None else None
 
     async def _result(self, job_id: str, wallet: str) -> str:
         job = await self._database.read(lambda connection: jobs.find(connection, job_id))

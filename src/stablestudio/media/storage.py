@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import anyio.to_thread
@@ -18,6 +21,7 @@ from stablestudio.errors import StudioError
 from stablestudio.media.links import AssetGone
 
 CHUNK = 256 * 1024
+_WRITE = 1024 * 1024  # bytes handed to a thread at a time
 # Lower case only: some file systems take two spellings for one file.
 _KEY = re.compile(r"(?:[a-z0-9][a-z0-9_-]*/)+[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9]+)*")
 _LONGEST_KEY = 200
@@ -28,6 +32,49 @@ class AssetExists(StudioError):
 
     status = 409
     hint = "A file is written once; tell the operator the request id."
+
+
+class TooLarge(StudioError):
+    """The file is larger than may be kept here."""
+
+    status = 413
+    hint = "Send a smaller file; nothing was charged for this request."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A file as it was written: its size in bytes, its SHA-256 in lower hex."""
+
+    size: int
+    sha256: str
+
+
+class _Tally:
+    """Counts and hashes what passes; ends it where there is too much."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._hash = hashlib.sha256()
+        self.fault: BaseException | None = None
+
+    async def through(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+        try:
+            async for piece in pieces:
+                self._count(piece)
+                yield piece
+        except Exception as fault:
+            self.fault = fault
+            raise
+
+    def _count(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._max_bytes:
+            raise TooLarge(f"The file is larger than {self._max_bytes} bytes.")
+        self._hash.update(piece)
+
+    def kept(self) -> Kept:
+        return Kept(size=self._size, sha256=self._hash.hexdigest())
 
 
 class Storage:
@@ -56,6 +103,25 @@ class Storage:
         if await self.size(key) != len(data) or await self.read(key) != data:
             raise AssetExists(f"Another file is kept as {key} already.")
         return False
+
+    async def put_stream(self, key: str, pieces: AsyncIterable[bytes], *, content_type: str, max_bytes: int) -> Kept:
+        """Keep what comes, in constant memory, under a key that nobody else writes. Raises `TooLarge`.
+
+        Nothing is kept where `pieces` raises, or ends too late.
+        """
+        tally = _Tally(max_bytes)
+        counted = tally.through(pieces)
+        if self._directory:
+            await _write_file(self._directory, _checked(key), counted)
+        else:
+            attributes = {"Content-Type": content_type}
+            try:
+                await obstore.put_async(self._store, _checked(key), counted, attributes=attributes)
+            except Exception:
+                if tally.fault is not None:
+                    raise tally.fault from None  # the store wraps what the stream raised
+                raise
+        return tally.kept()
 
     async def size(self, key: str) -> int | None:
         """Return the size in bytes, or None if there is no such file."""
@@ -132,6 +198,34 @@ def _create_file(directory: Path, key: str, data: bytes) -> bool:
         if folder == directory:
             break
     return True
+
+
+async def _write_file(directory: Path, key: str, pieces: AsyncIterable[bytes]) -> None:
+    """Write beside the final name piece by piece, sync, then link, as `_create_file` does."""
+    path = directory / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part")  # noqa: SIM115 - closed in a thread
+    try:
+        batch: list[bytes] = []
+        async for piece in pieces:
+            batch.append(piece)
+            if sum(map(len, batch)) >= _WRITE:
+                await anyio.to_thread.run_sync(part.writelines, batch)
+                batch = []
+        await anyio.to_thread.run_sync(_finish_file, part, batch, path, directory)
+    finally:
+        part.close()
+
+
+def _finish_file(part: Any, batch: list[bytes], path: Path, directory: Path) -> None:
+    part.writelines(batch)
+    part.flush()
+    os.fsync(part.fileno())
+    os.link(part.name, path)
+    for folder in path.parents:
+        _sync_folder(folder)
+        if folder == directory:
+            break
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import binascii
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 from pydantic_core import from_json
 
+from stablestudio.providers.scrub import scrubbed
+
 LONGEST_RETRY_SECONDS = 120.0
+TRANSIENT = frozenset({408, 425, 429})
+"""Statuses below 500 that say nothing but "not now"."""
 _EXCERPT = 500  # characters of a vendor's words that are kept
 _REQUEST_IDS = (
     "x-request-id",
@@ -24,6 +28,8 @@ _REQUEST_IDS = (
     "x-tt-logid",
     "cf-ray",
 )
+_CODES = ("code", "status", "type", "error_type")
+_NO_JSON: Final = object()
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
@@ -52,13 +58,15 @@ class Lost(Exception):
     """A result file that cannot be had, and will not be later either."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A whole answer; `headers` are looked up in lower case."""
+    """A whole answer; `headers` are looked up in lower case. Its JSON is read once, as it may have tens of megabytes."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What its question was asked with, and no excerpt may repeat."""
 
     @property
     def ok(self) -> bool:
@@ -66,21 +74,24 @@ class Reply:
 
     def json(self) -> Any:
         """Return the body's JSON; raise `Unreadable`."""
-        try:
-            return from_json(self.body)
-        except ValueError:
-            raise Unreadable(f"HTTP {self.status} without JSON: {self.excerpt[:80]!r}") from None
+        if self._parsed is _NO_JSON:
+            raise Unreadable(f"HTTP {self.status} without JSON: {self.excerpt[:80]!r}")
+        return self._parsed
 
-    @property
+    @cached_property
     def document(self) -> dict[str, Any]:
         """The JSON object of the body, empty where there is none: for error bodies, which may be anything."""
-        try:
-            value = self.json()
-        except Unreadable:
-            return {}
+        value = self._parsed
         if isinstance(value, list) and value:  # Google's streaming servers wrap errors in a list
             value = value[0]
         return value if isinstance(value, dict) else {}
+
+    @cached_property
+    def _parsed(self) -> Any:
+        try:
+            return from_json(self.body)
+        except ValueError:
+            return _NO_JSON
 
     @property
     def request_id(self) -> str | None:
@@ -88,9 +99,18 @@ class Reply:
         return next((self.headers[name][:_EXCERPT] for name in _REQUEST_IDS if self.headers.get(name)), None)
 
     @property
+    def codes(self) -> tuple[str, ...]:
+        """The machine-readable names of what is wrong, in every place where a vendor writes them."""
+        document, detail = self.document, self.document.get("detail")
+        places = [document, document.get("error"), *(detail if isinstance(detail, list) else ())]
+        found = [place.get(name) for place in places if isinstance(place, dict) for name in _CODES]
+        return tuple(code for code in (*found, self.headers.get("x-fal-error-type")) if isinstance(code, str))
+
+    @property
     def excerpt(self) -> str:
         """The first words of the body, printable, for the operator."""
-        text = self.body[: _EXCERPT * 4].decode(errors="replace")[:_EXCERPT]
+        # Scrubbed before it is cut: the first half of a key is not found any more.
+        text = scrubbed(self.body[: _EXCERPT * 16].decode(errors="replace"), self.secrets)[:_EXCERPT]
         return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
@@ -140,15 +160,3 @@ def _google(document: Mapping[str, Any]) -> float | None:
                 found = _DURATION.fullmatch(delay)
                 return float(found[1]) if found else None
     return None
-
-
-def base64_bytes(text: object) -> bytes:
-    """Decode base64, with or without a `data:` head; raise `Unreadable`."""
-    if not isinstance(text, str):
-        raise Unreadable(f"base64 was expected, {type(text).__name__} came")
-    if text[:5].lower() == "data:":
-        text = text.partition(",")[2]
-    try:
-        return binascii.a2b_base64(text)
-    except ValueError:
-        raise Unreadable(f"no base64: {text[:40]!r}") from None

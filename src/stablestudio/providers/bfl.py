@@ -9,9 +9,10 @@ from typing import ClassVar
 from stablestudio.catalog import Offering, OfferingInput
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.errors import Issue
-from stablestudio.providers.answers import Unanswered, Unreadable
+from stablestudio.providers.answers import Reply
 from stablestudio.providers.bfl_requests import MODELS, MOST_IMAGES, NOT_FOUND, Sample, lacks, read, refusal, request
-from stablestudio.providers.faults import VendorUnusable, turned_down, unusable
+from stablestudio.providers.checks import asked
+from stablestudio.providers.faults import turned_down, unusable
 from stablestudio.providers.finish import collect
 from stablestudio.providers.http import VendorHttp, segment
 from stablestudio.providers.inputs import MediaFile, MediaSource, read_files, shrink
@@ -27,13 +28,14 @@ KEY_HEADER = "x-key"
 OWN_HOSTS = ("*.bfl.ai",)
 """Tasks live on one of the vendor's clusters, such as api.us1.bfl.ai, and are polled there with the key."""
 MAX_IMAGE_BYTES = 5 * 1024 * 1024
+_MOST_IMAGES = 8  # as the vendor documents
+_LONGEST_PLACE = 2048  # characters of an address of a task
 
 
 class Bfl:
     """The answer to a submission says where to ask; that address is the task's handle here."""
 
     name = "bfl"
-    free_check = True
     models: ClassVar[Mapping[str, str]] = MODELS
 
     def __init__(
@@ -43,17 +45,13 @@ class Bfl:
         source: MediaSource,
         kept: KeptResults,
         clock: Clock | None = None,
-        most_images: int = MOST_IMAGES,
     ) -> None:
-        """Take the line to `BASE_URL`, with the key as `KEY_HEADER` and `own_hosts=OWN_HOSTS`.
-
-        `most_images` is how many input images the vendor documents.
-        """
+        """Take the line to `BASE_URL`, with the key as `KEY_HEADER` and `own_hosts=OWN_HOSTS`."""
         self._http = http
         self._source = source
         self._kept = kept
         self._strangers = Strangers(clock or SystemClock())
-        self.lacks = lacks(most_images)
+        self.lacks = lacks(MOST_IMAGES)
 
     def objections(self, offering: Offering, given: OfferingInput, *, model: str = "") -> tuple[Issue, ...]:  # noqa: ARG002 - every model has the same lacks
         return objections(self.lacks.get(offering.key, ()), given)
@@ -76,11 +74,9 @@ class Bfl:
         if await self._kept.find(work) is not None:
             return Made()
         reply = await self._http.ask("GET", task)
-        if reply.status not in {200, 404, 410}:
-            raise Unreadable(f"{self.name} answered with status {reply.status}: {reply.excerpt}")
+        if unknown := self._strangers.judge(self.name, task, reply, is_unknown=_is_unknown):
+            return unknown
         found = read(reply.document, request_id=reply.request_id)
-        if found == NOT_FOUND or reply.status != 200:
-            return self._strangers.meet(task, reply)
         if isinstance(found, Sample):
             return await self._keep(work, found)
         return found if isinstance(found, Running | Failed) else unknown_state(self.name, reply.document.get("status"))
@@ -90,10 +86,7 @@ class Bfl:
 
     async def check(self) -> None:
         """Ask for the balance; raise `VendorUnusable` where key, reach or credit is missing."""
-        try:
-            reply = await self._http.ask("GET", "/credits", deadline_seconds=15.0)
-        except Unanswered as error:
-            raise VendorUnusable(f"{error}.") from None
+        reply = await asked(self._http, "/credits")
         if not reply.ok:
             unusable(self.name, reply)
         credit = reply.document.get("credits")
@@ -106,7 +99,7 @@ class Bfl:
     def _task(self, document: Mapping[str, object], task_id: str) -> str:
         """Return where to ask about a task: where the vendor says, if that is a host of its own."""
         where = document.get("polling_url")
-        if isinstance(where, str) and self._http.is_own(where):
+        if isinstance(where, str) and len(where) <= _LONGEST_PLACE and self._http.is_own(where):
             return where
         if where is not None:
             log.warning("polling_url_is_foreign", extra={"provider": self.name, "url": str(where)[:200]})
@@ -127,3 +120,7 @@ class Bfl:
             return output
         await self._kept.put(work.job_id, output.data, output.content_type)
         return Made()
+
+
+def _is_unknown(reply: Reply) -> bool:
+    return reply.document.get("status") == NOT_FOUND

@@ -12,8 +12,8 @@ from typing import Any
 from stablestudio.catalog.families import flux_2
 from stablestudio.catalog.sizes import MEGAPIXEL, of_area
 from stablestudio.providers.answers import Reply
+from stablestudio.providers.base64s import base64_text
 from stablestudio.providers.faults import failed, kind_of
-from stablestudio.providers.gemini_requests import encoded
 from stablestudio.providers.inputs import MediaFile
 from stablestudio.providers.lacks import Lacks, at_most, without
 from stablestudio.providers.provider import Failed, FailureKind, Running, Work
@@ -76,7 +76,7 @@ def request(work: Work, files: Sequence[MediaFile]) -> dict[str, Any]:
     body: dict[str, Any] = {"prompt": given.prompt, "width": width, "height": height, "output_format": "png"}
     if isinstance(given, Generate):
         body["safety_tolerance"] = given.safety_tolerance
-    return body | {_field(number): encoded(file.data) for number, file in enumerate(files, 1)}
+    return body | {_field(number): base64_text(file.data) for number, file in enumerate(files, 1)}
 
 
 def read(document: Mapping[str, Any], *, request_id: str | None = None) -> Running | Sample | Failed | str | None:

@@ -8,6 +8,8 @@ from typing import ClassVar
 from stablestudio.catalog import Offering, OfferingInput
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.errors import Issue
+from stablestudio.providers.answers import Reply
+from stablestudio.providers.checks import asked
 from stablestudio.providers.dashscope_requests import (
     ASYNC,
     LONGEST_SIDE,
@@ -25,7 +27,7 @@ from stablestudio.providers.finish import collect
 from stablestudio.providers.http import VendorHttp, segment
 from stablestudio.providers.inputs import MediaFile, MediaSource, crop_to, read_files, shrink
 from stablestudio.providers.provider import Accepted, Failed, Output, Work
-from stablestudio.providers.tasks import Progress, Strangers, look, no_result, task_named, told
+from stablestudio.providers.tasks import Progress, Strangers, ended, look, no_result, task_named
 
 BASE_URL = "https://dashscope-intl.aliyuncs.com/api/v1"
 _SYNTHESIS = "/services/aigc/video-generation/video-synthesis"
@@ -36,7 +38,6 @@ class DashScope:
     """Makes Wan clips; key, model and the region in the base URL belong together."""
 
     name = "dashscope"
-    free_check = True
     models: ClassVar[Mapping[str, str]] = MODELS
 
     def __init__(self, http: VendorHttp, *, source: MediaSource, clock: Clock | None = None) -> None:
@@ -70,11 +71,14 @@ class DashScope:
     async def poll(self, work: Work, task: str) -> Progress:  # noqa: ARG002 - the task says it all
         place = f"/tasks/{segment(task)}"
         return await look(
-            self._http, place, task=task, read=progress, strangers=self._strangers, is_unknown=is_forgotten
+            self._http, place, task=task, read=progress, strangers=self._strangers, is_unknown=_is_unknown
         )
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:
-        reply = await told(self._http, f"/tasks/{segment(task)}")
+        place = f"/tasks/{segment(task)}"
+        reply = await ended(self._http, place, task=task, strangers=self._strangers, is_unknown=_is_unknown)
+        if isinstance(reply, Failed):
+            return reply
         url = result_url(reply.document)
         if url is None:
             return no_result(reply)
@@ -82,7 +86,7 @@ class DashScope:
 
     async def check(self) -> None:
         """Prove key and reach with a list of one task. Raises `VendorUnusable`."""
-        reply = await self._http.ask("GET", "/tasks/?page_no=1&page_size=1", deadline_seconds=20)
+        reply = await asked(self._http, "/tasks/?page_no=1&page_size=1")
         if not reply.ok:
             unusable(self.name, reply, kind=refusal(reply))
 
@@ -92,6 +96,10 @@ class DashScope:
 
     async def close(self) -> None:
         await self._http.close()
+
+
+def _is_unknown(reply: Reply) -> bool:
+    return is_forgotten(reply.document)
 
 
 async def _fitted(file: MediaFile) -> MediaFile:

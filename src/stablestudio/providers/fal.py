@@ -10,6 +10,7 @@ from stablestudio.clock import Clock, SystemClock
 from stablestudio.errors import Issue
 from stablestudio.providers.aggregate import fitting, order_of, routed
 from stablestudio.providers.answers import Ambiguous, Reply, Unreadable
+from stablestudio.providers.checks import asked
 from stablestudio.providers.clips import collect_clip
 from stablestudio.providers.fal_models import IGNORED, LACKS, OFFERS
 from stablestudio.providers.fal_requests import (
@@ -29,7 +30,7 @@ from stablestudio.providers.inputs import MediaFile, MediaSource, data_url, read
 from stablestudio.providers.lacks import Lacks, objections
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, Output, Work
 from stablestudio.providers.routes import arguments, endpoint
-from stablestudio.providers.tasks import Progress, Strangers, look
+from stablestudio.providers.tasks import Progress, Strangers, forgotten, look
 
 BASE_URL = "https://queue.fal.run"
 _ANSWER_SECONDS = 120.0
@@ -41,7 +42,6 @@ class Fal:
     """Makes what `fal_models` lists."""
 
     name = "fal"
-    free_check = True
     models: ClassVar[Mapping[str, str]] = {key: offer.model for key, offer in OFFERS.items()}
 
     def __init__(
@@ -93,6 +93,9 @@ class Fal:
     async def fetch(self, work: Work, task: str) -> Output | Failed:
         route = OFFERS[work.offering.key].route(work.input)
         reply = await self._result(self._own(task, "response_url"))
+        unknown = self._strangers.judge(self.name, task, reply, is_verdict=lambda _: True)
+        if failure := forgotten(self.name, reply, unknown):
+            return failure
         if not reply.ok:
             return error(reply)
         if is_blackened(reply.document):
@@ -103,9 +106,12 @@ class Fal:
         return await collect_clip(self._http, url, work, within=route.within(work.input))
 
     async def check(self) -> None:
-        """Prove key and reach with a question about nobody's request. Raises `VendorUnusable`."""
-        reply = await self._http.ask("GET", f"/fal-ai/flux/requests/{_NOBODYS}/status", deadline_seconds=20)
-        if reply.status in {401, 402, 403}:
+        """Prove key and reach with a question about nobody's request. Raises `VendorUnusable`.
+
+        fal says in its own form that there is none; a web page that says the same is not fal's.
+        """
+        reply = await asked(self._http, f"/fal-ai/flux/requests/{_NOBODYS}/status")
+        if reply.status in {401, 402, 403} or not reply.document.keys() & {"detail", "status"}:
             unusable(self.name, reply, kind=refusal(reply))
 
     async def cancel(self, work: Work, task: str) -> bool:  # noqa: ARG002 - the handle says it all

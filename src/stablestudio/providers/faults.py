@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from stablestudio.errors import StudioError
-from stablestudio.providers.answers import Reply
+from stablestudio.providers.answers import Ambiguous, Reply
 from stablestudio.providers.provider import Failed, FailureKind, NotAccepted
+from stablestudio.providers.scrub import scrubbed
 
 _DETAIL = 500  # characters
 
@@ -47,7 +48,8 @@ class VendorUnusable(StudioError):
 
 def failed(kind: FailureKind, message: str | None = None, *, detail: str = "", request_id: str | None = None) -> Failed:
     """Return a failure whose words for the buyer are those of its kind, unless a better clean sentence is given."""
-    return Failed(kind=kind, message=message or SENTENCES[kind], detail=detail[:_DETAIL], request_id=request_id)
+    told = scrubbed(detail)[:_DETAIL]
+    return Failed(kind=kind, message=message or SENTENCES[kind], detail=told, request_id=request_id)
 
 
 def kind_of(status: int) -> FailureKind:
@@ -58,8 +60,11 @@ def kind_of(status: int) -> FailureKind:
 def turned_down(kind: FailureKind, reply: Reply, *, message: str | None = None) -> Failed:
     """Return the failure of work that was turned down before it was taken, where the work itself is the reason.
 
-    Raise `NotAccepted` where the reason is the vendor's or the operator's, so that another vendor may be asked.
+    Raise `NotAccepted` where the reason is the vendor's or the operator's, so that another vendor may be asked, and
+    `Ambiguous` where the vendor's own time ran out: whatever it had begun may go on.
     """
+    if kind is FailureKind.UPSTREAM_TIMEOUT:
+        raise Ambiguous(f"status {reply.status}: {reply.excerpt}", reply=reply)
     if kind in _OF_THE_WORK:
         return failed(kind, message, detail=reply.excerpt, request_id=reply.request_id)
     told = f"status {reply.status}: {reply.excerpt}"

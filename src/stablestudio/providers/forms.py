@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from stablestudio.providers.inputs import MediaFile
 
-_EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+_EXTENSIONS = {"image/jpeg": "jpg"}
 
 
 def form(fields: Mapping[str, object], *, files: Sequence[MediaFile], files_as: str) -> tuple[bytes, str]:
@@ -17,10 +17,14 @@ def form(fields: Mapping[str, object], *, files: Sequence[MediaFile], files_as: 
     for name, value in fields.items():
         body += _part(boundary, f'name="{name}"', str(value).encode())
     for index, file in enumerate(files):
-        place = f'name="{files_as}"; filename="{index}.{_EXTENSIONS.get(file.content_type, "bin")}"'
+        place = f'name="{files_as}"; filename="{index}.{_extension(file.content_type)}"'
         body += _part(boundary, place, file.data, content_type=file.content_type)
     body += f"--{boundary}--\r\n".encode()
     return bytes(body), f"multipart/form-data; boundary={boundary}"
+
+
+def _extension(content_type: str) -> str:
+    return _EXTENSIONS.get(content_type, content_type.partition("/")[2])
 
 
 def _part(boundary: str, place: str, data: bytes, *, content_type: str | None = None) -> bytes:

@@ -28,7 +28,6 @@ class Gemini:
     """One long request for each image. A refusal is an answer with status 200 and no image."""
 
     name = "gemini"
-    free_check = True
     models: ClassVar[Mapping[str, str]] = MODELS
 
     def __init__(self, http: VendorHttp, *, source: MediaSource, kept: KeptResults) -> None:

@@ -5,13 +5,12 @@ Wire format: ai.google.dev/api/generate-content, and `ImageConfig`, `FinishReaso
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stablestudio.catalog.families.nano_banana import NanoBananaGenerate, NanoBananaProGenerate
+from stablestudio.providers.base64s import base64_if_any, base64_text
 from stablestudio.providers.faults import failed
 from stablestudio.providers.inputs import MediaFile
 from stablestudio.providers.provider import Failed, FailureKind, Output, Work
@@ -99,21 +98,8 @@ def read(document: Mapping[str, Any], *, request_id: str | None = None) -> Outpu
     return _without_image(document, request_id=request_id)
 
 
-def decoded(text: str) -> bytes | None:
-    """Return the bytes of base64 text in either alphabet, as JSON of protocol buffers has it; None where it is none."""
-    plain = text.replace("-", "+").replace("_", "/")
-    try:
-        return binascii.a2b_base64(plain + "=" * (-len(plain) % 4), strict_mode=True) or None
-    except ValueError:
-        return None
-
-
-def encoded(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
 def _inline(file: MediaFile) -> dict[str, Any]:
-    return {"inlineData": {"mimeType": file.content_type, "data": encoded(file.data)}}
+    return {"inlineData": {"mimeType": file.content_type, "data": base64_text(file.data)}}
 
 
 def _block_reason(document: Mapping[str, Any]) -> str | None:
@@ -135,7 +121,7 @@ def _image(candidate: Mapping[str, Any]) -> Output | None:
     for part in _parts(candidate):
         match part.get("inlineData"):
             case {"data": str(text), "mimeType": str(kind)} if kind.startswith("image/"):
-                data = decoded(text)
+                data = base64_if_any(text)
                 if data is not None:
                     return Output(data=data, content_type=kind)
     return None

@@ -42,9 +42,12 @@ class Home:
         return safe and any(_matches(target.authority, own) for own in self.own_hosts)
 
     def loopback_port(self, url: str) -> int | None:
-        """Return the port of a URL on the loopback, where the vendor is there too; else None. Raises `FetchRefused`."""
+        """Return the port of a URL beside the vendor, on the loopback at its own port; else None. Raises `FetchRefused`.
+
+        The loopback has services of ours at other ports, and whoever writes a result's address must not choose one.
+        """
         target = read_url(url)
-        return target.port if self._shares_loopback(target) else None
+        return target.port if self._shares_loopback(target) and target.port == self.base.port else None
 
     def _shares_loopback(self, target: Target) -> bool:
         return _is_loopback(self.base.host) and _is_loopback(target.host)

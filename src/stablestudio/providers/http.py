@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -14,12 +13,23 @@ from urllib.parse import quote, urljoin
 
 import httpx2
 
-from stablestudio.media.addresses import FetchPolicy, FetchRefused
-from stablestudio.media.fetch import FetchFailed, MediaFetcher
-from stablestudio.providers.answers import Ambiguous, Lost, Reply, TooLarge, Unanswered, Unreadable, retry_after
+from stablestudio.media.fetch import MediaFetcher
+from stablestudio.providers.answers import (
+    TRANSIENT,
+    Ambiguous,
+    Lost,
+    Reply,
+    TooLarge,
+    Unanswered,
+    Unreadable,
+    retry_after,
+)
+from stablestudio.providers.files import PATIENCE, ForeignFiles
 from stablestudio.providers.home import Home
 from stablestudio.providers.lines import Lines
+from stablestudio.providers.patience import Patience
 from stablestudio.providers.provider import FailureKind, NotAccepted
+from stablestudio.providers.scrub import scrubbed_bytes, secrets_of
 
 __all__ = ["Ambiguous", "Auth", "Lost", "Reply", "TooLarge", "Unanswered", "Unreadable", "VendorHttp", "segment"]
 
@@ -28,10 +38,10 @@ Auth = Headers | Callable[[], Headers | Awaitable[Headers]]
 Refused = Callable[[Reply], FailureKind]
 
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
+MAX_STATUS_BYTES = 4 * 1024 * 1024  # of an answer that holds no result
 MAX_CLIP_BYTES = 512 * 1024 * 1024
-_ASK_READ_SECONDS = 30.0
-_DOWNLOAD_SECONDS = 300.0
-_PATIENCE = 3  # answers with an error status until a result file counts as lost
+_TRY_SECONDS = 30.0
+_LONGEST_TASK = 512  # characters
 _NEVER_SENT = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -40,8 +50,11 @@ _NEVER_SENT = (
     httpx2.PoolTimeout,
     httpx2.UnsupportedProtocol,
 )
-_FINAL = ("is larger than", "compressed body", "redirects")  # said by the guarded fetch, and no better later
-_TRANSIENT = frozenset({408, 425, 429})
+# These alone say that nothing was taken. Any other is doubt: 409, 424 and 499 may be about work that has begun, and a
+# redirect may follow success.
+_NOT_TAKEN = frozenset({400, 401, 402, 403, 404, 410, 413, 415, 422})
+_TIME_OUT = re.compile(r"time[-_ ]?(?:d[-_ ]?)?out|deadline.?exceeded", re.IGNORECASE)
+_OF_THE_OPERATOR = frozenset({401, 402, 403})
 _ELSEWHERE = frozenset({301, 302, 303, 307, 308})
 
 
@@ -77,9 +90,8 @@ class VendorHttp:
         self._auth = auth
         self._timeout = timeout_seconds
         self._connect = connect_seconds
-        self._fetcher = fetcher or MediaFetcher(total_seconds=_DOWNLOAD_SECONDS)
-        self._first_pause = first_pause
-        self._longest_pause = longest_pause
+        self._patience = Patience(name=name, first=first_pause, longest=longest_pause)
+        self._files = ForeignFiles(name, self._home, patience=self._patience, fetcher=fetcher)
         self._lines = Lines(transport)
 
     def is_own(self, url: str) -> bool:
@@ -97,10 +109,11 @@ class VendorHttp:
         timeout: float | None = None,  # noqa: ASYNC109 - the answer's, inside
         refused: Refused | None = None,
     ) -> Reply:
-        """Send exactly one request that may cost money; return a 2xx, or a 4xx, which the vendor's adapter judges.
+        """Send exactly one request that may cost money; return a 2xx, or a refusal, which the vendor's adapter judges.
 
         Raise `NotAccepted` where the vendor certainly did not take it: no connection, or 429, whose kind `refused` tells
-        (rate limited if not given). Raise `Ambiguous` where nobody knows: no answer, 408, 5xx.
+        (rate limited if not given). Raise `Ambiguous` where nobody knows: no answer, a status that does not prove a
+        refusal, or a refusal because the vendor's own time ran out.
         """
         seconds = min(timeout or self._timeout, self._timeout)  # an adapter knows its vendor; the operator knows better
         question = _Question(method=method, url=self._url(path), json=json, content=content, headers=headers or {})
@@ -122,22 +135,18 @@ class VendorHttp:
         json: object = None,
         headers: Headers | None = None,
         deadline_seconds: float = 60.0,
-        max_bytes: int = MAX_ANSWER_BYTES,
+        try_seconds: float = _TRY_SECONDS,
+        max_bytes: int = MAX_STATUS_BYTES,
     ) -> Reply:
         """Ask what may be asked again: everything transient is repeated until the deadline.
 
-        Return any other answer, whatever its status. Raise `Unanswered` at the deadline, `Unreadable` for a URL that is
-        not the vendor's own, `TooLarge`.
+        A try that has not ended after `try_seconds`, however much of its answer came, is transient too. Return any other
+        answer, whatever its status. Raise `Unanswered` at the deadline, `Unreadable` for a URL that is not the vendor's
+        own, `TooLarge`.
         """
         question = _Question(method=method, url=self._url(path_or_url), json=json, content=None, headers=headers or {})
         ends = time.monotonic() + deadline_seconds
-        for attempt in count():
-            answer = await self._try(question, ends=ends, max_bytes=max_bytes)
-            if isinstance(answer, Reply) and not _is_transient(answer):
-                return answer
-            hint = retry_after(answer, now_s=time.time()) if isinstance(answer, Reply) else None
-            await self._pause(attempt, ends=ends, hint=hint, why=_why(answer))
-        raise AssertionError("the deadline ends the loop")
+        return await self._asked(question, ends=ends, try_seconds=try_seconds, max_bytes=max_bytes)
 
     async def download(self, url: str, *, max_bytes: int = MAX_CLIP_BYTES, deadline_seconds: float = 300.0) -> bytes:
         """Return a result file: a path or URL of the vendor's own with the key, any other public https URL without.
@@ -148,16 +157,21 @@ class VendorHttp:
         ends = time.monotonic() + deadline_seconds
         place = self._url(url) if url.startswith("/") or self.is_own(url) else None
         if place is None:
-            return await self._fetch(url, max_bytes=max_bytes, ends=ends)
-        try:
-            reply = await self.ask("GET", place, deadline_seconds=deadline_seconds, max_bytes=max_bytes)
-        except TooLarge as error:
-            raise Lost(str(error)) from None
-        if reply.ok:
-            return reply.body
-        if reply.status in _ELSEWHERE and reply.headers.get("location"):
-            return await self._fetch(urljoin(place, reply.headers["location"]), max_bytes=max_bytes, ends=ends)
-        raise Lost(f"{self.name} answered with status {reply.status}: {reply.excerpt}")
+            return await self._files.fetch(url, max_bytes=max_bytes, ends=ends)
+        for attempt in count():
+            reply = await self._own_file(place, max_bytes=max_bytes, ends=ends)
+            if reply.ok:
+                return reply.body
+            if reply.status in _ELSEWHERE and reply.headers.get("location"):
+                elsewhere = urljoin(place, reply.headers["location"])
+                return await self._files.fetch(elsewhere, max_bytes=max_bytes, ends=ends)
+            told = f"{self.name} answered with status {reply.status}: {reply.excerpt}"
+            if reply.status in _OF_THE_OPERATOR:
+                raise Unanswered(told)  # a key or an account can be mended while the file is still there
+            if attempt + 1 >= PATIENCE:
+                raise Lost(told)
+            await self._patience.pause(attempt, ends=ends, why=told)
+        raise AssertionError("the patience ends the loop")
 
     async def close(self) -> None:
         """Close every connection."""
@@ -180,12 +194,13 @@ class VendorHttp:
 
     async def _send(self, client: httpx2.AsyncClient, question: _Question, *, seconds: float, max_bytes: int) -> Reply:
         """Send one request; every URL that comes here is the vendor's own."""
+        keys = await self._keys()
         request = client.build_request(
             question.method,
             question.url,
             json=question.json,
             content=question.content,
-            headers={"Accept-Encoding": "identity", **question.headers, **await self._keys()},
+            headers={"Accept-Encoding": "identity", **question.headers, **keys},
             timeout=httpx2.Timeout(seconds, connect=self._connect, pool=self._connect),
         )
         response = await client.send(request, stream=True)
@@ -193,64 +208,58 @@ class VendorHttp:
             body = await _read(response, max_bytes)
         finally:
             await response.aclose()
-        return Reply(status=response.status_code, headers=response.headers, body=body)
+        secrets = secrets_of(keys)
+        if not response.is_success:
+            body = scrubbed_bytes(body, secrets)
+        return Reply(status=response.status_code, headers=response.headers, body=body, secrets=secrets)
 
     def _judged(self, reply: Reply, refused: Refused | None) -> Reply:
-        if reply.ok or (400 <= reply.status < 500 and reply.status not in _TRANSIENT):
-            return reply
         told = f"{self.name} answered with status {reply.status}: {reply.excerpt}"
         if reply.status == 429:
             kind = refused(reply) if refused else FailureKind.RATE_LIMITED
             pause = retry_after(reply, now_s=time.time())
             raise NotAccepted(told, kind=kind, retry_after=pause, request_id=reply.request_id)
-        if reply.status in {301, 307, 308, 425}:
-            # These alone say that the request was not processed (RFC 9110, RFC 8470); 302 and 303 may follow success.
-            raise NotAccepted(told, request_id=reply.request_id)
+        if reply.ok or (reply.status in _NOT_TAKEN and not any(map(_TIME_OUT.search, reply.codes))):
+            return reply
         raise Ambiguous(told, reply=reply)
 
-    async def _try(self, question: _Question, *, ends: float, max_bytes: int) -> Reply | Exception:
-        seconds = max(0.1, min(_ASK_READ_SECONDS, ends - time.monotonic()))
-        try:
-            return await self._send(self._lines.pooled(), question, seconds=seconds, max_bytes=max_bytes)
-        except (httpx2.TransportError, httpx2.DecodingError) as error:
-            return error
-
-    async def _pause(self, attempt: int, *, ends: float, hint: float | None, why: str) -> None:
-        backed_off = min(self._longest_pause, self._first_pause * 2 ** min(attempt, 16))
-        pause = max(backed_off * random.uniform(0.5, 1.0), hint or 0.0)  # noqa: S311 - spreads load, keeps no secret
-        if time.monotonic() + pause >= ends:
-            raise Unanswered(f"{self.name} did not answer in time: {why}")
-        await asyncio.sleep(pause)
-
-    async def _fetch(self, url: str, *, max_bytes: int, ends: float) -> bytes:
-        """Fetch without the key, under the guard that is set against our own network."""
+    async def _asked(self, question: _Question, *, ends: float, try_seconds: float, max_bytes: int) -> Reply:
         for attempt in count():
-            try:
-                return (await self._guarded(url).get(url, max_bytes=max_bytes)).data
-            except FetchRefused as error:
-                raise Lost(f"{self.name}'s result: {error.message}") from error
-            except FetchFailed as error:
-                if not _may_change(error.message, attempt):
-                    raise Lost(f"{self.name}'s result: {error.message}") from error
-                await self._pause(attempt, ends=ends, hint=None, why=error.message)
+            answer = await self._try(question, seconds=min(try_seconds, ends - time.monotonic()), max_bytes=max_bytes)
+            if isinstance(answer, Reply) and not _is_transient(answer):
+                return answer
+            hint = retry_after(answer, now_s=time.time()) if isinstance(answer, Reply) else None
+            await self._patience.pause(attempt, ends=ends, why=_why(answer), hint=hint)
         raise AssertionError("the deadline ends the loop")
 
-    def _guarded(self, url: str) -> MediaFetcher:
-        """Return the fetcher of public files; one for a loopback file where the vendor itself is on the loopback."""
-        if url[:5].lower() == "data:":
-            raise Lost(f"{self.name}'s result is a data: URI where an address was expected")
-        port = self._home.loopback_port(url)
-        if port is None:
-            return self._fetcher
-        policy = FetchPolicy(
-            schemes=frozenset({"http", "https"}), ports=frozenset({port}), permits=lambda each: each.is_loopback
-        )
-        return MediaFetcher(policy=policy, total_seconds=_DOWNLOAD_SECONDS)
+    async def _own_file(self, place: str, *, max_bytes: int, ends: float) -> Reply:
+        question = _Question(method="GET", url=place, json=None, content=None, headers={})
+        try:
+            return await self._asked(question, ends=ends, try_seconds=ends - time.monotonic(), max_bytes=max_bytes)
+        except TooLarge as error:
+            raise Lost(str(error)) from None
+
+    async def _try(self, question: _Question, *, seconds: float, max_bytes: int) -> Reply | Exception:
+        seconds = max(0.1, seconds)
+        silent = min(_TRY_SECONDS, seconds)
+        try:
+            # A trickle of bytes renews the read time-out for ever.
+            async with asyncio.timeout(seconds):
+                return await self._send(self._lines.pooled(), question, seconds=silent, max_bytes=max_bytes)
+        except (httpx2.TransportError, httpx2.DecodingError, TimeoutError) as error:
+            return error
 
 
 def segment(text: str) -> str:
-    """Return one segment of a path, such as a vendor's task id."""
+    """Return one segment of a path, such as a vendor's task id; raise `Unreadable` for what cannot be one."""
+    if not is_segment(text):
+        raise Unreadable(f"not an id: {text[:80]!r}")
     return quote(text, safe="")
+
+
+def is_segment(text: str) -> bool:
+    """Tell whether a text can be an id in an address: neither empty, nor endless, nor a step to another place."""
+    return 0 < len(text) <= _LONGEST_TASK and text not in {".", ".."}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,18 +281,10 @@ async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
 
 
 def _is_transient(reply: Reply) -> bool:
-    return reply.status in _TRANSIENT or reply.status >= 500
+    return reply.status in TRANSIENT or reply.status >= 500
 
 
 def _why(answer: Reply | Exception) -> str:
-    return f"status {answer.status}" if isinstance(answer, Reply) else type(answer).__name__
-
-
-def _may_change(message: str, attempt: int) -> bool:
-    """Tell whether a failed fetch is worth repeating; a store may need a moment before it shows a new file."""
-    if any(words in message for words in _FINAL):
-        return False
-    status = re.search(r"answered with status (\d{3})", message)
-    if status is None or int(status[1]) >= 500 or int(status[1]) in _TRANSIENT:
-        return True
-    return attempt + 1 < _PATIENCE
+    if isinstance(answer, Reply):
+        return f"status {answer.status}"
+    return "time-out" if isinstance(answer, TimeoutError | httpx2.TimeoutException) else type(answer).__name__

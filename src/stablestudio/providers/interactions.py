@@ -14,13 +14,16 @@ from stablestudio.providers.finish import MAX_IMAGE_BYTES, finish
 from stablestudio.providers.gemini_images import half_of, read_images
 from stablestudio.providers.google_errors import error_in, kind_of, kind_of_limit, message_of
 from stablestudio.providers.google_health import check_models
-from stablestudio.providers.http import MAX_ANSWER_BYTES, MAX_CLIP_BYTES, VendorHttp, segment
+from stablestudio.providers.http import MAX_CLIP_BYTES, VendorHttp, segment
 from stablestudio.providers.inputs import MediaSource
 from stablestudio.providers.interactions_requests import MODELS, Media, read, request
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, Output, Running, Work
 from stablestudio.providers.tasks import Progress, Strangers, task_named, unknown_state
 from stablestudio.providers.veo_frames import read_frames
 
+# Results come inside the answer to a poll, up to 4 MB of a clip and 25 MB of an image, beside the input's own images.
+_MAX_ANSWER_BYTES = 128 * 1024 * 1024
+_ANSWER_SECONDS = 300.0
 _UNKNOWN = "Invalid interaction name"  # comes with status 400, not 404
 
 
@@ -28,7 +31,6 @@ class Interactions:
     """Interactions are kept by the vendor until they are deleted; it has no list, so a lost id is lost."""
 
     name = "google-interactions"
-    free_check = True
     models: ClassVar[Mapping[str, str]] = MODELS
 
     def __init__(
@@ -37,13 +39,11 @@ class Interactions:
         *,
         source: MediaSource,
         clock: Clock | None = None,
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         """Take a line like Gemini's."""
         self._http = http
         self._source = source
         self._strangers = Strangers(clock or SystemClock())
-        self._max_answer_bytes = max_answer_bytes
 
     async def submit(self, work: Work) -> Accepted | Failed:
         model = work.model or self.models[work.offering.key]
@@ -80,11 +80,6 @@ class Interactions:
         """Stop an interaction; return whether the vendor agreed."""
         return (await self._http.ask("POST", f"{self._path(task)}/cancel")).ok
 
-    async def delete(self, work: Work, task: str) -> bool:  # noqa: ARG002 - the id is enough
-        """Make the vendor forget an interaction and what it holds; return whether it is gone."""
-        reply = await self._http.ask("DELETE", self._path(task))
-        return reply.ok or _is_unknown(reply)
-
     async def check(self) -> None:
         """Prove key and reach by a free question; raise `VendorUnusable`."""
         await check_models(self._http)
@@ -95,14 +90,18 @@ class Interactions:
     async def _look(self, task: str) -> Progress | Media:
         """Ask where an interaction stands."""
         try:
-            reply = await self._http.ask("GET", self._path(task), max_bytes=self._max_answer_bytes)
+            reply = await self._http.ask(
+                "GET",
+                self._path(task),
+                deadline_seconds=_ANSWER_SECONDS,
+                try_seconds=_ANSWER_SECONDS,
+                max_bytes=_MAX_ANSWER_BYTES,
+            )
         except TooLarge as error:
             return failed(FailureKind.UPSTREAM_ERROR, "The vendor's result is too large.", detail=str(error))
-        if _is_unknown(reply):
-            return self._strangers.meet(task, reply)
-        if not reply.ok:
-            # Not about the interaction: even 400 was seen for one that was still being made.
-            raise Unreadable(f"{self.name} answered with status {reply.status}: {reply.excerpt}")
+        # No error is about the interaction: even 400 was seen for one that was still being made.
+        if unknown := self._strangers.judge(self.name, task, reply, is_unknown=_is_unknown):
+            return unknown
         return await asyncio.to_thread(_read, reply)
 
     async def _file_state(self, found: Media) -> Progress:
@@ -140,4 +139,4 @@ def _read(reply: Reply) -> Progress | Media:
 
 
 def _is_unknown(reply: Reply) -> bool:
-    return reply.status in {404, 410} or (reply.status == 400 and _UNKNOWN in message_of(error_in(reply)))
+    return reply.status == 400 and _UNKNOWN in message_of(error_in(reply))

@@ -12,8 +12,8 @@ from typing import Any
 
 from stablestudio.catalog.families.veo import Veo
 from stablestudio.providers import gemini_requests
+from stablestudio.providers.base64s import base64_if_any, base64_text
 from stablestudio.providers.faults import failed
-from stablestudio.providers.gemini_requests import decoded, encoded
 from stablestudio.providers.google_errors import is_refusal, kind_of_status, message_of
 from stablestudio.providers.inputs import MediaFile
 from stablestudio.providers.provider import Failed, FailureKind, Running, Work
@@ -50,7 +50,7 @@ class Media:
 def request(work: Work, files: Sequence[MediaFile], *, model: str) -> dict[str, Any]:
     """Return the body of `POST /interactions`, which answers at once with an id."""
     told = _clip(work.input) if isinstance(work.input, Veo) else _image(work, model=model)
-    images = [{"type": "image", "data": encoded(file.data), "mime_type": file.content_type} for file in files]
+    images = [{"type": "image", "data": base64_text(file.data), "mime_type": file.content_type} for file in files]
     content = [*images, {"type": "text", "text": told.pop("prompt")}]
     return {
         "model": model,
@@ -124,7 +124,7 @@ def _media(document: Mapping[str, Any]) -> Media | None:
     for content in _contents(document):
         match content:
             case {"type": "image" | "video" as kind, "data": str(text)} if text:
-                data = decoded(text)
+                data = base64_if_any(text)
                 if data is not None:
                     return Media(content_type=_content_type(content, kind), data=data)
             case {"type": "image" | "video" as kind, "uri": str(uri)} if uri:

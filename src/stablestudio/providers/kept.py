@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from stablestudio.media.links import AssetGone
 from stablestudio.media.probe import sniff
 from stablestudio.media.storage import AssetExists, Storage
@@ -9,6 +11,9 @@ from stablestudio.providers.faults import failed
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, Output, Work
 
 TASK = "kept"
+_ADDRESS = b"address "  # no file of ours begins like this
+
+Follow = Callable[[str], Awaitable[Output | Failed]]
 
 
 class KeptResults:
@@ -28,12 +33,9 @@ class KeptResults:
             return
 
     async def get(self, job_id: str) -> Output | None:
-        """Return what is kept; its own first bytes say what it is."""
-        try:
-            data = await self._storage.read(_key(job_id))
-        except AssetGone:
-            return None
-        return Output(data=data, content_type=sniff(data))
+        """Return the file that is kept; its own first bytes say what it is."""
+        data = await self._read(job_id)
+        return None if data is None or data.startswith(_ADDRESS) else Output(data=data, content_type=sniff(data))
 
     async def drop(self, job_id: str) -> None:
         """Forget a result, once the job's own file is there."""
@@ -42,6 +44,11 @@ class KeptResults:
     async def accept(self, work: Work, output: Output) -> Accepted:
         """Keep the output of work and return its acceptance: the end of a synchronous `submit`."""
         await self.put(work.job_id, output.data, output.content_type)
+        return Accepted(task=TASK, upstream_model=work.model)
+
+    async def accept_address(self, work: Work, url: str) -> Accepted:
+        """Keep where the output of work is, which `fetch` then follows: its store may be slow, and it is paid for."""
+        await self.put(work.job_id, _ADDRESS + url.encode(), "text/plain")
         return Accepted(task=TASK, upstream_model=work.model)
 
     async def find(self, work: Work) -> Accepted | None:
@@ -55,8 +62,20 @@ class KeptResults:
             return _gone()
         return Made()
 
-    async def fetch(self, work: Work) -> Output | Failed:
-        return await self.get(work.job_id) or _gone()
+    async def fetch(self, work: Work, *, follow: Follow | None = None) -> Output | Failed:
+        """Return what is kept; `follow` gets it where only its address is."""
+        data = await self._read(work.job_id)
+        if data is None:
+            return _gone()
+        if follow is not None and data.startswith(_ADDRESS):
+            return await follow(data.removeprefix(_ADDRESS).decode())
+        return Output(data=data, content_type=sniff(data))
+
+    async def _read(self, job_id: str) -> bytes | None:
+        try:
+            return await self._storage.read(_key(job_id))
+        except AssetGone:
+            return None
 
 
 def _key(job_id: str) -> str:

@@ -11,6 +11,7 @@ from stablestudio.catalog.links import data_size
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.errors import Issue
 from stablestudio.providers.aggregate import fitting
+from stablestudio.providers.checks import asked
 from stablestudio.providers.clips import collect_clip
 from stablestudio.providers.faults import turned_down, unusable
 from stablestudio.providers.http import VendorHttp, segment
@@ -30,7 +31,7 @@ from stablestudio.providers.modelark_requests import (
     result_url,
 )
 from stablestudio.providers.provider import Accepted, Failed, Output, Work
-from stablestudio.providers.tasks import Progress, Strangers, look, no_result, task_named, told
+from stablestudio.providers.tasks import Progress, Strangers, ended, look, no_result, task_id, task_named, told
 
 BASE_URL = "https://ark.ap-southeast.bytepluses.com/api/v3"
 _TASKS = "/contents/generations/tasks"
@@ -43,7 +44,6 @@ class ModelArk:
     """Makes Seedance clips; the vendor's key belongs to one region, whose address is the base URL."""
 
     name = "modelark"
-    free_check = True
     models: ClassVar[Mapping[str, str]] = MODELS
 
     def __init__(
@@ -53,19 +53,16 @@ class ModelArk:
         source: MediaSource,
         user: Callable[[str], str],
         clock: Clock | None = None,
-        older_model: str | None = SEEDANCE_1_5,
         settle: Sequence[float] = (0.0, 2.0, 6.0),
     ) -> None:
         """Take the vendor; `user` names a wallet without telling it, as 32 or more characters.
 
-        `older_model` makes what only it can, a seed and a fixed camera; None leaves these to the ordinary model, which
-        knows neither. `settle` are the pauses in seconds before each look for a lost task.
+        `settle` are the pauses in seconds before each look for a lost task.
         """
         self._http = http
         self._source = source
         self._user = user
         self._strangers = Strangers(clock or SystemClock())
-        self._older_model = older_model
         self._settle = settle
 
     def objections(self, offering: Offering, given: OfferingInput, *, model: str = "") -> tuple[Issue, ...]:  # noqa: ARG002 - the files alone matter
@@ -80,7 +77,7 @@ class ModelArk:
         if isinstance(files, Failed):
             return files
         model = self._model(work)
-        body = request(work, files, model=model, older=model == self._older_model, user=self._user(work.wallet))
+        body = request(work, files, model=model, older=model == SEEDANCE_1_5, user=self._user(work.wallet))
         if isinstance(body, Failed):
             return body
         reply = await self._http.submit("POST", _TASKS, json=body, timeout=_ANSWER_SECONDS, refused=refusal)
@@ -94,17 +91,18 @@ class ModelArk:
         for pause in self._settle:
             await asyncio.sleep(pause)
             async for page in self._pages(since_ms=work.ordered_at - 60_000):
-                if (task := find_task(page, safety_identifier=sought)) is not None:
-                    return Accepted(
-                        task=str(task.get("id")), upstream_model=str(task.get("model") or self._model(work))
-                    )
+                task = find_task(page, safety_identifier=sought)
+                if task is not None and (found := task_id(task.get("id"))) is not None:
+                    return Accepted(task=found, upstream_model=str(task.get("model") or self._model(work)))
         return None
 
     async def poll(self, work: Work, task: str) -> Progress:  # noqa: ARG002 - the task says it all
         return await look(self._http, f"{_TASKS}/{segment(task)}", task=task, read=progress, strangers=self._strangers)
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:
-        reply = await told(self._http, f"{_TASKS}/{segment(task)}")
+        reply = await ended(self._http, f"{_TASKS}/{segment(task)}", task=task, strangers=self._strangers)
+        if isinstance(reply, Failed):
+            return reply
         url = result_url(reply.document)
         if url is None:
             return no_result(reply)
@@ -112,7 +110,7 @@ class ModelArk:
 
     async def check(self) -> None:
         """Prove key and reach with a list of one task. Raises `VendorUnusable`."""
-        reply = await self._http.ask("GET", f"{_TASKS}?page_num=1&page_size=1", deadline_seconds=20)
+        reply = await asked(self._http, f"{_TASKS}?page_num=1&page_size=1")
         if not reply.ok:
             unusable(self.name, reply, kind=refusal(reply))
 
@@ -128,7 +126,8 @@ class ModelArk:
         await self._http.close()
 
     def _model(self, work: Work) -> str:
-        return model_for(work, model=work.model or MODELS[work.offering.key], older_model=self._older_model)
+        """Return the model that makes this: only the older one knows a seed and a fixed camera."""
+        return model_for(work, model=work.model or MODELS[work.offering.key], older_model=SEEDANCE_1_5)
 
     async def _pages(self, *, since_ms: int) -> AsyncIterator[list[Mapping[str, Any]]]:
         """Read the list, newest first, until its tasks are older than the order."""

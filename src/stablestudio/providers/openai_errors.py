@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stablestudio.providers.answers import Reply, Unanswered
-from stablestudio.providers.faults import VendorUnusable, kind_of, unusable
+from stablestudio.providers.answers import Reply
+from stablestudio.providers.checks import asked
+from stablestudio.providers.faults import kind_of, unusable
 from stablestudio.providers.http import VendorHttp
 from stablestudio.providers.provider import FailureKind
 
@@ -32,6 +33,7 @@ _CODES: Mapping[str, FailureKind] = {
     "invalid_image_file": FailureKind.INVALID_INPUT,
     "invalid_value": FailureKind.INVALID_INPUT,
 }
+_MAX_LIST_BYTES = 16 * 1024 * 1024  # gateways list thousands of models
 
 
 def error_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -62,15 +64,12 @@ def refusal(reply: Reply) -> FailureKind:
     return meaning(error_of(reply.document), otherwise=kind_of(reply.status))
 
 
-async def listed_models(http: VendorHttp, *, deadline_seconds: float = 15.0) -> Mapping[str, str | None]:
+async def listed_models(http: VendorHttp) -> Mapping[str, str | None]:
     """Return the models that the key may use with the day on which each ends, if told. `GET /models` costs nothing.
 
     Raises `VendorUnusable`.
     """
-    try:
-        reply = await http.ask("GET", "/models", deadline_seconds=deadline_seconds)
-    except Unanswered as error:
-        raise VendorUnusable(f"{error}.") from None
+    reply = await asked(http, "/models", max_bytes=_MAX_LIST_BYTES)
     listed = reply.document.get("data")
     if not reply.ok or not isinstance(listed, list):
         unusable(http.name, reply, kind=refusal(reply))

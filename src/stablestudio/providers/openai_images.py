@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
@@ -36,7 +37,6 @@ class OpenAIImages:
         "gpt-image-1/generate": "gpt-image-1",
         "gpt-image-1/edit": "gpt-image-1",
     }
-    free_check: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -47,12 +47,8 @@ class OpenAIImages:
         user: Callable[[str], str],
         served: Mapping[str, str] | None = None,
         edits: Literal["json", "form"] = "json",
-        user_field: Literal["safety_identifier", "user"] = "safety_identifier",
     ) -> None:
-        """Take the parts; `user` hashes a wallet; `served` is offering to model as configured, for `check`.
-
-        `user_field` is where the hash goes: older servers know only `user`, which OpenAI has deprecated.
-        """
+        """Take the parts; `user` hashes a wallet; `served` is offering to model as configured, for `check`."""
         self.name = http.name
         self.notices: tuple[str, ...] = ()
         self._http = http
@@ -61,7 +57,6 @@ class OpenAIImages:
         self._user = user
         self._served = self.models if served is None else served
         self._edits = edits
-        self._user_field = user_field
 
     async def submit(self, work: Work) -> Accepted | Failed:
         """Ask for the image, wait for it, keep it."""
@@ -72,8 +67,7 @@ class OpenAIImages:
         reply = await self._post(work, files)
         if not reply.ok:
             return turned_down(refusal(reply), reply)
-        output = await self._output(work, reply)
-        return output if isinstance(output, Failed) else await self._kept.accept(work, output)
+        return await self._taken(work, reply)
 
     async def find(self, work: Work) -> Accepted | None:
         return await self._kept.find(work)
@@ -82,7 +76,7 @@ class OpenAIImages:
         return await self._kept.poll(work)
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:  # noqa: ARG002 - one job, one image
-        return await self._kept.fetch(work)
+        return await self._kept.fetch(work, follow=lambda url: collect(self._http, url, work))
 
     async def check(self) -> None:
         """Prove key and address by the list of models; `notices` then tells which of ours end or are missing."""
@@ -94,7 +88,7 @@ class OpenAIImages:
         await self._http.close()
 
     async def _post(self, work: Work, files: Sequence[MediaFile]) -> Reply:
-        user: dict[str, str] = {self._user_field: self._user(work.wallet)}
+        user = {"safety_identifier": self._user(work.wallet)}
         if not files:
             body = generation(work) | user
             return await self._http.submit("POST", "/images/generations", json=body, refused=refusal)
@@ -105,13 +99,16 @@ class OpenAIImages:
         headers = {"Content-Type": content_type}
         return await self._http.submit("POST", "/images/edits", content=form, headers=headers, refused=refusal)
 
-    async def _output(self, work: Work, reply: Reply) -> Output | Failed:
-        """Return the picture of the answer; it was given whole, so what is not in it will not come."""
+    async def _taken(self, work: Work, reply: Reply) -> Accepted | Failed:
+        """Keep the picture of the answer, or its address; what is not in the answer will not come."""
         try:
-            found = picture(reply.document)
+            found = await asyncio.to_thread(lambda: picture(reply.document))  # tens of megabytes
         except Unreadable as error:
             detail = f"{error}: {reply.excerpt}"
             return failed(FailureKind.UPSTREAM_ERROR, detail=detail, request_id=reply.request_id)
         usage = reply.document.get("usage")
         log.info("vendor_usage", extra={"provider": self.name, "job": work.job_id, "usage": usage})
-        return await (finish(found, work) if isinstance(found, bytes) else collect(self._http, found, work))
+        if isinstance(found, str):
+            return await self._kept.accept_address(work, found)
+        output = await finish(found, work)
+        return output if isinstance(output, Failed) else await self._kept.accept(work, output)

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stablestudio.catalog.values import ImageOutput
-from stablestudio.providers.answers import Unreadable, base64_bytes
+from stablestudio.providers.answers import Unreadable
+from stablestudio.providers.base64s import base64_bytes
 from stablestudio.providers.forms import form
 from stablestudio.providers.inputs import MediaFile, data_url
 from stablestudio.providers.provider import Work

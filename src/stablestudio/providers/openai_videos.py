@@ -29,7 +29,6 @@ class OpenAIVideos:
     """Clips by task. Frames are cropped here, because the vendor demands exactly the clip's size."""
 
     models: ClassVar[Mapping[str, str]] = {"sora-2/generate": "sora-2", "sora-2-pro/generate": "sora-2-pro"}
-    free_check: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -37,12 +36,13 @@ class OpenAIVideos:
         *,
         source: MediaSource,
         clock: Clock,
-        user: Callable[[str], str],  # noqa: ARG002 - every vendor is given it; this protocol has no field for it
+        user: Callable[[str], str],  # noqa: ARG002 - see below
         served: Mapping[str, str] | None = None,
         bodies: Literal["json", "form"] = "json",
     ) -> None:
         """Take the parts; `served` is offering to model as configured, for `check`.
 
+        `user`, which hashes a wallet for the vendors that ask for it, goes nowhere: this protocol has no field for it.
         `bodies="form"` is for servers that take orders as form data only, which is what OpenAI's own clients send.
         """
         self.name = http.name

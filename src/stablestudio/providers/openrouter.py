@@ -9,6 +9,7 @@ from stablestudio.catalog import Offering, OfferingInput
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.errors import Issue
 from stablestudio.providers.aggregate import fitting
+from stablestudio.providers.checks import asked
 from stablestudio.providers.clips import collect_clip
 from stablestudio.providers.faults import turned_down, unusable
 from stablestudio.providers.http import VendorHttp, segment
@@ -27,7 +28,6 @@ class OpenRouter:
     """Makes clips with what `openrouter_requests` lists."""
 
     name = "openrouter"
-    free_check = True
     models: ClassVar[Mapping[str, str]] = MODELS
 
     def __init__(
@@ -68,7 +68,7 @@ class OpenRouter:
 
     async def check(self) -> None:
         """Prove key and reach by asking about the key itself. Raises `VendorUnusable`."""
-        reply = await self._http.ask("GET", "/key", deadline_seconds=20)
+        reply = await asked(self._http, "/key")
         if not reply.ok:
             unusable(self.name, reply)
 

@@ -150,13 +150,8 @@ class Vendor(Provider, Protocol):
         """Return the vendor's usual model by the key of each offering that it can make."""
         ...
 
-    @property
-    def free_check(self) -> bool:
-        """Tell whether `check` costs nothing."""
-        ...
-
     async def check(self) -> None:
-        """Prove key and reach by a free question; raise `VendorUnusable`."""
+        """Prove key and reach by a question that costs nothing; raise `VendorUnusable`, and nothing else."""
         ...
 
     async def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -12,8 +11,10 @@ from stablestudio.clock import Clock, SystemClock
 from stablestudio.errors import Issue
 from stablestudio.providers.aggregate import fitting, order_of, routed
 from stablestudio.providers.answers import Ambiguous
+from stablestudio.providers.checks import asked
 from stablestudio.providers.clips import collect_clip
 from stablestudio.providers.faults import turned_down, unusable
+from stablestudio.providers.forms import form
 from stablestudio.providers.http import VendorHttp, segment
 from stablestudio.providers.inputs import MediaFile, MediaSource, data_url, read_files
 from stablestudio.providers.lacks import Lacks, objections
@@ -29,23 +30,24 @@ from stablestudio.providers.replicate_requests import (
     progress,
     refusal,
     result_url,
-    upload,
     uploaded_url,
 )
 from stablestudio.providers.routes import arguments, endpoint, marking_seed
-from stablestudio.providers.tasks import Progress, Strangers, look, no_result, task_named, told
+from stablestudio.providers.tasks import Progress, Strangers, ended, look, no_result, task_id, task_named, told
 
 BASE_URL = "https://api.replicate.com/v1"
 _ANSWER_SECONDS = 120.0
 _MAX_BYTES = 64 * 1024 * 1024  # of all pictures together
 _MOST_PAGES = 20
+# A prediction repeats its input, with every small picture that is in it.
+_MAX_STATUS_BYTES = 16 * 1024 * 1024
+_MAX_LIST_BYTES = 128 * 1024 * 1024
 
 
 class Replicate:
     """Makes what `replicate_models` lists."""
 
     name = "replicate"
-    free_check = True
     models: ClassVar[Mapping[str, str]] = {key: offer.model for key, offer in OFFERS.items()}
 
     def __init__(
@@ -97,22 +99,31 @@ class Replicate:
         if "seed" not in route.fields or work.input.seed_value() is not None:
             return None
         model = self._model(work)
-        asked = {"seed": marking_seed(work.job_id)}
+        marked = {"seed": marking_seed(work.job_id)}
         for pause in self._settle:
             await asyncio.sleep(pause)
             async for page in self._pages(since_ms=work.ordered_at - 60_000):
-                if (found := find_prediction(page, model=model, asked=asked)) is not None:
-                    return Accepted(task=str(found.get("id")), upstream_model=model)
+                found = find_prediction(page, model=model, asked=marked)
+                if found is not None and (task := task_id(found.get("id"))) is not None:
+                    return Accepted(task=task, upstream_model=model)
         return None
 
     async def poll(self, work: Work, task: str) -> Progress:  # noqa: ARG002 - the task says it all
         return await look(
-            self._http, f"/predictions/{segment(task)}", task=task, read=progress, strangers=self._strangers
+            self._http,
+            f"/predictions/{segment(task)}",
+            task=task,
+            read=progress,
+            strangers=self._strangers,
+            max_bytes=_MAX_STATUS_BYTES,
         )
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:
         route = OFFERS[work.offering.key].route(work.input)
-        reply = await told(self._http, f"/predictions/{segment(task)}")
+        place = f"/predictions/{segment(task)}"
+        reply = await ended(self._http, place, task=task, strangers=self._strangers, max_bytes=_MAX_STATUS_BYTES)
+        if isinstance(reply, Failed):
+            return reply
         url = result_url(reply.document, route)
         if url is None:
             return no_result(reply)
@@ -120,7 +131,7 @@ class Replicate:
 
     async def check(self) -> None:
         """Prove key and reach by asking whose key it is. Raises `VendorUnusable`."""
-        reply = await self._http.ask("GET", "/account", deadline_seconds=20)
+        reply = await asked(self._http, "/account")
         if not reply.ok:
             unusable(self.name, reply)
 
@@ -139,7 +150,8 @@ class Replicate:
         """Return how Replicate gets a file: a small one inside the request, others from its own store."""
         if len(file.data) <= MAX_INLINE_BYTES:
             return data_url(file)
-        content, headers = upload(file, boundary=secrets.token_hex(16))
+        content, kind = form({}, files=[file], files_as="content")
+        headers = {"Content-Type": kind}
         try:
             reply = await self._http.submit("POST", "/files", content=content, headers=headers, timeout=_ANSWER_SECONDS)
         except Ambiguous as error:
@@ -158,7 +170,7 @@ class Replicate:
         for _ in range(_MOST_PAGES):
             if not isinstance(following, str) or not following:
                 return
-            document = (await told(self._http, following)).document
+            document = (await told(self._http, following, max_bytes=_MAX_LIST_BYTES)).document
             page = listed(document)
             yield page
             if not page or created_before(page[-1], since_ms):

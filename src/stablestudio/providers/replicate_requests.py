@@ -12,7 +12,6 @@ from typing import Any
 
 from stablestudio.providers.answers import Reply
 from stablestudio.providers.faults import failed, kind_of
-from stablestudio.providers.inputs import MediaFile
 from stablestudio.providers.provider import FailureKind, Running
 from stablestudio.providers.routes import Route
 from stablestudio.providers.tasks import Progress, at, made_if, text, unknown_state
@@ -111,18 +110,6 @@ def listed(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the predictions of one page."""
     page = document.get("results")
     return [each for each in page if isinstance(each, Mapping)] if isinstance(page, list) else []
-
-
-def upload(file: MediaFile, *, boundary: str) -> tuple[bytes, dict[str, str]]:
-    """Return the body and the headers of `POST /files`."""
-    extension = file.content_type.partition("/")[2]
-    head = (
-        f"--{boundary}\r\n"
-        f'Content-Disposition: form-data; name="content"; filename="input.{extension}"\r\n'
-        f"Content-Type: {file.content_type}\r\n\r\n"
-    )
-    body = head.encode() + file.data + f"\r\n--{boundary}--\r\n".encode()
-    return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
 def uploaded_url(reply: Reply) -> str | None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stablestudio.clock import Clock
-from stablestudio.providers.answers import Ambiguous, Reply, Unreadable
+from stablestudio.providers.answers import Ambiguous, Reply, Unanswered, Unreadable
 from stablestudio.providers.faults import failed
-from stablestudio.providers.http import VendorHttp
+from stablestudio.providers.http import MAX_STATUS_BYTES, VendorHttp, is_segment
 from stablestudio.providers.provider import Failed, FailureKind, Made, Running
 
 Progress = Running | Made | Failed
@@ -17,6 +17,12 @@ Read = Callable[[Mapping[str, Any], str | None], Progress]
 
 log = logging.getLogger(__name__)
 _PATIENCE_MS = 120_000
+_UNKNOWN = frozenset({404, 410})
+
+
+def no(_: Reply) -> bool:
+    """Recognise nothing in an answer beyond its status."""
+    return False
 
 
 class Strangers:
@@ -26,22 +32,39 @@ class Strangers:
         self._clock = clock
         self._since: dict[str, int] = {}  # milliseconds
 
-    def meet(self, task: str, reply: Reply) -> Progress:
-        """Return what it means that a task is unknown: a failure once it has been for two minutes."""
+    def judge(
+        self,
+        vendor: str,
+        task: str,
+        reply: Reply,
+        *,
+        is_unknown: Callable[[Reply], bool] = no,
+        is_verdict: Callable[[Reply], bool] = no,
+    ) -> Progress | None:
+        """Return what it means that a task is unknown; None where the answer is about the task and can be read.
+
+        `is_unknown` recognises further ways to say that there is no such task, and `is_verdict` an error status that is
+        about the task. Raise `Unreadable` for any other, such as a refused key: it may be better later.
+        """
+        if reply.status in _UNKNOWN or is_unknown(reply):
+            return self._meet(task, reply)
+        if not reply.ok and not is_verdict(reply):
+            raise Unreadable(f"{vendor} answered with status {reply.status}: {reply.excerpt}")
+        self._since.pop(task, None)
+        return None
+
+    def _meet(self, task: str, reply: Reply) -> Progress:
+        """Return a failure once a task has been unknown for two minutes, with nothing else heard of it."""
         since = self._since.setdefault(task, self._clock.now_ms())
         if self._clock.now_ms() < since + _PATIENCE_MS:
             return Running()
-        self.forget(task)
+        self._since.pop(task, None)
         return failed(
             FailureKind.UPSTREAM_UNKNOWN,
             "The vendor does not know this task any more.",
             detail=reply.excerpt,
             request_id=reply.request_id,
         )
-
-    def forget(self, task: str) -> None:
-        """Take note that a task is known."""
-        self._since.pop(task, None)
 
 
 async def look(
@@ -51,27 +74,49 @@ async def look(
     task: str,
     read: Read,
     strangers: Strangers,
-    is_unknown: Callable[[Mapping[str, Any]], bool] = lambda _: False,
+    is_unknown: Callable[[Reply], bool] = no,
+    max_bytes: int = MAX_STATUS_BYTES,
 ) -> Progress:
-    """Ask how a task goes; `read` understands the vendor's document and gets its request id. Raises as `told`.
+    """Ask how a task goes; `read` understands the vendor's document and gets its request id.
 
-    `is_unknown` recognises a document which says that there is no such task.
+    Raises as `Strangers.judge`, and `Unanswered`.
     """
-    reply = await told(http, path_or_url)
-    if not reply.ok or is_unknown(reply.document):
-        return strangers.meet(task, reply)
-    strangers.forget(task)
-    return read(reply.document, reply.request_id)
+    reply = await http.ask("GET", path_or_url, max_bytes=max_bytes)
+    unknown = strangers.judge(http.name, task, reply, is_unknown=is_unknown)
+    return unknown or read(reply.document, reply.request_id)
 
 
-async def told(http: VendorHttp, path_or_url: str) -> Reply:
-    """Return what a vendor says of a task: its document, or that there is no such task (404, 410).
+async def ended(
+    http: VendorHttp,
+    path_or_url: str,
+    *,
+    task: str,
+    strangers: Strangers,
+    is_unknown: Callable[[Reply], bool] = no,
+    max_bytes: int = MAX_STATUS_BYTES,
+) -> Reply | Failed:
+    """Return what a vendor says of a task that has ended, or that it has forgotten it. Raises as `look`."""
+    reply = await http.ask("GET", path_or_url, max_bytes=max_bytes)
+    return forgotten(http.name, reply, strangers.judge(http.name, task, reply, is_unknown=is_unknown)) or reply
 
-    Raises `Unanswered`, and `Unreadable` for an answer about the operator rather than the task, such as a refused key:
-    both may be better later.
+
+def forgotten(vendor: str, reply: Reply, unknown: Progress | None) -> Failed | None:
+    """Return what it means for an ended task that its vendor does not know it; None where it does.
+
+    Raise `Unanswered` as long as that may be one server's mistake: the work is done and should not be lost to it.
     """
-    reply = await http.ask("GET", path_or_url)
-    if not reply.ok and reply.status not in {404, 410}:
+    if isinstance(unknown, Running):
+        raise Unanswered(f"{vendor} does not know a task that has ended: {reply.excerpt}")
+    return no_result(reply) if unknown else None
+
+
+async def told(http: VendorHttp, path_or_url: str, *, max_bytes: int = MAX_STATUS_BYTES) -> Reply:
+    """Return what a vendor lists, or that there is no such list.
+
+    Raises `Unanswered`, and `Unreadable` for any other error status: both may be better later.
+    """
+    reply = await http.ask("GET", path_or_url, max_bytes=max_bytes)
+    if not reply.ok and reply.status not in _UNKNOWN:
         raise Unreadable(f"{http.name} answered with status {reply.status}: {reply.excerpt}")
     return reply
 
@@ -101,10 +146,15 @@ def unknown_state(vendor: str, state: object) -> Running:
 
 def task_named(vendor: str, reply: Reply, *path: str) -> str:
     """Return the task id that an acceptance names; raise `Ambiguous` where it names none: nobody knows what was taken."""
-    found = at(reply.document, *path)
-    if not isinstance(found, str) or not found:
+    found = task_id(at(reply.document, *path))
+    if found is None:
         raise Ambiguous(f"{vendor} accepted without a task id: {reply.excerpt}", reply=reply)
     return found
+
+
+def task_id(value: object) -> str | None:
+    """Return an id as a vendor wrote it; None for what cannot be one."""
+    return value if isinstance(value, str) and value.isprintable() and is_segment(value) else None
 
 
 def at(document: object, *path: str | int) -> Any:

@@ -8,21 +8,23 @@ from typing import ClassVar
 
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.media.probe import UnreadableMedia, sniff
-from stablestudio.providers.answers import Reply, TooLarge, Unanswered, Unreadable
-from stablestudio.providers.faults import VendorUnusable, failed, turned_down, unusable
+from stablestudio.providers.answers import Reply, TooLarge, Unreadable
+from stablestudio.providers.checks import asked
+from stablestudio.providers.faults import failed, turned_down, unusable
 from stablestudio.providers.finish import finish
-from stablestudio.providers.google_errors import kind_of, kind_of_limit
+from stablestudio.providers.google_errors import error_in, kind_of, kind_of_limit
 from stablestudio.providers.google_token import GoogleToken
 from stablestudio.providers.http import VendorHttp, segment
 from stablestudio.providers.inputs import MediaSource
 from stablestudio.providers.kept import KeptResults
-from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, NotAccepted, Output, Running, Work
+from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, Output, Running, Work
 from stablestudio.providers.tasks import Progress, Strangers, task_named
 from stablestudio.providers.veo_frames import read_frames
 from stablestudio.providers.vertex_veo_requests import MODELS, Clip, read, request, resource_of
 
-# A clip of 8 seconds in 1080p has about 20 MB, a third more as base64.
-MAX_ANSWER_BYTES = 128 * 1024 * 1024
+# A clip of 8 seconds in 1080p has about 20 MB, a third more as base64, and it comes inside the answer to a poll.
+_MAX_ANSWER_BYTES = 128 * 1024 * 1024
+_ANSWER_SECONDS = 300.0
 
 
 def base_url(location: str) -> str:
@@ -48,7 +50,6 @@ class VertexVeo:
     """The first answer that brings a clip is kept, so that its many megabytes are asked for once."""
 
     name = "vertex-veo"
-    free_check = True
     models: ClassVar[Mapping[str, str]] = MODELS
 
     def __init__(
@@ -60,14 +61,12 @@ class VertexVeo:
         project: str,
         location: str,
         clock: Clock | None = None,
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         """Take the line that `connect` makes, and the project that pays."""
         self._http = http
         self._source = source
         self._kept = kept
         self._strangers = Strangers(clock or SystemClock())
-        self._max_answer_bytes = max_answer_bytes
         self._home = f"projects/{segment(project)}/locations/{segment(location)}/publishers/google/models"
 
     async def submit(self, work: Work) -> Accepted | Failed:
@@ -88,13 +87,18 @@ class VertexVeo:
         if await self._kept.find(work) is not None:
             return Made()
         try:
-            reply = await self._ask(self._resource(work, task), task)
+            reply = await self._http.ask(
+                "POST",
+                f"/{self._resource(work, task)}:fetchPredictOperation",
+                json={"operationName": task},
+                deadline_seconds=_ANSWER_SECONDS,
+                try_seconds=_ANSWER_SECONDS,
+                max_bytes=_MAX_ANSWER_BYTES,
+            )
         except TooLarge as error:
             return failed(FailureKind.UPSTREAM_ERROR, "The vendor's clip is too large.", detail=str(error))
-        if reply.status in {404, 410}:
-            return self._strangers.meet(task, reply)
-        if not reply.ok:
-            raise Unreadable(f"{self.name} answered with status {reply.status}: {reply.excerpt}")
+        if unknown := self._strangers.judge(self.name, task, reply):
+            return unknown
         found = await asyncio.to_thread(_read, reply)
         if not isinstance(found, Clip):
             return found
@@ -106,28 +110,19 @@ class VertexVeo:
         return output if isinstance(output, Failed) else await finish(output.data, work)
 
     async def check(self) -> None:
-        """Prove key, project and reach by asking for an operation that is none; raise `VendorUnusable`."""
+        """Prove key, project and reach by asking for an operation that is none; raise `VendorUnusable`.
+
+        Google says so in its own form of errors; a web page that says the same is not Google's.
+        """
         resource = f"{self._home}/{next(iter(self.models.values()))}"
-        try:
-            reply = await self._ask(resource, f"{resource}/operations/0", deadline_seconds=15.0)
-        except Unanswered as error:
-            raise VendorUnusable(f"{error}.") from None
-        except NotAccepted as error:
-            raise VendorUnusable(f"{self.name} cannot sign in: {error.detail[:300]}") from None
-        if reply.status in {401, 402, 403}:
+        question = {"operationName": f"{resource}/operations/0"}
+        reply = await asked(self._http, f"/{resource}:fetchPredictOperation", method="POST", json=question)
+        is_google = "name" in reply.document if reply.ok else "code" in error_in(reply)
+        if reply.status in {401, 402, 403} or not is_google:
             unusable(self.name, reply, kind=kind_of(reply))
 
     async def close(self) -> None:
         await self._http.close()
-
-    async def _ask(self, resource: str, operation: str, *, deadline_seconds: float = 60.0) -> Reply:
-        return await self._http.ask(
-            "POST",
-            f"/{resource}:fetchPredictOperation",
-            json={"operationName": operation},
-            deadline_seconds=deadline_seconds,
-            max_bytes=self._max_answer_bytes,
-        )
 
     def _resource(self, work: Work, task: str) -> str:
         return resource_of(task) or f"{self._home}/{segment(self._model(work))}"

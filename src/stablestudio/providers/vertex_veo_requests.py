@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stablestudio.catalog.families.veo import Veo
+from stablestudio.providers.base64s import base64_if_any, base64_text
 from stablestudio.providers.faults import failed
-from stablestudio.providers.gemini_requests import decoded, encoded
 from stablestudio.providers.google_errors import kind_of_status, message_of
 from stablestudio.providers.inputs import MediaFile
 from stablestudio.providers.provider import Failed, FailureKind, Running, Work
@@ -64,7 +64,7 @@ def read(document: Mapping[str, Any], *, request_id: str | None = None) -> Runni
     response = document.get("response")
     answer = response if isinstance(response, dict) else {}
     for video in _videos(answer):
-        data = decoded(text) if isinstance(text := video.get("bytesBase64Encoded"), str) else None
+        data = base64_if_any(text) if isinstance(text := video.get("bytesBase64Encoded"), str) else None
         if data is not None:
             return Clip(data)
     return _without_clip(answer, request_id=request_id)
@@ -77,7 +77,7 @@ def resource_of(operation: str) -> str | None:
 
 
 def _image(file: MediaFile) -> dict[str, str]:
-    return {"bytesBase64Encoded": encoded(file.data), "mimeType": file.content_type}
+    return {"bytesBase64Encoded": base64_text(file.data), "mimeType": file.content_type}
 
 
 def _videos(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
 from stablestudio.catalog import Kind
 from stablestudio.clock import Clock
-from stablestudio.providers.answers import Reply, Unanswered, Unreadable
-from stablestudio.providers.faults import VendorUnusable, failed, turned_down, unusable
+from stablestudio.providers.answers import Reply, Unreadable
+from stablestudio.providers.checks import asked
+from stablestudio.providers.faults import failed, turned_down, unusable
 from stablestudio.providers.finish import collect, finish
 from stablestudio.providers.http import VendorHttp, segment
 from stablestudio.providers.inputs import MediaFile, MediaSource, read_files, shrink
 from stablestudio.providers.kept import KeptResults
 from stablestudio.providers.openai_errors import warnings_of
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, Output, Running, Work
-from stablestudio.providers.tasks import Strangers, at, no_result, task_named
+from stablestudio.providers.tasks import Strangers, at, forgotten, task_named
 from stablestudio.providers.xai_requests import (
     MAX_IMAGE_BYTES,
     clip,
@@ -29,7 +31,6 @@ from stablestudio.providers.xai_requests import (
 )
 
 BASE_URL = "https://api.x.ai/v1"
-_UNKNOWN = frozenset({404, 410})
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,6 @@ class Xai:
         "grok/edit": "grok-imagine-image",
         "grok-video/generate": "grok-imagine-video",
     }
-    free_check: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -74,8 +74,7 @@ class Xai:
             return turned_down(refusal(reply), reply)
         if work.offering.kind is Kind.VIDEO:
             return Accepted(task=task_named(self.name, reply, "request_id"), upstream_model=work.model)
-        output = await self._picture(work, reply)
-        return output if isinstance(output, Failed) else await self._kept.accept(work, output)
+        return await self._taken(work, reply)
 
     async def find(self, work: Work) -> Accepted | None:
         """Return the kept image; of clips xAI has no list, so nobody knows."""
@@ -85,18 +84,18 @@ class Xai:
         if work.offering.kind is not Kind.VIDEO:
             return await self._kept.poll(work)
         reply = await self._http.ask("GET", _place(task))
-        if reply.status in _UNKNOWN:
-            return self._strangers.meet(task, reply)
-        self._strangers.forget(task)
-        return progress_of(self.name, reply)
+        # xAI tells of a clip that its rules refused by an error status, too.
+        unknown = self._strangers.judge(self.name, task, reply, is_verdict=lambda _: True)
+        return unknown or progress_of(self.name, reply)
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:
         """Copy the result; a clip's address is temporary, so it is asked for anew."""
         if work.offering.kind is not Kind.VIDEO:
-            return await self._kept.fetch(work)
+            return await self._kept.fetch(work, follow=lambda url: collect(self._http, url, work))
         reply = await self._http.ask("GET", _place(task))
-        if reply.status in _UNKNOWN:
-            return no_result(reply)
+        unknown = self._strangers.judge(self.name, task, reply, is_verdict=lambda _: True)
+        if failure := forgotten(self.name, reply, unknown):
+            return failure
         state = progress_of(self.name, reply)
         if isinstance(state, Failed):
             return state
@@ -126,32 +125,38 @@ class Xai:
             return "/images/edits", edit(work, files, user=user)
         return "/images/generations", generation(work, user=user)
 
-    async def _picture(self, work: Work, reply: Reply) -> Output | Failed:
-        """Return the picture of the answer; it was given whole, so what is not in it will not come."""
+    async def _taken(self, work: Work, reply: Reply) -> Accepted | Failed:
+        """Keep the picture of the answer, or its address; what is not in the answer will not come."""
         try:
-            found = picture(reply)
+            found = await asyncio.to_thread(picture, reply)  # tens of megabytes
         except Unreadable as error:
             detail = f"{error}: {reply.excerpt}"
             return failed(FailureKind.UPSTREAM_ERROR, detail=detail, request_id=reply.request_id)
         if isinstance(found, Failed):
             return found
         self._log_usage(work, reply)
-        return await (finish(found, work) if isinstance(found, bytes) else collect(self._http, found, work))
+        if isinstance(found, str):
+            return await self._kept.accept_address(work, found)
+        output = await finish(found, work)
+        return output if isinstance(output, Failed) else await self._kept.accept(work, output)
 
     def _log_usage(self, work: Work, reply: Reply) -> None:
         ticks = at(reply.document, "usage", "cost_in_usd_ticks")
         log.info("vendor_usage", extra={"provider": self.name, "job": work.job_id, "cost_in_usd_ticks": ticks})
 
     async def _listed(self, path: str) -> dict[str, str | None]:
-        try:
-            reply = await self._http.ask("GET", path, deadline_seconds=15.0)
-        except Unanswered as error:
-            raise VendorUnusable(f"{error}.") from None
+        reply = await asked(self._http, path)
         models = reply.document.get("models")
         if not reply.ok or not isinstance(models, list):
             unusable(self.name, reply, kind=refusal(reply))
-        names = [[at(model, "id"), *(at(model, "aliases") or ())] for model in models]
-        return {str(name): None for each in names for name in each}
+        return {name: None for model in models for name in _names(model)}
+
+
+def _names(model: object) -> Iterator[str]:
+    """Yield the names of a listed model."""
+    aliases = at(model, "aliases")
+    names = [at(model, "id"), *(aliases if isinstance(aliases, list) else ())]
+    return (name for name in names if isinstance(name, str))
 
 
 def _place(task: str) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stablestudio.catalog.families.grok import GrokEdit, GrokGenerate, GrokVideo
-from stablestudio.providers.answers import Reply, Unreadable, base64_bytes
+from stablestudio.providers.answers import Reply, Unreadable
+from stablestudio.providers.base64s import base64_bytes
 from stablestudio.providers.faults import failed, kind_of
 from stablestudio.providers.inputs import MediaFile, data_url
 from stablestudio.providers.openai_videos import percent

@@ -28,9 +28,14 @@ NEVER: Mapping[str, str] = {
     "two payments with one transaction": """
         SELECT min(p.order_id) FROM payments p WHERE p."transaction" IS NOT NULL
         GROUP BY p."transaction" HAVING count(*) > 1""",
-    "payment taken or held without a job": """
-        SELECT p.order_id FROM payments p LEFT JOIN jobs j ON j.id = p.order_id
-        WHERE p.state IN ('settled', 'held') AND j.id IS NULL""",
+    "payment taken or held without a job or an upload": """
+        SELECT p.order_id FROM payments p
+        LEFT JOIN jobs j ON j.id = p.order_id LEFT JOIN uploads u ON u.order_id = p.order_id
+        WHERE p.state IN ('settled', 'held') AND j.id IS NULL AND u.id IS NULL""",
+    "upload whose payment is not settled": """
+        SELECT u.order_id FROM uploads u JOIN payments p ON p.order_id = u.order_id WHERE p.state <> 'settled'""",
+    "upload of another wallet than the order's": """
+        SELECT u.order_id FROM uploads u JOIN orders o ON o.id = u.order_id WHERE u.wallet <> o.wallet""",
     "job whose payment is not settled": """
         SELECT j.id FROM jobs j JOIN payments p ON p.order_id = j.id
         WHERE p.state <> 'settled' AND (p.policy = 'accept' OR j.state = 'complete')""",
@@ -81,13 +86,14 @@ _PRICES = sa.text("""
     WHERE p.amount <> o.price_micros""")
 
 _TALLY = sa.text("""
-    SELECT CASE WHEN p.state = 'settled' AND j.state = 'complete' THEN 'delivered'
+    SELECT CASE WHEN p.state = 'settled' AND (j.state = 'complete' OR u.id IS NOT NULL) THEN 'delivered'
                 WHEN r.state = 'refunded' THEN 'refunded'
                 WHEN p.state IN ('rejected', 'released') AND (j.id IS NULL OR j.state = 'failed') THEN 'never_charged'
                 ELSE 'open' END AS outcome,
            p.network, p.asset, count(*), sum(p.amount), sum(o.price_micros)
     FROM orders o JOIN payments p ON p.order_id = o.id
     LEFT JOIN jobs j ON j.id = o.id LEFT JOIN refunds r ON r.order_id = o.id
+    LEFT JOIN uploads u ON u.order_id = o.id
     GROUP BY 1, 2, 3 ORDER BY 1, 2, 3""")
 
 _TRANSFERS = sa.text("""

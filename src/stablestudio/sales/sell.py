@@ -10,7 +10,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from stablestudio import catalog
-from stablestudio.catalog import Offering
+from stablestudio.catalog import Kind, Offering
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
 from stablestudio.failpoints import reach
@@ -53,10 +53,12 @@ class Seller:
         clock: Clock,
         exposure_cap: Money | None = None,
         queue_of: Callable[[Offering], str] = lambda _: QUEUE,
+        open_upload: Callable[[sa.Connection, store.Order], None] | None = None,
     ) -> None:
         """Take the parts; `exposure_cap` is the most that one payer's held payments may add up to.
 
-        `queue_of` names the engine's queue of an offering, which is that of its preferred provider.
+        `queue_of` names the engine's queue of an offering, which is that of its preferred provider. `open_upload` opens
+        what an order for an upload pays for, in the transaction that it is given.
         """
         self._database = database
         self._rails = {rail.name: rail for rail in rails}
@@ -65,6 +67,7 @@ class Seller:
         self._clock = clock
         self._claims = Claims(database, clock=clock, exposure_cap=exposure_cap, start_job=self._start_job)
         self._queue_of = queue_of
+        self._open_upload = open_upload
         self._in_flight: dict[str, asyncio.Future[None]] = {}
 
     async def sell(self, purchase: Purchase) -> Sold | Held:
@@ -221,6 +224,8 @@ class Seller:
 
     def _start_job(self, connection: sa.Connection, order: store.Order) -> None:
         offering = catalog.find(order.model, order.operation)
+        if offering is not None and offering.kind is Kind.UPLOAD and self._open_upload is not None:
+            return self._open_upload(connection, order)  # that is all there is to make
         type_ = offering.type if offering else f"{order.model}-{order.operation}"
         job_store.insert(connection, order_id=order.id, wallet=order.wallet, type_=type_, now=self._clock.now_ms())
         self._engine.enqueue(connection, order.id, queue=self._queue_of(offering) if offering else QUEUE)

@@ -12,12 +12,16 @@ from stablestudio.errors import InternalError, StudioError
 from stablestudio.ids import new_id
 from stablestudio.media.links import PATH as ASSETS
 from stablestudio.server.assets import AssetEndpoint
+from stablestudio.server.blob import PATH as BLOB
+from stablestudio.server.blob import BlobRoutes
 from stablestudio.server.embedded import EmbeddedRoutes
 from stablestudio.server.http import Handler, Receive, Scope, Send, refuse_method, respond_error
 from stablestudio.server.jobs import PREFIX as JOBS
 from stablestudio.server.jobs import JobRoutes
 from stablestudio.server.public import PublicRoutes
 from stablestudio.server.sell import SellRoute
+from stablestudio.server.upload import PATH as CONFIRM
+from stablestudio.server.upload import ConfirmRoute
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,8 @@ class App:
         self,
         *,
         sells: Mapping[str, SellRoute],
+        blob: BlobRoutes,
+        confirm: ConfirmRoute,
         jobs: JobRoutes,
         assets: AssetEndpoint,
         public: PublicRoutes,
@@ -46,7 +52,8 @@ class App:
     ) -> None:
         """Take the routes; what keeps `startup` from succeeding stands in `failure` afterwards."""
         self.failure: StudioError | None = None
-        self._exact: dict[str, Handler] = {**sells, "/api/jobs": jobs.listed}
+        self._exact: dict[str, Handler] = {**sells, "/api/jobs": jobs.listed, CONFIRM: confirm}
+        self._exact |= dict.fromkeys((BLOB, f"{BLOB}/", f"{BLOB}/mpu"), blob)
         self._jobs = jobs
         self._assets = assets
         self._rest = _rest(public, embedded)

@@ -8,9 +8,9 @@ import gc
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from stablestudio.catalog import OFFERINGS, MediaInput, PriceTable
+from stablestudio.catalog import OFFERINGS, Kind, MediaInput, PriceTable
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.config import ConfigurationInvalid, Settings, load_secret
 from stablestudio.errors import StudioError
@@ -21,8 +21,11 @@ from stablestudio.loops import every
 from stablestudio.media.fetch import MediaFetcher, OwnAssets
 from stablestudio.media.inputs import InputReader
 from stablestudio.media.links import LinkSigner
+from stablestudio.media.probe import Probe, probe
 from stablestudio.media.storage import Storage
+from stablestudio.media.uploads import UploadDesk
 from stablestudio.payments.refunds import RefundWorker
+from stablestudio.protocols.blob import BlobTokens
 from stablestudio.providers.bindings import Bindings
 from stablestudio.providers.inputs import InputFiles, public_url
 from stablestudio.providers.kept import KeptResults
@@ -33,17 +36,20 @@ from stablestudio.sales.sell import Seller
 from stablestudio.sandbox.provider import SandboxProvider
 from stablestudio.server.app import App
 from stablestudio.server.assets import AssetEndpoint, AssetInfo
+from stablestudio.server.blob import BlobRoutes
 from stablestudio.server.challenge import Challenges
 from stablestudio.server.embedded import EmbeddedRoutes
 from stablestudio.server.jobs import JobRoutes
-from stablestudio.server.providers import Workshop, build_providers
+from stablestudio.server.providers import Workshop, build_providers, require_known
 from stablestudio.server.public import PublicRoutes
 from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
+from stablestudio.server.upload import ConfirmRoute, UploadRoute
 from stablestudio.store import echoes, migrate, nonces
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as payment_store
+from stablestudio.store import uploads as upload_store
 from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -64,7 +70,7 @@ class House:
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        _require_known(settings)
+        require_known(settings)
         self._lock = _lock(settings.data)
         secret = load_secret(settings.data)
         path = settings.data / "stablestudio.db"
@@ -74,7 +80,17 @@ class House:
         self._links = LinkSigner(secret, settings.origin)
         self.rails = build_rails(settings, database=self.database, secret=secret, clock=self._clock)
         fetcher = MediaFetcher(own=OwnAssets(links=self._links, storage=self.storage, clock=self._clock))
-        self._inputs = InputReader(self.database, fetcher=fetcher, storage=self.storage)
+        self._tokens = BlobTokens(secret)
+        self.desk = UploadDesk(
+            self.database,
+            storage=self.storage,
+            tokens=self._tokens,
+            clock=self._clock,
+            origin=settings.origin,
+            max_bytes=settings.max_upload_bytes,
+            look=self._look,
+        )
+        self._inputs = InputReader(self.database, fetcher=fetcher, storage=self.storage, uploads=self.desk)
         self.bindings = self._bind(settings, secret)
         most = max(1, settings.jobs_at_once)
         queues = {name: min(most, at_once) for name, at_once in self.providers.at_once.items()}
@@ -90,6 +106,7 @@ class House:
             clock=self._clock,
             exposure_cap=settings.exposure_cap,
             queue_of=self.bindings.preferred,
+            open_upload=self.desk.reserve,
         )
         self.charger = Charger(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
         self.maker = Maker(
@@ -114,6 +131,7 @@ class House:
         await self.rails.start()
         self.charger.start()
         await self.engine.start(self.maker if self._works else None)
+        await self._warn_of_strays()
         await self.reconciler.work_once(quiet_ms=0)
         loops = [self.reconciler.run(), self.refunds.run(), every(_TIDY_SECONDS, self._tidy, name="tidy")]
         if self._works:
@@ -135,8 +153,15 @@ class House:
         self.database.close()
         self._lock.close()
 
+    async def _warn_of_strays(self) -> None:
+        """Tell of paid jobs that are with a provider which the settings no longer have: only its key can fetch them."""
+        for name, count in (await self.database.read(job_store.open_at)).items():
+            if name not in self.bindings.providers:
+                log.error("provider_missing", extra={"provider": name, "jobs": count})
+
     async def _tidy(self) -> None:
         """Drop what nobody can ask for any more."""
+        await self.desk.purge()
         now = self._clock.now_ms()
         await self.database.write(lambda connection: nonces.forget_expired(connection, now=now))
         await self.database.write(lambda connection: echoes.forget(connection, before=now - _ECHOES_KEPT_MS, now=now))
@@ -169,22 +194,22 @@ class House:
         except ValueError as error:
             raise ConfigurationInvalid(f"prices: {error}") from None
         challenges = Challenges(self.rails.x402, self.rails.mpp, origin=settings.origin)
-        sells = {
-            offering.path: SellRoute(
-                offering,
-                seller=self.seller,
-                challenges=challenges,
-                prices=prices,
-                bindings=self.bindings,
-                origin=settings.origin,
-                body_limit=settings.max_body_bytes,
-                clock=self._clock,
-                hold_s=settings.hold_seconds
-                if settings.settles(offering.model, offering.operation) == "complete"
-                else 0,
-            )
-            for offering in OFFERINGS
+        parts: dict[str, Any] = {
+            "seller": self.seller,
+            "challenges": challenges,
+            "prices": prices,
+            "bindings": self.bindings,
+            "origin": settings.origin,
+            "body_limit": settings.max_body_bytes,
+            "clock": self._clock,
         }
+        sells: dict[str, SellRoute] = {}
+        for offering in OFFERINGS:
+            if offering.kind is Kind.UPLOAD:
+                sells[offering.path] = UploadRoute(offering, desk=self.desk, **parts)
+                continue
+            held = settings.settles(offering.model, offering.operation) == "complete"
+            sells[offering.path] = SellRoute(offering, hold_s=settings.hold_seconds if held else 0, **parts)
         gate = Gate(
             self.database,
             secret=secret,
@@ -196,6 +221,8 @@ class House:
         )
         return App(
             sells=sells,
+            blob=BlobRoutes(self.desk, tokens=self._tokens, clock=self._clock),
+            confirm=ConfirmRoute(self.desk, gate=gate),
             jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock),
             assets=AssetEndpoint(storage=self.storage, links=self._links, clock=self._clock, describe=self._describe),
             public=PublicRoutes(
@@ -209,21 +236,21 @@ class House:
 
     async def _describe(self, key: str) -> AssetInfo | None:
         asset = await self.database.read(lambda connection: job_store.find_asset(connection, key))
-        return AssetInfo(content_type=asset.content_type, size=asset.size, sha256=asset.sha256) if asset else None
+        if asset is not None:
+            return AssetInfo(content_type=asset.content_type, size=asset.size, sha256=asset.sha256)
+        upload = await self.database.read(lambda connection: upload_store.find_by_key(connection, key))
+        if upload is None or upload.size is None or upload.sha256 is None:
+            return None
+        return AssetInfo(content_type=upload.content_type, size=upload.size, sha256=upload.sha256)
+
+    async def _look(self, key: str, size: int) -> Probe:  # noqa: ARG002 - it is read whole
+        return await asyncio.to_thread(probe, await self.storage.read(key))
 
 
 def _settle_memory() -> None:
     """Take what was loaded out of the garbage collector's rounds: it stays, and each round would walk over all of it."""
     gc.collect()
     gc.freeze()
-
-
-def _require_known(settings: Settings) -> None:
-    """Raise `ConfigurationInvalid` for policies and bindings of offerings that do not exist: a typo would be silent."""
-    known = {"default", *(name for offering in OFFERINGS for name in (offering.key, offering.model))}
-    for setting, names in (("settle", settings.settle), ("bindings", settings.bindings)):
-        if strangers := sorted(set(names) - known):
-            raise ConfigurationInvalid(f"{setting}: {strangers[0]} is no offering, no model and not `default`.")
 
 
 def _lock(folder: Path) -> IO[str]:

@@ -55,6 +55,9 @@ _PAYMENTS = {
 }
 
 
+_UPLOAD = "upload"  # a paid place for a file is nothing that is made
+
+
 class JobNotFound(StudioError):
     """There is no such job."""
 
@@ -132,7 +135,7 @@ class JobRoutes:
 
     def _own(self, job_id: str, wallet: str) -> OrderView:
         order = views.find(self._database, job_id)
-        if order is None or order.deleted_at is not None:
+        if order is None or order.deleted_at is not None or order.model == _UPLOAD:
             raise JobNotFound
         if order.wallet != wallet:
             raise NotYourJob

@@ -120,8 +120,17 @@ def named(settings: Settings) -> Mapping[str, ProviderSettings]:
     return settings.providers or {SANDBOX: ProviderSettings(kind="sandbox")}
 
 
+def require_known(settings: Settings) -> None:
+    """Raise `ConfigurationInvalid` for policies and bindings of offerings that do not exist: a typo would be silent."""
+    known = {"default", *(name for offering in OFFERINGS for name in (offering.key, offering.model))}
+    for setting, names in (("settle", settings.settle), ("bindings", settings.bindings)):
+        if strangers := sorted(set(names) - known):
+            raise ConfigurationInvalid(f"{setting}: {strangers[0]} is no offering, no model and not `default`.")
+
+
 def plan(settings: Settings, workshop: Workshop) -> Providers:
     """Build and bind what can be, without a question to anybody; raise `ConfigurationInvalid` where a value is wrong."""
+    require_known(settings)
     providers = Providers()
     wanted = named(settings)
     for name, one in wanted.items():
@@ -148,13 +157,26 @@ def _bind(
     )
     if named is not None and (strangers := [name for name in named if name not in wanted]):
         raise ConfigurationInvalid(f"bindings: there is no provider {strangers[0]!r} among {', '.join(wanted)}")
+    if "default" not in settings.bindings or named is not settings.bindings["default"]:
+        _require_makers(offering, named or (), wanted, built)
     bound = []
     for name in named if named is not None else wanted:
         model = served(wanted[name], built[name]).get(offering.key) if name in built else None
         if model is not None:
-            terms = {"poll_seconds": wanted[name].poll_seconds, "deadline_seconds": wanted[name].deadline_seconds}
-            bound.append(Binding(provider=built[name], model=model, **terms))
+            one = wanted[name]
+            terms = {"poll_seconds": one.poll_seconds, "deadline_seconds": one.deadline_seconds}
+            at_once = one.at_once if one.kind != SANDBOX else None
+            bound.append(Binding(provider=built[name], model=model, at_once=at_once, **terms))
     return bound
+
+
+def _require_makers(
+    offering: Offering, names: Sequence[str], wanted: Mapping[str, ProviderSettings], built: Mapping[str, Provider]
+) -> None:
+    """Refuse a binding by name to a provider that cannot make the offering: its place in the order would mean nothing."""
+    for name in names:
+        if name in built and offering.key not in served(wanted[name], built[name]):
+            raise ConfigurationInvalid(f"bindings: {name} ({wanted[name].kind}) does not make {offering.key}")
 
 
 def served(settings: ProviderSettings, provider: Provider) -> dict[str, str]:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from stablestudio import __version__
-from stablestudio.catalog import OFFERINGS, Offering, PriceTable
+from stablestudio.catalog import OFFERINGS, Kind, Offering, PriceTable
 from stablestudio.errors import StudioError
 from stablestudio.providers.bindings import Bindings
 from stablestudio.server.answers import answer
@@ -55,7 +55,7 @@ class PublicRoutes:
                 "ends": lifecycle.ends.isoformat() if lifecycle.ends else None,
                 "successor": lifecycle.successor,
             },
-            "available": self._bindings.serves(offering),
+            "available": offering.kind is Kind.UPLOAD or self._bindings.serves(offering),
         }
 
 

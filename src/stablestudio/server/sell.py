@@ -41,6 +41,7 @@ _EMPTY = b"{}"
 _ECHO = "This request was paid a moment ago in another way: this is its job, and the payment sent now was not taken."
 _HELD = "The payment is held until the work is done; if the work fails, nothing is charged."
 
+_UNKNOWN = "The payment's outcome is not known yet. Do not pay again: send this same request again, or read the job, until it is."
 _RELEASED = "The work failed and nothing was charged: the job tells why."
 
 
@@ -80,7 +81,7 @@ class SellRoute:
         body = await read_body(receive, limit=self._body_limit)
         if payment is not None:
             return await self._sell(scope, send, body, payment)
-        self._bindings.first(self._offering)
+        self.require_maker()
         price = self._prices.ceiling(self._offering) if not body.strip() else self._order(body)[1]
         reach("quote.asked")
         headers = self._challenges.headers(
@@ -108,7 +109,7 @@ class SellRoute:
     def _order(self, body: bytes) -> tuple[OfferingInput, Money]:
         """Quote a body, unless nobody here makes what it asks for: then no money may be asked either."""
         read, price = self._quote(body)
-        self._bindings.first(self._offering, read)
+        self.require_maker(read)
         return read, price
 
     async def _sell(self, scope: Scope, send: Send, body: bytes, payment: str) -> None:
@@ -138,7 +139,7 @@ class SellRoute:
     def _purchase(self, scope: Scope, body: bytes, presented: Presented) -> Purchase | StudioError:
         """Return what is bought, or what today's rules have against it."""
         try:
-            self._bindings.first(self._offering)
+            self.require_maker()
             read, price = self._order(body)
             buyer = read_buyer(scope, presented)
         except StudioError as error:
@@ -161,8 +162,12 @@ class SellRoute:
             raise wanted
         return answer
 
+    def require_maker(self, given: OfferingInput | None = None) -> None:
+        """Raise a `StudioError` where nobody can make this input, or any, before any money is asked."""
+        self._bindings.first(self._offering, given)
+
     async def _accept(self, send: Send, sold: Sold) -> None:
-        body = self._job(sold.job_id)
+        body = await self.sold(sold.job_id)
         if sold.echo:
             body["note"] = _ECHO
         elif sold.payment.state == "held":
@@ -174,14 +179,15 @@ class SellRoute:
         reach("sale.answered")
 
     async def _hold(self, send: Send, held: Held) -> None:
-        body = self._job(held.job_id) | {
-            "payment": {"state": "unknown"},
-            "hint": "The payment's outcome is not known yet. Do not pay again: send this same request again, or read "
-            "the job, until it is.",
-        }
+        body = self.awaited(held.job_id) | {"payment": {"state": "unknown"}, "hint": _UNKNOWN}
         await respond_json(send, 202, body, [PRIVATE, (b"retry-after", b"2")])
 
-    def _job(self, job_id: str) -> dict[str, Any]:
+    async def sold(self, order_id: str) -> dict[str, Any]:
+        """Return the answer to a paid order; the same order always gets an equal one."""
+        return self.awaited(order_id)
+
+    def awaited(self, job_id: str) -> dict[str, Any]:
+        """Return the answer to an order whose payment is not known to have arrived yet."""
         return {
             "success": True,
             "jobId": job_id,

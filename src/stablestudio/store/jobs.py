@@ -104,12 +104,14 @@ class Submission(NamedTuple):
     attempt: int
     provider: str
     state: str
+    reason: str | None = None  # why it was refused
+    retry_at: int | None = None  # when the vendor that refused may be asked again (ms)
 
 
 def submissions_of(connection: sa.Connection, job_id: str) -> list[Submission]:
     """Return a job's submissions, the newest last."""
     statement = (
-        sa.select(submissions.c.attempt, submissions.c.provider, submissions.c.state)
+        sa.select(*(submissions.c[name] for name in Submission._fields))
         .where(submissions.c.job_id == job_id)
         .order_by(submissions.c.attempt)
     )
@@ -137,9 +139,23 @@ def accept(
     touch(connection, job_id)
 
 
-def refuse(connection: sa.Connection, *, job_id: str, attempt: int, now: int) -> None:
-    """Record that the vendor certainly did not take this attempt."""
-    _mark_submission(connection, job_id=job_id, attempt=attempt, state="refused", now=now)
+def refuse(
+    connection: sa.Connection, *, job_id: str, attempt: int, reason: str, now: int, retry_at: int | None = None
+) -> None:
+    """Record that the vendor certainly did not take this attempt, why, and when it may be asked again (ms)."""
+    _mark_submission(
+        connection, job_id=job_id, attempt=attempt, state="refused", now=now, reason=reason, retry_at=retry_at
+    )
+
+
+def open_at(connection: sa.Connection) -> dict[str, int]:
+    """Return how many unfinished jobs each provider has taken."""
+    statement = (
+        sa.select(jobs.c.provider, sa.func.count())
+        .where(jobs.c.state == "loading", jobs.c.provider.is_not(None))
+        .group_by(jobs.c.provider)
+    )
+    return dict(connection.execute(statement).tuples().all())
 
 
 def set_progress(connection: sa.Connection, *, job_id: str, progress: int, now: int) -> None:
@@ -255,9 +271,11 @@ def _close(connection: sa.Connection, job_id: str, values: dict[str, Any], *, no
     return True
 
 
-def _mark_submission(connection: sa.Connection, *, job_id: str, attempt: int, state: str, now: int) -> None:
+def _mark_submission(
+    connection: sa.Connection, *, job_id: str, attempt: int, state: str, now: int, **more: Any
+) -> None:
     connection.execute(
         sa.update(submissions)
         .where(submissions.c.job_id == job_id, submissions.c.attempt == attempt)
-        .values(state=state, updated_at=now)
+        .values(state=state, updated_at=now, **more)
     )

@@ -175,7 +175,46 @@ submissions = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text),  # why it was refused
+    sa.Column("retry_at", sa.BigInteger),  # when the vendor that refused may be asked again
     _one_of("state", "intended", "accepted", "refused"),
+)
+
+uploads = sa.Table(
+    "uploads",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("order_id", sa.Text, sa.ForeignKey("orders.id"), nullable=False, unique=True),
+    sa.Column("wallet", sa.Text, nullable=False),
+    sa.Column("pathname", sa.Text, nullable=False, unique=True),
+    sa.Column("content_type", sa.Text, nullable=False),  # as announced; confirming compares it with the bytes
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, unique=True),  # where the file is kept
+    sa.Column("size", sa.BigInteger),
+    sa.Column("sha256", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),  # of the token
+    sa.Column("stored_at", sa.BigInteger),
+    sa.Column("confirmed_at", sa.BigInteger),
+    _one_of("state", "reserved", "stored", "confirmed", "abandoned"),
+)
+sa.Index(
+    "ix_uploads_open",
+    uploads.c.expires_at,
+    sqlite_where=sa.text("state IN ('reserved', 'stored')"),
+    postgresql_where=sa.text("state IN ('reserved', 'stored')"),
+)
+
+upload_parts = sa.Table(
+    "upload_parts",
+    metadata,
+    sa.Column("upload_id", sa.Text, sa.ForeignKey("uploads.id"), primary_key=True),
+    sa.Column("session", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("etag", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
 )
 
 assets = sa.Table(

@@ -62,7 +62,7 @@ LEFT JOIN refunds r ON r.order_id = o.id
 """
 _ONE = _ORDER + "WHERE o.id = ?"
 _LIST = _ORDER + (
-    "WHERE o.wallet = ? AND o.id < ? AND p.state <> 'rejected' AND j.deleted_at IS NULL "
+    "WHERE o.wallet = ? AND o.id < ? AND o.model <> 'upload' AND p.state <> 'rejected' AND j.deleted_at IS NULL "
     "AND (? IS NULL OR COALESCE(j.state, 'pending') = ?) ORDER BY o.id DESC LIMIT ?"
 )
 _ASSETS = "SELECT key, role, content_type, size, width, height, milliseconds FROM assets WHERE job_id = ? ORDER BY key"

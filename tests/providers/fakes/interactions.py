@@ -78,9 +78,6 @@ class FakeInteractions:
         if cancel:
             self.cancelled.add(name)
             return Answer(json=self._told(name, "cancelled"))
-        if method == "DELETE":
-            del self.bodies[name]
-            return Answer(json={})
         if self._running:
             self._running -= 1
             return Answer(json=self._told(name, "in_progress"))

@@ -240,6 +240,8 @@ def test_settings_that_leave_nobody_are_exit_code_2_and_still_told(desk: Desk) -
     [
         ({"key": "sk-…"}, "providers.wrong: key has characters that no key has"),
         ({"key": "k", "base_url": "http://vendor.example"}, "must be https"),
+        ({"key": "k", "project": "mars"}, "project is a setting of vertex-veo alone"),
+        ({"key": "k", "bodies": "form"}, "bodies is a setting of openai-images and openai-videos alone"),
     ],
 )
 def test_a_wrong_value_is_exit_code_2_and_named(desk: Desk, values: dict[str, str], part: str) -> None:
@@ -321,6 +323,35 @@ def test_a_wrong_key_is_exit_code_1_at_every_vendor_and_is_not_repeated(desk: De
     assert "wrong-key" not in json.dumps(told)
 
 
+def test_a_key_that_a_vendor_repeats_is_not_printed(desk: Desk) -> None:
+    def echo(request: Request) -> Answer:
+        told = f"{request.headers.get('authorization')} {request.headers.get('x-key')}"
+        return Answer(status=401, json={"error": {"message": f"Incorrect API key provided: {told}"}})
+
+    with running(echo, echo) as (one, other):
+        _configure(desk, "openai-images", one, key="sk-very-secret-1")
+        _configure(desk, "bfl", other, key="bfl-very-secret-2")
+        result = desk.run("check", "--live")
+
+    assert result.exit_code == 1
+    assert "Incorrect API key provided" in result.output + result.stderr
+    assert "very-secret" not in result.output + result.stderr
+
+
+def test_an_adapter_that_stumbles_does_not_silence_the_others(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stumble(_: object) -> None:
+        raise TypeError("5 is no list")
+
+    monkeypatch.setattr("stablestudio.providers.bfl.Bfl.check", stumble)
+    with running(openai_images.FakeOpenAIImages(), bfl.FakeBfl()) as (one, other):
+        _configure(desk, "openai-images", one)
+        _configure(desk, "bfl", other)
+        told = desk.json("check", "--live", code=1)["providers"]
+
+    assert [each["state"] for each in told] == ["ok", "unusable"]
+    assert told[1]["why"] == "bfl could not be checked: its answer led to TypeError."
+
+
 def test_a_sign_in_that_fails_is_told(desk: Desk) -> None:
     fake = vertex.FakeVertex()
     fake.sign_in = Answer(status=400, json={"error": "invalid_grant"})
@@ -380,6 +411,23 @@ def test_vendors_are_asked_at_the_same_time(desk: Desk) -> None:
         for kind, vendor in zip(("bfl", "replicate"), vendors, strict=True):
             _configure(desk, kind, vendor)
         assert desk.json("check", "--live")["success"] is True
+
+
+@pytest.mark.usefixtures("unplugged")
+@pytest.mark.parametrize(
+    ("bindings", "part"),
+    [
+        ({"gpt-image-2": ["flux"]}, "bindings: flux (bfl) does not make gpt-image-2/generate"),
+        ({"flux-9": ["flux"]}, "bindings: flux-9 is no offering, no model and not `default`"),
+        ({"flux-2-pro/edits": ["flux"]}, "bindings: flux-2-pro/edits is no offering"),
+    ],
+)
+def test_a_binding_that_means_nothing_is_refused(
+    desk: Desk, bindings: dict[str, list[str]], part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.configure("flux", "bfl", key="k")
+    monkeypatch.setenv("STABLESTUDIO_BINDINGS", json.dumps(bindings))
+    assert part in desk.json(code=2)["error"]
 
 
 @pytest.mark.parametrize("silence", [Silence.HANG, Silence.TRICKLE])

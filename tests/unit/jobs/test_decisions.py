@@ -12,27 +12,33 @@ from stablestudio.jobs.decisions import (
     MAX_WAIT_SECONDS,
     MAX_WAITS,
     Pace,
-    after_refusal,
+    Refusal,
+    Turn,
     failure,
     is_overdue,
+    next_turn,
+    nobody_took_it,
+    retry_pause,
     shift_of,
     step,
 )
 from stablestudio.providers.provider import FailureKind, NotAccepted
 
+_BUSY, _BROKEN = FailureKind.RATE_LIMITED, FailureKind.UPSTREAM_ERROR
+_LASTING = (FailureKind.UPSTREAM_AUTH, FailureKind.UPSTREAM_QUOTA, FailureKind.UPSTREAM_RETIRED)
 _SECONDS = st.floats(min_value=0, max_value=1e9)
 
 
-@pytest.mark.parametrize(("elapsed", "wait"), [(0, 0.2), (0.5, 0.2), (2, 0.5), (8, 2), (20, 5), (3600, 5)])
+@pytest.mark.parametrize(("elapsed", "wait"), [(0, 0.5), (2, 0.5), (8, 2), (20, 5), (3600, 5)])
 def test_polls_are_eager_at_first_and_then_steady(elapsed: float, wait: float) -> None:
     assert Pace(steady=5).wait(elapsed) == wait
 
 
 @given(_SECONDS, _SECONDS)
 def test_the_pause_grows_within_its_bounds(one: float, other: float) -> None:
-    pace = Pace(first=0.2, steady=15)
+    pace = Pace(steady=15)
     early, late = sorted((one, other))
-    assert 0.2 <= pace.wait(early) <= pace.wait(late) <= 15
+    assert 1.5 <= pace.wait(early) <= pace.wait(late) <= 15
 
 
 @given(st.text(min_size=1))
@@ -47,30 +53,59 @@ def test_a_thousand_jobs_of_one_moment_are_not_asked_for_together() -> None:
     assert all(pauses[place + 250] - pauses[place] > 0.3 for place in (0, 250, 500, 749))
 
 
+def _refused(*kinds: FailureKind, by: str = "one", retry_at: int = 0) -> list[Refusal]:
+    return [Refusal(provider=by, kind=kind, retry_at=retry_at) for kind in kinds]
+
+
 def test_a_refused_submission_is_tried_again_and_then_fails() -> None:
-    steps = [after_refusal(attempt, NotAccepted("busy"), another=False) for attempt in range(1, MAX_ATTEMPTS + 2)]
-    assert [(one["do"], one["wait"]) for one in steps] == [("submit", 0.5), ("submit", 1.0), ("fail", 0), ("fail", 0)]
-    assert steps[-1]["code"] == FailureKind.UPSTREAM_ERROR
+    for times in range(MAX_ATTEMPTS):
+        assert next_turn(["one"], _refused(*[_BROKEN] * times)) == Turn("one", 0)
+    assert next_turn(["one"], _refused(*[_BROKEN] * MAX_ATTEMPTS)) is None
+    assert next_turn(["one"], _refused(*[_BUSY] * (MAX_WAITS - 1))) == Turn("one", 0)
+    assert next_turn(["one"], _refused(*[_BUSY] * MAX_WAITS)) is None
 
 
-def test_another_vendor_is_asked_at_once_and_the_same_one_after_a_pause() -> None:
-    busy = NotAccepted("slow down", kind=FailureKind.RATE_LIMITED, retry_after=7)
-    assert after_refusal(1, busy, another=True) == step("submit")
-    assert after_refusal(1, busy, another=False) == step("submit", wait=7)
-    for attempt in range(1, MAX_WAITS):
-        assert after_refusal(attempt, busy, another=False)["do"] == "submit"
-    assert after_refusal(MAX_WAITS, busy, another=False)["code"] == "rate_limited"
+def test_another_vendor_is_asked_at_once_and_the_same_one_after_its_pause() -> None:
+    busy = _refused(_BUSY, retry_at=7000)
+    assert next_turn(["one", "two"], busy) == Turn("two", 0)
+    both = busy + _refused(_BUSY, by="two", retry_at=500)
+    assert next_turn(["one", "two"], both) == Turn("two", 500), "each vendor's own pause counts"
 
 
-@pytest.mark.parametrize("kind", [FailureKind.UPSTREAM_AUTH, FailureKind.UPSTREAM_QUOTA, FailureKind.UPSTREAM_RETIRED])
-def test_who_will_refuse_again_is_not_asked_again(kind: FailureKind) -> None:
-    assert after_refusal(1, NotAccepted("no", kind=kind), another=False)["code"] == kind.value
-    assert after_refusal(1, NotAccepted("no", kind=kind), another=True) == step("submit")
+@pytest.mark.parametrize("final", [*_LASTING, FailureKind.INVALID_INPUT])
+def test_who_will_refuse_again_is_not_asked_again_and_ends_nothing_for_the_others(final: FailureKind) -> None:
+    assert next_turn(["one"], _refused(final)) is None
+    assert next_turn(["one", "two"], _refused(_BUSY, retry_at=9) + _refused(final, by="two")) == Turn("one", 9)
+    assert next_turn(["one", "two"], _refused(final) + _refused(_BUSY, by="two", retry_at=9)) == Turn("two", 9)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "code"),
+    [
+        ((FailureKind.INVALID_INPUT, FailureKind.INVALID_INPUT), "invalid_input"),
+        ((FailureKind.INVALID_INPUT, FailureKind.UPSTREAM_AUTH), "upstream_auth"),
+        ((FailureKind.UPSTREAM_AUTH, FailureKind.INVALID_INPUT), "upstream_auth"),
+        ((FailureKind.RATE_LIMITED, FailureKind.UPSTREAM_AUTH), "rate_limited"),
+        ((), "upstream_retired"),
+    ],
+)
+def test_a_failure_is_named_after_what_passes_and_else_after_what_the_operator_can_mend(
+    kinds: tuple[FailureKind, ...], code: str
+) -> None:
+    assert nobody_took_it(_refused(*kinds))["code"] == code
+
+
+def test_each_reason_has_a_sentence_of_its_own() -> None:
+    told = {
+        nobody_took_it(_refused(kind))["message"] for kind in (*_LASTING, _BUSY, _BROKEN, FailureKind.INVALID_INPUT)
+    }
+    assert len(told) == len(_LASTING) + 3
 
 
 def test_a_vendor_that_asks_for_an_hour_gets_two_minutes() -> None:
-    later = NotAccepted("later", kind=FailureKind.RATE_LIMITED, retry_after=3600)
-    assert after_refusal(1, later, another=False)["wait"] == MAX_WAIT_SECONDS
+    assert retry_pause(NotAccepted("later", retry_after=3600), times=1) == MAX_WAIT_SECONDS
+    assert [retry_pause(NotAccepted("no"), times=times) for times in (1, 2, 3)] == [0.5, 1.0, 2.0]
+    assert retry_pause(NotAccepted("soon", retry_after=-5), times=1) == 0.5
 
 
 def test_steps_are_plain_json_that_the_engine_can_write_down() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import sqlalchemy as sa
 
 from stablestudio.jobs.decisions import Step, failure, step
-from stablestudio.jobs.engine import DbosEngine, EngineState
+from stablestudio.jobs.engine import QUEUE, DbosEngine, EngineState
 from stablestudio.providers.provider import FailureKind
 from stablestudio.store.database import Database
 from tests.doubles import eventually, open_database
@@ -22,9 +23,11 @@ class Recorder:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
+        self.on_step: Callable[[str], object] = lambda _: None
 
     async def advance(self, verb: str, job_id: str) -> Step:
         self.asked.append((verb, job_id))
+        self.on_step(job_id)
         if "bad" in job_id:
             return failure(FailureKind.MODERATION, "no")
         return step("poll") if verb == "submit" else step("deliver")
@@ -47,8 +50,8 @@ class Running:
         self.engine = DbosEngine(database, executor_id="test", concurrency={"make": 4})
         self.maker = Recorder()
 
-    async def enqueue(self, job_id: str) -> None:
-        await self.database.write(lambda connection: self.engine.enqueue(connection, job_id))
+    async def enqueue(self, job_id: str, *, queue: str = QUEUE) -> None:
+        await self.database.write(lambda connection: self.engine.enqueue(connection, job_id, queue=queue))
 
     async def state(self, job_id: str) -> EngineState | None:
         return (await self.engine.states([job_id])).get(job_id)
@@ -123,3 +126,36 @@ async def test_a_workflow_that_the_engine_never_had_is_started(running: Running)
     await running.engine.restart("job_lost")
     await running.succeeds("job_lost")
     assert running.maker.of("job_lost") == ["submit", "poll", "deliver"]
+
+
+async def test_a_workflow_in_a_queue_that_nobody_works_on_any_more_is_lost_and_started_in_another(
+    running: Running,
+) -> None:
+    """A provider was renamed while its jobs waited."""
+    running.engine._concurrency["gone"] = 1
+    await running.enqueue("job_moved", queue="gone")
+    await asyncio.sleep(0.5)
+    assert running.maker.of("job_moved") == []
+    del running.engine._concurrency["gone"]
+    assert await running.engine.states(["job_moved"]) == {"job_moved": EngineState.LOST}
+    await running.engine.restart("job_moved", queue="gone")
+    await running.succeeds("job_moved")
+    assert running.maker.of("job_moved") == ["submit", "poll", "deliver"]
+
+
+async def test_threads_that_hang_do_not_hold_a_job_up(running: Running) -> None:
+    """Host names are looked up in threads, and some name servers never answer."""
+    release = threading.Event()
+
+    def hang(job_id: str) -> None:
+        if job_id == "job_hanging":
+            for _ in range(5):
+                asyncio.get_running_loop().run_in_executor(None, release.wait)
+
+    running.maker.on_step = hang
+    try:
+        for job_id in ("job_hanging", "job_after"):
+            await running.enqueue(job_id)
+            await running.succeeds(job_id)
+    finally:
+        release.set()

@@ -10,6 +10,7 @@ from stablestudio.catalog import Offering, OfferingInput
 from stablestudio.errors import InvalidInput, Issue
 from stablestudio.providers.bindings import Binding, Bindings, OfferingInterrupted, OfferingUnavailable
 from stablestudio.providers.lacks import CODE, Lack, at_most, objections, only, without
+from stablestudio.providers.provider import FailureKind
 from tests.doubles import FakeVendor, ManualClock
 from tests.providers.works import work
 
@@ -55,13 +56,11 @@ def test_the_first_provider_that_makes_the_input_is_chosen() -> None:
     assert bindings.first(MANY.offering).provider.name == "narrow"
 
 
-def test_the_next_provider_is_one_that_makes_the_input() -> None:
+def test_only_providers_that_make_the_input_are_asked_for_it() -> None:
     bindings = bound(wide("first"), narrow("narrow"), wide("last"))
 
-    found = bindings.next(MANY.offering, tried={"first"}, given=MANY.input)
-    assert found is not None
-    assert found.provider.name == "last"
-    assert bound(wide("first"), narrow("narrow")).next(MANY.offering, tried={"first"}, given=MANY.input) is None
+    found = bindings.candidates(MANY.offering, MANY.input)
+    assert [binding.provider.name for binding in found] == ["first", "last"]
 
 
 def test_what_nobody_here_makes_is_refused_with_the_field_and_what_can_be_had() -> None:
@@ -88,7 +87,7 @@ def test_the_advice_is_that_of_the_provider_that_needs_the_fewest_changes() -> N
 
 def test_an_input_that_only_a_closed_provider_makes_is_not_called_wrong() -> None:
     bindings = bound(narrow("narrow"), wide())
-    bindings.close(bindings.of(MANY.offering)[1])
+    bindings.close(bindings.of(MANY.offering)[1], MANY.offering, kind=FailureKind.UPSTREAM_QUOTA)
 
     with pytest.raises(OfferingInterrupted):
         bindings.first(MANY.offering, MANY.input)

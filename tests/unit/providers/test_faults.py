@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from stablestudio.providers.answers import Ambiguous
 from stablestudio.providers.faults import SENTENCES, VendorUnusable, failed, kind_of, turned_down, unusable
 from stablestudio.providers.http import Reply
 from stablestudio.providers.provider import FailureKind, NotAccepted
@@ -33,12 +34,25 @@ def test_work_that_is_at_fault_itself_fails(kind: FailureKind) -> None:
     assert (failure.kind, failure.request_id, failure.detail) == (kind, "req_1", '{"error":"no"}')
 
 
-@pytest.mark.parametrize("kind", set(FailureKind) - {FailureKind.MODERATION, FailureKind.INVALID_INPUT})
+@pytest.mark.parametrize(
+    "kind", sorted(set(FailureKind) - {FailureKind.MODERATION, FailureKind.INVALID_INPUT, FailureKind.UPSTREAM_TIMEOUT})
+)
 def test_for_any_other_reason_another_vendor_may_be_asked(kind: FailureKind) -> None:
     with pytest.raises(NotAccepted) as caught:
         turned_down(kind, reply(403))
 
     assert (caught.value.kind, caught.value.request_id) == (kind, "req_1")
+
+
+def test_a_vendor_whose_time_ran_out_may_have_begun() -> None:
+    with pytest.raises(Ambiguous):
+        turned_down(FailureKind.UPSTREAM_TIMEOUT, reply(400))
+
+
+def test_nothing_that_looks_like_a_key_is_kept() -> None:
+    for key in ("AIza" + "b" * 35, "ya29.a0-b_c", "eyJhbGciOiJS.eyJpc3MiOi.c2ln", "sk-" + "a" * 40):
+        assert failed(FailureKind.UPSTREAM_ERROR, detail=f"no {key}!").detail == "no [key]!"
+    assert failed(FailureKind.UPSTREAM_ERROR, detail="Bearer abcdefgh no").detail == "Bearer [key] no"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ async def test_an_answer_comes_back_whole_with_the_vendors_request_id() -> None:
     assert vendor.asked[0].headers["x-mode"] == "async"
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 400, 401, 402, 403, 404, 409, 410, 422])
+@pytest.mark.parametrize("status", [200, 201, 202, 400, 401, 402, 403, 404, 410, 413, 415, 422])
 async def test_a_vendors_decision_is_the_adapters_to_judge(status: int) -> None:
     async with serving(lambda _: Answer(status=status, json={})) as vendor:
         http = client(vendor.url)
@@ -58,8 +58,10 @@ async def test_no_answer_after_the_request_was_sent_is_ambiguous_and_never_repea
     assert vendor.submits() == 1
 
 
-@pytest.mark.parametrize("status", [302, 303, 408, 500, 502, 503, 504, 529])
-async def test_a_servers_fault_is_ambiguous_and_keeps_its_answer(status: int) -> None:
+@pytest.mark.parametrize(
+    "status", [301, 302, 303, 307, 308, 405, 408, 409, 418, 424, 425, 499, 500, 502, 503, 504, 529]
+)
+async def test_a_status_that_proves_nothing_is_ambiguous_and_keeps_its_answer(status: int) -> None:
     async with serving(lambda _: Answer(status=status, json={"error": "x"})) as vendor:
         http = client(vendor.url)
         with pytest.raises(Ambiguous) as caught:
@@ -72,10 +74,10 @@ async def test_a_servers_fault_is_ambiguous_and_keeps_its_answer(status: int) ->
 
 
 @pytest.mark.parametrize("status", [301, 307, 308])
-async def test_a_redirected_submission_was_not_taken_and_is_not_followed(status: int) -> None:
+async def test_a_redirected_submission_is_not_followed_and_nobody_knows(status: int) -> None:
     async with serving(lambda _: Answer(status=status, headers={"location": "/elsewhere"})) as vendor:
         http = client(vendor.url)
-        with pytest.raises(NotAccepted):
+        with pytest.raises(Ambiguous):
             await http.submit("POST", "/", json={})
         await http.close()
 
@@ -182,7 +184,7 @@ async def test_a_question_ends_at_its_deadline() -> None:
 async def test_a_question_to_a_silent_host_ends_at_its_deadline() -> None:
     async with serving(lambda _: Silence.HANG) as vendor:
         http = client(vendor.url)
-        with pytest.raises(Unanswered, match="ReadTimeout"):
+        with pytest.raises(Unanswered, match="time-out"):
             await http.ask("GET", "/task", deadline_seconds=0.2)
         await http.close()
 
@@ -204,6 +206,54 @@ async def test_a_vendor_that_says_to_come_back_after_the_deadline_is_not_waited_
         await http.close()
 
     assert len(vendor.asked) == 1
+
+
+async def test_a_trickle_does_not_hold_a_question_or_a_file_beyond_its_deadline() -> None:
+    """Each byte renews the time-out of a read, so a vendor could keep a job for ever."""
+    async with serving(lambda _: Silence.TRICKLE) as vendor:
+        http = client(vendor.url)
+        began = time.monotonic()
+        with pytest.raises(Unanswered, match="time-out"):
+            await http.ask("GET", "/task", deadline_seconds=0.2)
+        with pytest.raises(Unanswered, match="time-out"):
+            await http.download("/file", deadline_seconds=0.2)
+        assert time.monotonic() - began < 5
+        await http.close()
+
+
+async def test_a_trickle_is_transient_and_asked_again() -> None:
+    async with serving(in_turn(Silence.TRICKLE, OK)) as vendor:
+        http = client(vendor.url)
+        assert (await http.ask("GET", "/task", deadline_seconds=20, try_seconds=0.3)).ok
+        await http.close()
+
+    assert len(vendor.asked) == 2
+
+
+async def test_an_answer_without_a_result_has_no_room_for_one() -> None:
+    async with serving(lambda _: Answer(body=b" " * (4 * 1024 * 1024 + 1))) as vendor:
+        http = client(vendor.url)
+        with pytest.raises(TooLarge):
+            await http.ask("GET", "/task", deadline_seconds=20)
+        await http.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": "InvalidURL.DownloadTimeout"},
+        {"error": {"code": "RequestTimeOut"}},
+        {"error": {"status": "DEADLINE_EXCEEDED"}},
+        {"error": {"type": "timeout"}},
+        {"detail": [{"type": "startup_timeout"}]},
+    ],
+)
+async def test_a_refusal_because_time_ran_out_may_be_of_work_that_has_begun(body: object) -> None:
+    async with serving(lambda _: Answer(status=400, json=body)) as vendor:
+        http = client(vendor.url)
+        with pytest.raises(Ambiguous):
+            await http.submit("POST", "/", json={})
+        await http.close()
 
 
 # Loops

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from stablestudio.providers.http import (
     Reply,
     Unreadable,
+    VendorHttp,
 )
 from stablestudio.providers.provider import FailureKind, NotAccepted
 from tests.providers.clients import client
@@ -107,3 +109,29 @@ def test_an_excerpt_is_short_and_printable() -> None:
 
     assert reply.excerpt.startswith("a  [31mb ü")
     assert len(reply.excerpt) <= 500
+
+
+KEY = "fal_id/with+slash:secret"
+
+
+@pytest.mark.parametrize(
+    "echo", [f"Key {KEY}", KEY, KEY.replace("/", "\\/"), quote(KEY, safe=""), "x" * 480 + KEY, f'"{KEY}"']
+)
+@pytest.mark.parametrize("status", [200, 401])
+async def test_a_key_that_a_vendor_repeats_is_in_no_word_of_its_answer(echo: str, status: int) -> None:
+    async with serving(lambda _: Answer(status=status, body=f'{{"detail": "bad key {echo}"}}'.encode())) as vendor:
+        http = VendorHttp(name="v", base_url=vendor.url, auth={"Authorization": f"Key {KEY}"})
+        reply = await http.ask("GET", "/")
+        await http.close()
+
+    for word in ("with+slash", "with%2B", "secret"):
+        assert word not in reply.excerpt
+        assert word not in repr(reply) or reply.ok
+        assert reply.ok or word.encode() not in reply.body
+
+
+def test_an_answer_of_many_megabytes_is_read_once() -> None:
+    reply = Reply(status=200, headers={}, body=b'[{"a": 1}]')
+
+    assert reply.document is reply.document
+    assert reply.json() is reply.json()

@@ -23,7 +23,6 @@ from stablestudio.providers.replicate_requests import (
     progress,
     refusal,
     result_url,
-    upload,
 )
 from stablestudio.providers.routes import arguments, marking_seed
 from tests.doubles import NOW_MS
@@ -282,14 +281,3 @@ def test_only_a_moment_that_can_be_read_ends_the_search() -> None:
     assert not created_before({"created_at": "2020-01-01T00:00:00"}, NOW_MS)
     assert not created_before({"created_at": "yesterday"}, NOW_MS)
     assert not created_before({}, NOW_MS)
-
-
-def test_an_upload_is_one_part_with_its_type() -> None:
-    file = tiny(work("flux-2-pro/edit"))[0]
-    body, headers = upload(file, boundary="b")
-
-    assert headers == {"Content-Type": "multipart/form-data; boundary=b"}
-    assert body == (
-        b'--b\r\nContent-Disposition: form-data; name="content"; filename="input.png"\r\n'
-        b"Content-Type: image/png\r\n\r\npicture\r\n--b--\r\n"
-    )

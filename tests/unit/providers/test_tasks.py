@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from stablestudio.providers.answers import Ambiguous, Reply
+from stablestudio.providers.answers import Ambiguous, Reply, Unanswered, Unreadable
 from stablestudio.providers.provider import Failed, FailureKind, Made, Running
-from stablestudio.providers.tasks import Strangers, at, made_if, no_result, task_named, text, unknown_state
+from stablestudio.providers.tasks import (
+    Strangers,
+    at,
+    forgotten,
+    made_if,
+    no_result,
+    task_id,
+    task_named,
+    text,
+    unknown_state,
+)
 from tests.doubles import ManualClock
 
 
@@ -33,15 +44,19 @@ def test_a_task_that_is_not_named_was_perhaps_taken() -> None:
             task_named("v", Reply(status=200, headers={}, body=nameless.encode()), "output", "task_id")
 
 
-def test_a_task_that_stays_unknown_counts_as_forgotten_after_a_while() -> None:
+STRANGE = Reply(status=404, headers={"x-request-id": "r"}, body=b"{}")
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_task_that_stays_unknown_counts_as_forgotten_after_a_while(status: int) -> None:
     clock = ManualClock()
-    strangers = Strangers(clock)
-    assert strangers.meet("t", reply({})) == Running()
+    strangers, strange = Strangers(clock), replace(STRANGE, status=status)
+    assert strangers.judge("v", "t", strange) == Running()
     clock.advance(119)
-    assert strangers.meet("t", reply({})) == Running()
-    assert strangers.meet("another", reply({})) == Running()
+    assert strangers.judge("v", "t", strange) == Running()
+    assert strangers.judge("v", "another", strange) == Running()
     clock.advance(2)
-    told = strangers.meet("t", reply({}))
+    told = strangers.judge("v", "t", strange)
 
     assert isinstance(told, Failed)
     assert (told.kind, told.request_id) == (FailureKind.UPSTREAM_UNKNOWN, "r")
@@ -50,12 +65,36 @@ def test_a_task_that_stays_unknown_counts_as_forgotten_after_a_while() -> None:
 def test_a_task_that_became_known_is_no_stranger() -> None:
     clock = ManualClock()
     strangers = Strangers(clock)
-    strangers.meet("t", reply({}))
+    strangers.judge("v", "t", STRANGE)
     clock.advance(100)
-    strangers.forget("t")
+    assert strangers.judge("v", "t", reply({})) is None
     clock.advance(100)
 
-    assert strangers.meet("t", reply({})) == Running()
+    assert strangers.judge("v", "t", STRANGE) == Running()
+
+
+def test_an_error_that_is_not_about_the_task_decides_nothing() -> None:
+    refused = replace(STRANGE, status=401)
+    strangers = Strangers(ManualClock())
+
+    with pytest.raises(Unreadable, match="401"):
+        strangers.judge("v", "t", refused)
+    assert strangers.judge("v", "t", refused, is_verdict=lambda _: True) is None
+    assert strangers.judge("v", "t", refused, is_unknown=lambda _: True) == Running()
+
+
+def test_an_ended_task_is_not_lost_to_one_server_that_does_not_know_it() -> None:
+    with pytest.raises(Unanswered):
+        forgotten("v", STRANGE, Running())
+    assert forgotten("v", STRANGE, None) is None
+    assert isinstance(forgotten("v", STRANGE, no_result(STRANGE)), Failed)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "x" * 513, "a\nb", None, 7, ["a"]])
+def test_an_id_that_cannot_be_one_is_no_id(name: object) -> None:
+    assert task_id(name) is None
+    with pytest.raises(Ambiguous):
+        task_named("v", reply({"id": name}), "id")
 
 
 def test_an_undocumented_state_is_logged_and_is_no_end(caplog: pytest.LogCaptureFixture) -> None:

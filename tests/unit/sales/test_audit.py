@@ -29,6 +29,12 @@ def _id(number: int) -> str:
     return order(number).id
 
 
+def _upload(number: int, wallet: str) -> str:
+    return f"""
+        INSERT INTO uploads (id, order_id, wallet, pathname, content_type, state, created_at, expires_at)
+        SELECT 'u', id, {wallet}, 'p', 'image/png', 'reserved', 0, 0 FROM orders WHERE id = '{_id(number)}'"""
+
+
 def _asset(number: int) -> jobs.Asset:
     return jobs.Asset(
         key=f"{_id(number)}/a.png",
@@ -131,12 +137,15 @@ BREACHES = {
     "payment given back that has a transaction": f"""
         UPDATE payments SET "transaction" = '0x99' WHERE order_id = '{_id(RELEASED)}'""",
     "two payments with one transaction": "UPDATE payments SET \"transaction\" = '0x00' WHERE state = 'settled'",
-    "payment taken or held without a job": f"DELETE FROM jobs WHERE id = '{_id(HELD)}'",
+    "upload whose payment is not settled": _upload(HELD, "wallet"),
+    "upload of another wallet than the order's": _upload(DELIVERED, "'eip155:0x00'"),
+    "payment taken or held without a job or an upload": f"DELETE FROM jobs WHERE id = '{_id(HELD)}'",
     "job whose payment is not settled": f"UPDATE payments SET state = 'unknown' WHERE order_id = '{_id(DELIVERED)}'",
     "failed job whose payment is still held": f"UPDATE jobs SET state = 'failed' WHERE id = '{_id(HELD)}'",
     "job of another wallet than the order's": "UPDATE jobs SET wallet = 'eip155:0x00'",
     "two submissions to vendors under way": """
-        INSERT INTO submissions SELECT job_id, 2, provider, 'intended', created_at, updated_at FROM submissions""",
+        INSERT INTO submissions (job_id, attempt, provider, state, created_at, updated_at)
+        SELECT job_id, 2, provider, 'intended', created_at, updated_at FROM submissions""",
     "complete job without exactly one result": "DELETE FROM assets",
     "failed job that was charged, without a refund": "DELETE FROM refunds",
     "refund of a job that did not fail": f"UPDATE jobs SET state = 'complete' WHERE id = '{_id(WAITING)}'",

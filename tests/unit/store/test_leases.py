@@ -243,6 +243,6 @@ async def test_after_a_kill_the_lease_passes_on_when_it_ends_and_not_before(data
         await eventually(lambda: "heir in" in _log(tmp_path))
         waited = time.monotonic() - entered
         assert await asyncio.to_thread(heir.wait, 30) == 0
-    assert lasts - 0.3 < waited < lasts + 5
+    assert lasts - 0.3 < waited < lasts + 30
     assert (tmp_path / "count").read_text() == "2"
     assert rows(database) == []

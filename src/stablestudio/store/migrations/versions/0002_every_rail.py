@@ -74,6 +74,8 @@ def upgrade() -> None:
     )
     op.add_column("ledger_transactions", sa.Column("memo", sa.Text(), nullable=True))
     op.add_column("ledger_transactions", sa.Column("failure", sa.Text(), nullable=True))
+    op.add_column("submissions", sa.Column("reason", sa.Text(), nullable=True))
+    op.add_column("submissions", sa.Column("retry_at", sa.BigInteger(), nullable=True))
     op.add_column("payments", sa.Column("expires_at", sa.BigInteger(), nullable=True))
     op.add_column("refunds", sa.Column("signed_at", sa.BigInteger(), nullable=True))
     op.add_column("refunds", sa.Column("approved_at", sa.BigInteger(), nullable=True))
@@ -109,6 +111,8 @@ def downgrade() -> None:
         ("refunds", "approved_at"),
         ("refunds", "signed_at"),
         ("payments", "expires_at"),
+        ("submissions", "retry_at"),
+        ("submissions", "reason"),
         ("ledger_transactions", "failure"),
         ("ledger_transactions", "memo"),
     ):
