@@ -234,9 +234,9 @@ _OPENAI_UNAUTHORISED = openai_images.error(401, "Incorrect API key provided", co
 _BY_NAME = {"gpt-image-1/generate": "gpt-image-1", "gpt-image-1/edit": "gpt-image-1"}
 _OMNI = {"veo-3.1-fast/generate": "gemini-omni-1.1-flash"}
 
-# These fetch clips and sounds at public addresses only, and a test has none.
 # As large as these fakes make it.
 _SMALL = {key: {"imageSize": "1K"} for key in ("nano-banana-pro/generate", "nano-banana-pro/edit")}
+# These fetch clips and sounds at public addresses only, and a test has none.
 _ONLY_PICTURES = {
     "seedance/i2v": {
         "prompt": "@image1 turns",

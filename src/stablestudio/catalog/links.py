@@ -49,7 +49,7 @@ def callback_problem(text: str) -> str | None:
 def data_size(url: str) -> int:
     """Return how many bytes a `data:` URI holds; 0 for any other link, whose file nobody has seen yet."""
     head = _DATA.match(url)
-    return 0 if head is None else len(url[head.end() :].rstrip("=")) * 3 // 4
+    return 0 if head is None else (len(url) - head.end()) * 3 // 4 - url.count("=", len(url) - 2)
 
 
 def kind_of(url: str) -> MediaKind:

@@ -35,7 +35,9 @@ Lacks = Mapping[str, Sequence[Lack]]
 
 def objections(lacks: Iterable[Lack], given: OfferingInput) -> tuple[Issue, ...]:
     """Return what an input asks for and a vendor lacks; nothing where it can be made."""
-    return tuple([lack.issue() for lack in lacks if lack.asked(given)])
+    # Asking an input for a field of a sibling route is slow, and this is done at every quote.
+    fields = type(given).model_fields
+    return tuple([lack.issue() for lack in lacks if lack.field in fields and lack.asked(given)])
 
 
 def accept(issues: Sequence[Issue], *, vendor: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stablestudio.catalog import CONTENT_TYPES, MediaInput, by_path
-from stablestudio.catalog.links import LONGEST_DATA_URI, callback_problem, kind_of, media_problem
+from stablestudio.catalog.links import LONGEST_DATA_URI, callback_problem, data_size, kind_of, media_problem
 from stablestudio.catalog.values import MediaKind
 
 IMAGE: tuple[MediaKind, ...] = ("image",)
@@ -189,3 +189,9 @@ def test_every_file_has_its_place_kind_and_role(key: str, body: dict[str, Any], 
 def test_each_content_type_has_one_kind() -> None:
     types = [each for types in CONTENT_TYPES.values() for each in types]
     assert len(types) == len(set(types))
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+def test_a_data_uri_tells_the_size_of_its_file(size: int) -> None:
+    assert data_size("data:audio/wav;base64," + base64.b64encode(b"x" * size).decode()) == size
+    assert data_size("https://example.com/a.wav") == data_size("job:job_1") == 0
