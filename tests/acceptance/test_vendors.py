@@ -231,7 +231,7 @@ def test_a_kill_around_the_question_never_makes_two(death: Death, street: Street
 
 def test_a_slow_vendor_does_not_slow_another(street: Street, zygote: Zygote, data: Path) -> None:
     slow, quick = street.stand("xai"), street.stand("gemini")
-    slow.front.rules["[grok/generate]"] = answering_after(slow, 5.0)
+    slow.front.rules["[grok/generate]"] = answering_after(slow, 30.0)
     plan = Plan(
         providers={
             "xai": VENDORS["xai"].configured("xai", slow.server.url, at_once=1),
@@ -243,7 +243,7 @@ def test_a_slow_vendor_does_not_slow_another(street: Street, zygote: Zygote, dat
         began = time.monotonic()
         job = shop.buyer.wait(shop.order("nano-banana/generate", imageSize="512"))
         assert job["status"] == "complete"
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 25
         assert slow.orders(word("grok/generate")) <= 2  # one at a time
         assert {shop.buyer.job(each)["status"] for each in waiting[2:]} <= {"pending", "loading"}
 

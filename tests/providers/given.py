@@ -55,7 +55,7 @@ def files_in(body: object) -> int:
         case list():
             return sum(files_in(each) for each in body)
         case str():
-            return body.startswith("data:")
+            return ";base64," in body and body.startswith("data:")
         case _:
             return 0
 

@@ -11,8 +11,8 @@ from stablestudio.providers.provider import FailureKind, NotAccepted
 from tests.providers.loopback import Answer, Silence
 
 QUICK: dict[str, Any] = {
-    "timeout_seconds": 0.3,
-    "connect_seconds": 0.3,
+    "timeout_seconds": 1.0,
+    "connect_seconds": 1.0,
     "first_pause": 0.005,
     "longest_pause": 0.02,
 }
