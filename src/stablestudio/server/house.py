@@ -16,12 +16,12 @@ from stablestudio.config import ConfigurationInvalid, Settings, load_secret
 from stablestudio.errors import StudioError
 from stablestudio.jobs.engine import QUEUE, DbosEngine
 from stablestudio.jobs.maker import Maker
+from stablestudio.jobs.purge import Purger
 from stablestudio.jobs.sweep import Sweep
 from stablestudio.loops import every
 from stablestudio.media.fetch import MediaFetcher, OwnAssets
 from stablestudio.media.inputs import InputReader
-from stablestudio.media.links import LinkSigner
-from stablestudio.media.storage import Storage
+from stablestudio.media.links import AssetDeleted, AssetExpired, LinkSigner
 from stablestudio.payments.refunds import RefundWorker
 from stablestudio.providers.bindings import Bindings
 from stablestudio.providers.inputs import InputFiles, public_url
@@ -41,6 +41,7 @@ from stablestudio.server.public import PublicRoutes
 from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
+from stablestudio.server.storage import build_links, check, open_shelf, retention
 from stablestudio.store import echoes, migrate, nonces
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as payment_store
@@ -70,8 +71,11 @@ class House:
         path = settings.data / "stablestudio.db"
         migrate.upgrade(path)
         self.database = Database(path)
-        self.storage = Storage.at(str(settings.data / "assets"))
-        self._links = LinkSigner(secret, settings.origin)
+        shelf = open_shelf(settings)
+        self.storage = shelf.storage
+        self._signer = LinkSigner(secret, settings.origin, settings.link_seconds)
+        self._links = build_links(settings, shelf, signer=self._signer)
+        self.purger = Purger(self.database, storage=self.storage, clock=self._clock)
         self.rails = build_rails(settings, database=self.database, secret=secret, clock=self._clock)
         fetcher = MediaFetcher(own=OwnAssets(links=self._links, storage=self.storage, clock=self._clock))
         self._inputs = InputReader(self.database, fetcher=fetcher, storage=self.storage)
@@ -99,6 +103,7 @@ class House:
             clock=self._clock,
             on_failed=self.refunds.wake,
             charge=self.charger.charge,
+            retention=retention(settings),
             on_ended=self.kept.drop,
         )
         self.reconciler = Reconciler(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
@@ -111,11 +116,17 @@ class House:
 
     async def start(self) -> None:
         """Finish what the last process left open, then go to work."""
+        await check(self.storage)
         await self.rails.start()
         self.charger.start()
         await self.engine.start(self.maker if self._works else None)
         await self.reconciler.work_once(quiet_ms=0)
-        loops = [self.reconciler.run(), self.refunds.run(), every(_TIDY_SECONDS, self._tidy, name="tidy")]
+        loops = [
+            self.reconciler.run(),
+            self.refunds.run(),
+            every(_TIDY_SECONDS, self._tidy, name="tidy"),
+            self.purger.run(),
+        ]
         if self._works:
             loops.append(self.sweep.run())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
@@ -196,8 +207,8 @@ class House:
         )
         return App(
             sells=sells,
-            jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock),
-            assets=AssetEndpoint(storage=self.storage, links=self._links, clock=self._clock, describe=self._describe),
+            jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock, erase=self.purger.erase_job),
+            assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
             public=PublicRoutes(
                 prices=prices, bindings=self.bindings, networks=self.rails.networks, world=self.rails.world
             ),
@@ -209,7 +220,15 @@ class House:
 
     async def _describe(self, key: str) -> AssetInfo | None:
         asset = await self.database.read(lambda connection: job_store.find_asset(connection, key))
-        return AssetInfo(content_type=asset.content_type, size=asset.size, sha256=asset.sha256) if asset else None
+        if asset is None:
+            return None
+        if asset.gone == "deleted":
+            raise AssetDeleted
+        if asset.gone or (asset.expires_at is not None and asset.expires_at <= self._clock.now_ms()):
+            raise AssetExpired
+        return AssetInfo(
+            content_type=asset.content_type, size=asset.size, sha256=asset.sha256, made_at_s=asset.created_at // 1000
+        )
 
 
 def _settle_memory() -> None:

@@ -51,7 +51,9 @@ class Shelf:
     async def keep(self, key: str, data: bytes, *, content_type: str = "image/png") -> str:
         await self.storage.put_once(key, data, content_type=content_type)
         sha256 = hashlib.sha256(data).hexdigest()
-        self.records[key] = AssetInfo(content_type=content_type, size=len(data), sha256=sha256)
+        self.records[key] = AssetInfo(
+            content_type=content_type, size=len(data), sha256=sha256, made_at_s=NOW_MS // 1000
+        )
         return self.links.url(key, now_ms=self.clock.now_ms())
 
     async def ask(self, url: str, *, method: str = "GET", **headers: str) -> httpx2.Response:
