@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.fakes.s3 import S3
 from tests.service import Service
 
 # How fast a machine draws examples says nothing about the product.
@@ -25,6 +26,13 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A running service of the embedded world, shared by all tests of a worker; quick vendors."""
     with Service(tmp_path_factory.mktemp("studio"), environment={"STABLESTUDIO_SANDBOX_DELAY": "0.2"}) as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """S3 on the loopback, shared by all tests of a worker."""
+    with S3() as server:
+        yield server
 
 
 @pytest.fixture

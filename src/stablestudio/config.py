@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from stablestudio.errors import StudioError
 from stablestudio.money import Money
 from stablestudio.provider_settings import ProviderSettings
-from stablestudio.rail_settings import Dollars, RailSettings
+from stablestudio.rail_settings import Dollars, Key, RailSettings
 
 CONFIG_FILE = Path("stablestudio.toml")
 _ORIGIN = re.compile(r"(https?://(?:[A-Za-z0-9](?:[-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?)/?")
@@ -38,6 +38,26 @@ class Settings(BaseSettings):
     data: Path = Field(Path("stablestudio-data"), description="Folder of the database, the files and the secret.")
     public_url: str | None = Field(
         None, description="Origin that buyers use, e.g. https://studio.example; host and port above if not set."
+    )
+    storage: str | None = Field(
+        None,
+        description="Where files are kept: a folder, or s3://bucket/prefix; `assets` in the data folder if not set.",
+    )
+    s3_endpoint: str | None = Field(
+        None, description="Origin of an S3-compatible store; AWS_ENDPOINT_URL if not set, else Amazon's."
+    )
+    s3_region: str | None = Field(None, description="Region of the bucket; AWS_REGION if not set, else us-east-1.")
+    s3_key_id: Key | None = Field(None, description="Access key id; AWS_ACCESS_KEY_ID if not set.")
+    s3_secret: Key | None = Field(None, description="Its secret; AWS_SECRET_ACCESS_KEY if not set.")
+    s3_links: bool = Field(
+        default=True, description="Whether links lead to the bucket itself, or through this service."
+    )
+    link_seconds: int = Field(1200, ge=60, le=604_740, description="How long a link to a file holds.")
+    keep_images_days: float = Field(
+        30, ge=0, le=36_500, description="Days that a picture is kept after it is complete; 0 for ever."
+    )
+    keep_videos_days: float = Field(
+        30, ge=0, le=36_500, description="Days that a clip is kept after it is complete; 0 for ever."
     )
     prices: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="Prices that replace the default table, by offering and cell, in dollars."
@@ -73,12 +93,7 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _origin(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        match = _ORIGIN.fullmatch(value)
-        if match is None or int(match[2] or 0) > 65535:
-            raise ValueError("an origin such as https://studio.example, without a path")
-        return match[1]
+        return None if value is None else read_origin(value)
 
     @property
     def origin(self) -> str:
@@ -104,6 +119,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Rank the sources: arguments, environment, file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_origin(value: str) -> str:
+    """Return an origin without a slash at its end; raise `ValueError` for anything else."""
+    match = _ORIGIN.fullmatch(value)
+    if match is None or int(match[2] or 0) > 65535:
+        raise ValueError("an origin such as https://studio.example, without a path")
+    return match[1]
 
 
 class ConfigurationInvalid(StudioError):

@@ -100,7 +100,7 @@ class _RailSettings(BaseModel):
         # A signature for a main network is real money, and the ledger would let anybody have its coins.
         if self.chain == "ledger" and network not in TEST_NETWORKS:
             raise ValueError(f"the ledger chain stands in for test networks only, never for {network}")
-        if self.rpc is not None and not (self.rpc.startswith("https://") or _is_loopback(self.rpc)):
+        if self.rpc is not None and not (self.rpc.startswith("https://") or is_loopback(self.rpc)):
             raise ValueError("rpc is an https address, or an http address on this machine")
         return self
 
@@ -193,7 +193,8 @@ class TempoRailSettings(_RailSettings):
 RailSettings = Annotated[EvmRailSettings | SolanaRailSettings | TempoRailSettings, Field(discriminator="kind")]
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL leads to this very machine."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -43,8 +45,9 @@ def _expect_image(buyer: Buyer, result: dict[str, object], wanted: ImageOutput) 
     assert (seen.kind, seen.width, seen.height) == ("image", wanted.width, wanted.height)
     assert file.headers["content-type"] == seen.content_type == f"image/{wanted.format}" == result["contentType"]
     assert (result["width"], result["height"], result["size"]) == (seen.width, seen.height, len(file.content))
-    assert "videoUrl" not in result
-    assert "seconds" not in result
+    assert result["sha256"] == hashlib.sha256(file.content).hexdigest()
+    assert not {"videoUrl", "posterUrl", "durationSeconds"} & result.keys()
+    _expect_previews(buyer, result, (wanted.width, wanted.height))
 
 
 def _expect_clip(buyer: Buyer, result: dict[str, object], wanted: VideoOutput) -> None:
@@ -54,12 +57,20 @@ def _expect_clip(buyer: Buyer, result: dict[str, object], wanted: VideoOutput) -
     assert seen.seconds == pytest.approx(wanted.seconds, abs=0.1)
     assert seen.has_audio is wanted.audio
     assert file.headers["content-type"] == seen.content_type == "video/mp4" == result["contentType"]
-    assert result["seconds"] == pytest.approx(wanted.seconds, abs=0.1)
+    assert result["durationSeconds"] == pytest.approx(wanted.seconds, abs=0.1)
+    assert result["sha256"] == hashlib.sha256(file.content).hexdigest()
     assert "imageUrl" not in result
-    thumbnail = buyer.http.get(str(result["thumbnailUrl"]))
-    small = probe(thumbnail.content)
-    assert (small.content_type, max(small.width, small.height)) == ("image/jpeg", 512)
-    assert small.width * wanted.height == pytest.approx(small.height * wanted.width, rel=0.02)
+    poster = probe(buyer.http.get(str(result["posterUrl"])).content)
+    assert (poster.content_type, poster.width, poster.height) == ("image/jpeg", wanted.width, wanted.height)
+    _expect_previews(buyer, result, (wanted.width, wanted.height))
+
+
+def _expect_previews(buyer: Buyer, result: dict[str, object], size: tuple[int, int]) -> None:
+    small = probe(buyer.http.get(str(result["thumbnailUrl"])).content)
+    assert (small.content_type, max(small.width, small.height)) == ("image/jpeg", min(512, max(size)))
+    assert small.width * size[1] == pytest.approx(small.height * size[0], rel=0.02)
+    assert len(str(result["blurhash"])) == 28
+    assert datetime.fromisoformat(str(result["expiresAt"])) > datetime.now(UTC) + timedelta(days=29)
 
 
 def test_an_earlier_result_is_an_input_of_its_own_wallet(buyer: Buyer) -> None:

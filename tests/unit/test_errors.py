@@ -18,7 +18,7 @@ from stablestudio.server.public import error_page
 # Run when imported: the command line, and Alembic's script.
 _NOT_MODULES = ("__main__", "stablestudio.store.migrations")
 _BUYER_SIDE = ("stablestudio.client", "stablestudio.cli", "stablestudio.mcp")
-_HTTP = {400, 402, 403, 404, 405, 408, 409, 410, 413, 416, 422, 429, 431, 500, 502, 503}
+_HTTP = {400, 402, 403, 404, 405, 408, 409, 410, 412, 413, 416, 422, 429, 431, 500, 502, 503}
 
 
 def _all_errors() -> list[type[StudioError]]:

@@ -18,6 +18,7 @@ COMMANDS = {
     "local": ("local", "Serve an open-weight model on this machine, as a provider."),
     "refunds": ("refunds", "Look after refunds: list, approve, retry."),
     "providers": ("providers", "Show who makes what; check that vendors take our keys."),
+    "purge": ("purge", "Erase files whose time is over; --dry-run only tells which."),
     "audit": ("audit", "Prove that every order was delivered, refunded or never charged."),
     "demo": ("demo", "Run the service, buy a picture and a clip from it, and get a refund."),
 }

@@ -39,7 +39,9 @@ def assets_of(job: Job) -> tuple[Asset, ...]:
     result = job.result
     if result is None:
         return ()
-    links = ((result.image_url, ""), (result.video_url, ""), (result.thumbnail_url, "-thumbnail"))
+    # A picture is its own preview; of a clip the thumbnail is worth having.
+    preview = result.thumbnail_url if result.video_url else None
+    links = ((result.image_url, ""), (result.video_url, ""), (preview, "-thumbnail"))
     return tuple(Asset(url=url, label=label) for url, label in links if url)
 
 

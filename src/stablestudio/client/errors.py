@@ -18,7 +18,8 @@ StudioError
     ├── ServiceUnreachable
     ├── UnreadableAnswer
     ├── DownloadFailed
-    │   └── LinkExpired           an old link; the next read of the job brings a fresh one
+    │   ├── LinkExpired           an old link; the next read of the job brings a fresh one
+    │   └── FilesGone             expired, or deleted by the wallet
     ├── InvalidAddress
     ├── UnknownModel
     └── WalletError
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BuyerError",
     "DownloadFailed",
+    "FilesGone",
     "ForeignOffer",
     "InvalidAddress",
     "JobError",
@@ -237,6 +239,13 @@ class DownloadFailed(BuyerError):
 
 class LinkExpired(DownloadFailed):
     """The link to the file has expired."""
+
+
+class FilesGone(DownloadFailed):
+    """The files of this job are not kept any more."""
+
+    hint: ClassVar[str] = "Order it again; a job tells until when its files are kept, as expiresAt."
+    retryable: ClassVar[bool] = False
 
 
 class InvalidAddress(BuyerError):

@@ -43,11 +43,32 @@ class Payment(_Told):
 
 
 class Result(_Told):
-    """Links to the files of a complete job; they live about 20 minutes and are fresh at each read."""
+    """Links to the files of a complete job; they live about 20 minutes and are fresh at each read.
+
+    A job whose files are gone says why in place of links: `expired` or `deleted`.
+    """
 
     image_url: str | None = None
     video_url: str | None = None
     thumbnail_url: str | None = None
+    poster_url: str | None = None
+    blurhash: str | None = None
+    content_type: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duration_seconds: float | None = None
+    expires_at: str | None = None
+    expired: bool | None = None
+    deleted: bool | None = None
+
+    @property
+    def gone(self) -> str | None:
+        """Return why the files cannot be had any more; None while they can."""
+        if self.deleted:
+            return "deleted"
+        return "expired" if self.expired else None
 
 
 class Job(_Told):

@@ -18,7 +18,7 @@ from stablestudio import __version__
 from stablestudio.client import coins
 from stablestudio.client.desk import Desk
 from stablestudio.client.downloads import Place, assets_of, save
-from stablestudio.client.errors import BuyerError, DownloadFailed, InvalidAddress, JobFailed, LinkExpired
+from stablestudio.client.errors import BuyerError, DownloadFailed, FilesGone, InvalidAddress, JobFailed, LinkExpired
 from stablestudio.client.jobs import Job
 from stablestudio.client.journal import Journal
 from stablestudio.client.menu import Dish, menu
@@ -151,7 +151,7 @@ class StudioClient:
         return self._run(self._desk.jobs(limit=limit, status=status))
 
     def delete(self, job_id: str) -> None:
-        """Delete a failed job from the list."""
+        """Delete the files of a job that has ended; a failed one leaves the list, too."""
         self._run(self._desk.delete(job_id))
 
     def wait(
@@ -170,7 +170,7 @@ class StudioClient:
     def download(self, job: Job, target: Path | str = ".") -> list[Path]:
         """Save a complete job's files: into a folder under the job's name, or the main file under a file name.
 
-        Raise `DownloadFailed`; the service keeps the files, so that a download can always be repeated.
+        Raise `FilesGone` where they are not kept any more, else `DownloadFailed`; a download can always be repeated.
         """
         place = Place(target=Path(target), job_id=job.id)
         try:
@@ -204,6 +204,8 @@ class StudioClient:
 
     def _save_all(self, job: Job, place: Place) -> list[Path]:
         assets = assets_of(job)
+        if not assets and job.result and job.result.gone:
+            raise FilesGone(f"The files of job {job.id} are {job.result.gone}.")
         if not assets:
             raise DownloadFailed(f"Job {job.id} is {job.status} and has no files.")
         return [save(self._http, asset, place=place, sleep=self._sleep) for asset in assets if place.takes(asset)]

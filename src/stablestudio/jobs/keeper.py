@@ -1,4 +1,4 @@
-"""Keep what was made: each file under a key that is written once, measured, with a preview for clips."""
+"""Keep what was made: each file under a key that is written once, measured, with previews."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import logging
 
 from stablestudio.clock import Clock
+from stablestudio.media.blurhash import blurhash
 from stablestudio.media.probe import UnreadableMedia, probe
 from stablestudio.media.storage import AssetExists, Storage
 from stablestudio.media.thumbnail import thumbnail
@@ -15,6 +16,7 @@ from stablestudio.store import jobs as store
 from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
+_POSTER = 1920  # pixels of the longer side
 _EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4"}
 
 
@@ -31,19 +33,25 @@ class Keeper:
         key = f"jobs/{job_id}/0.{_EXTENSIONS.get(output.content_type, 'bin')}"
         await self._store(job_id, key=key, role="result", output=output)
 
-    async def add_thumbnail(self, clip: store.Asset) -> None:
-        """Keep a picture of a clip, where one can be had."""
-        data = await self._storage.read(clip.key)
+    async def add_previews(self, result: store.Asset) -> None:
+        """Keep a thumbnail of a result with its blurhash, and a poster of a clip, where they can be had."""
+        data = await self._storage.read(result.key)
+        job_id = result.job_id
         try:
-            picture = await asyncio.to_thread(thumbnail, data, content_type=clip.content_type)
+            if result.content_type.startswith("video/"):
+                data = await asyncio.to_thread(thumbnail, data, content_type=result.content_type, longest=_POSTER)
+                poster = Output(data=data, content_type="image/jpeg")
+                await self._store(job_id, key=f"jobs/{job_id}/0.poster.jpg", role="poster", output=poster)
+            picture = await asyncio.to_thread(thumbnail, data, content_type=result.content_type)
         except UnreadableMedia:
-            # The clip is what was paid for: it is delivered without a preview rather than not at all.
-            log.warning("no_thumbnail", extra={"job": clip.job_id})
+            # The result is what was paid for: it is delivered without a preview rather than not at all.
+            log.warning("no_thumbnail", extra={"job": job_id})
             return
+        blur = await asyncio.to_thread(blurhash, picture)
         output = Output(data=picture, content_type="image/jpeg")
-        await self._store(clip.job_id, key=f"jobs/{clip.job_id}/0.thumb.jpg", role="thumbnail", output=output)
+        await self._store(job_id, key=f"jobs/{job_id}/0.thumb.jpg", role="thumbnail", output=output, blur=blur)
 
-    async def _store(self, job_id: str, *, key: str, role: str, output: Output) -> None:
+    async def _store(self, job_id: str, *, key: str, role: str, output: Output, blur: str | None = None) -> None:
         data = output.data
         seen = await asyncio.to_thread(probe, data)
         try:
@@ -62,5 +70,6 @@ class Keeper:
             height=seen.height,
             milliseconds=round(seen.seconds * 1000) if seen.seconds is not None else None,
             created_at=self._clock.now_ms(),
+            blurhash=blur,
         )
         await self._database.write(lambda connection: store.insert_asset(connection, asset))

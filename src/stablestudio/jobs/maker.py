@@ -34,6 +34,7 @@ from stablestudio.jobs.decisions import (
     step,
 )
 from stablestudio.jobs.keeper import Keeper
+from stablestudio.jobs.retention import Retention
 from stablestudio.media.storage import Storage
 from stablestudio.providers.bindings import Binding, Bindings, ProviderMissing
 from stablestudio.providers.provider import (
@@ -79,9 +80,10 @@ class Maker:
         clock: Clock,
         on_failed: Callable[[], None],
         charge: Callable[[str], Awaitable[Charged]],
+        retention: Retention | None = None,
         on_ended: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
-        """Take the parts; `charge` settles the held payment of an order.
+        """Take the parts; `charge` settles the held payment of an order, `retention` is for ever unless given.
 
         `on_failed` hears that money is owed, `on_ended` that nothing is needed for a job any more.
         """
@@ -91,6 +93,7 @@ class Maker:
         self._clock = clock
         self._on_failed = on_failed
         self._charge_order = charge
+        self._retention = retention or Retention()
         self._on_ended = on_ended
         self._draining = False
         self._busy: defaultdict[str, set[str]] = defaultdict(set)  # jobs that each provider works on
@@ -285,17 +288,20 @@ class Maker:
         return self._clock.now_ms() >= payment.expires_at - _CHARGE_MARGIN_MS
 
     async def deliver(self, job_id: str) -> None:
-        """Add the thumbnail of a clip and close the job as complete."""
+        """Add the previews and close the job as complete."""
         result = await self._database.read(lambda connection: store.find_result(connection, job_id))
         if result is None:
             return await self.fail(
                 job_id, code=FailureKind.UPSTREAM_UNKNOWN.value, message="The result was lost before it was kept."
             )
-        if result.content_type.startswith("video/"):
-            await self._keeper.add_thumbnail(result)
-            reach("make.thumbnailed")
+        if result.gone is None:  # an engine that lost its own last line may come here once more, much later
+            await self._keeper.add_previews(result)
+        reach("make.thumbnailed")
         now = self._clock.now_ms()
-        await self._database.write(lambda connection: store.complete(connection, job_id=job_id, now=now))
+        until = self._retention.until(result.content_type, now_ms=now)
+        await self._database.write(
+            lambda connection: store.complete(connection, job_id=job_id, now=now, expires_at=until)
+        )
         log.info("job_complete", extra={"job": job_id})
         reach("close.complete")
         await self._clean_up(job_id)

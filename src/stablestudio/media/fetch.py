@@ -20,7 +20,7 @@ from stablestudio import __version__
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
 from stablestudio.media.addresses import Address, FetchPolicy, FetchRefused, Target, admit, literal, read_url
-from stablestudio.media.links import AssetGone, LinkExpired, LinkInvalid, LinkSigner
+from stablestudio.media.links import AssetGone, LinkExpired, LinkInvalid, Links
 from stablestudio.media.storage import Storage
 
 MAX_BYTES = 30 * 1024 * 1024
@@ -56,7 +56,7 @@ class Fetched:
 class OwnAssets:
     """Read our own links straight from storage: no request of the service to itself."""
 
-    links: LinkSigner
+    links: Links
     storage: Storage
     clock: Clock
 
@@ -120,10 +120,12 @@ class MediaFetcher:
         except TimeoutError:
             raise FetchFailed(f"{target.host} took longer than {self._total_seconds:g} seconds.") from None
 
-    def check_own(self, url: str) -> None:
-        """Raise if `url` is a link of ours that was altered or has expired; nothing is asked of anybody."""
-        if self._own is not None:
-            self._own.links.key_in(url, now_ms=self._own.clock.now_ms())
+    def check_own(self, url: str) -> str | None:
+        """Return the key behind a link of ours, None for any other address; nothing is asked of anybody.
+
+        Raises if it is one of ours that was altered or has expired.
+        """
+        return None if self._own is None else self._own.links.key_in(url, now_ms=self._own.clock.now_ms())
 
     async def _follow(self, target: Target, wish: _Wish) -> Fetched:
         # A pool of its own for every fetch: nothing one address did can touch the next.

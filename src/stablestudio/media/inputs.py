@@ -22,6 +22,13 @@ class NotYourMedia(StudioError):
     hint = "Name a complete job of the wallet that pays."
 
 
+class MediaNotKept(StudioError):
+    """The input points to a file that is not kept any more."""
+
+    status = 400
+    hint = "Make it again, or upload it elsewhere and name its https address."
+
+
 class InputReader:
     """Reads what a buyer's input points to."""
 
@@ -44,8 +51,10 @@ class InputReader:
 
     async def _fault(self, media: MediaInput, wallet: str) -> Issue | None:
         try:
-            if await self.key_of(media.url, wallet=wallet) is None:
-                self._fetcher.check_own(media.url)
+            if await self.key_of(media.url, wallet=wallet) is not None:
+                return None
+            if (key := self._fetcher.check_own(media.url)) is not None:
+                _require_kept(await self._database.read(lambda connection: jobs.find_asset(connection, key)))
         except StudioError as error:
             return Issue(media.path, error.code, error.message)
         return None
@@ -69,4 +78,10 @@ class InputReader:
         result = await self._database.read(lambda connection: jobs.find_result(connection, job_id))
         if job is None or job.wallet != wallet or job.state != "complete" or result is None:
             raise NotYourMedia(f"{_JOB}{job_id} is not a complete job of this wallet.")
+        _require_kept(result)
         return result.key
+
+
+def _require_kept(asset: jobs.Asset | None) -> None:
+    if asset is None or asset.gone is not None:
+        raise MediaNotKept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import hmac
+from typing import Protocol
 from urllib.parse import parse_qs
 
 from stablestudio.errors import StudioError
@@ -11,6 +12,7 @@ from stablestudio.errors import StudioError
 PATH = "/assets/"
 _SIGNATURE_BYTES = 18  # a multiple of three, so that base64 needs no padding
 _STEP_SECONDS = 60
+_INLINE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "video/mp4"})
 _BASE64_TO_URL = bytes.maketrans(b"+/", b"-_")
 
 
@@ -35,6 +37,55 @@ class AssetGone(StudioError):
     hint = "Files are kept for a limited time; download results soon after the job is complete."
 
 
+class AssetExpired(StudioError):
+    """This file was kept for a limited time, which is over."""
+
+    status = 410
+    hint = "Order it again; the job tells until when its files are kept, as expiresAt."
+
+
+class AssetDeleted(StudioError):
+    """This file was deleted by its owner."""
+
+    status = 410
+    hint = "Order it again."
+
+
+class Links(Protocol):
+    """Makes links to assets and knows them again."""
+
+    @property
+    def origin(self) -> str:
+        """Return the public address of this service."""
+        ...
+
+    def url(self, key: str, *, now_ms: int, content_type: str | None = None, until_ms: int | None = None) -> str:
+        """Return a link to `key` that ends at `until_ms` at the latest."""
+        ...
+
+    def key_in(self, url: str, *, now_ms: int) -> str | None:
+        """Return the key that one of our links leads to; None for any other address.
+
+        Raises `LinkInvalid` or `LinkExpired` for one of ours that does not hold.
+        """
+        ...
+
+
+def presentation(key: str, content_type: str | None) -> tuple[str, str]:
+    """Return Content-Type and Content-Disposition of a file: what is not on the closed list is only saved, never shown."""
+    # A key is plain ASCII without quotes (see Storage), so is its tail: job_abc-0.png.
+    filename = "-".join(key.split("/")[-2:])
+    if content_type in _INLINE_TYPES:
+        return content_type, f'inline; filename="{filename}"'
+    return "application/octet-stream", f'attachment; filename="{filename}"'
+
+
+def expiry_s(*, now_ms: int, ttl_seconds: int, until_ms: int | None) -> int:
+    """Return when a link made now ends, counted from the end of this minute, so that reads within it give equal links."""
+    expiry = (now_ms // 1000 // _STEP_SECONDS + 1) * _STEP_SECONDS + ttl_seconds
+    return expiry if until_ms is None else min(expiry, until_ms // 1000)
+
+
 class LinkSigner:
     """Sign links to assets with HMAC-SHA256 over `key LF expiry LF`; `origin` is the configured public address.
 
@@ -50,9 +101,16 @@ class LinkSigner:
         # Copying a keyed state is half the cost of keying anew, and every poll signs up to two links.
         self._keyed = hmac.new(hmac.digest(secret, b"stablestudio asset links", "sha256"), digestmod="sha256")
 
-    def url(self, key: str, *, now_ms: int) -> str:
-        """Return the link to `key`; its expiry is rounded up to a full minute, so reads within one give equal links."""
-        expiry = -(-(now_ms // 1000 + self._ttl_seconds) // _STEP_SECONDS) * _STEP_SECONDS
+    def url(
+        self,
+        key: str,
+        *,
+        now_ms: int,
+        content_type: str | None = None,  # noqa: ARG002 - only a bucket has to be told
+        until_ms: int | None = None,
+    ) -> str:
+        """Return the link to `key`, which ends at `until_ms` at the latest."""
+        expiry = expiry_s(now_ms=now_ms, ttl_seconds=self._ttl_seconds, until_ms=until_ms)
         signature = self._signature(f"{key}\n{expiry}\n".encode())
         return f"{self._prefix}{key}?exp={expiry}&sig={signature}"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,21 @@ from urllib.parse import unquote, urlsplit
 
 import anyio.to_thread
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from stablestudio.errors import StudioError
-from stablestudio.media.links import AssetGone
+from stablestudio.media.links import AssetGone, presentation
 
+log = logging.getLogger(__name__)
 CHUNK = 256 * 1024
 _WRITE = 1024 * 1024  # bytes handed to a thread at a time
 # Lower case only: some file systems take two spellings for one file.
 _KEY = re.compile(r"(?:[a-z0-9][a-z0-9_-]*/)+[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9]+)*")
 _LONGEST_KEY = 200
+_REFUSAL = re.compile(
+    r"status code: ((?:301|400|401|403|404)\b[^:\n]*)(?:.*?<Message>([^<]*?)\.?</Message>)?", re.DOTALL
+)
 
 
 class AssetExists(StudioError):
@@ -32,6 +38,20 @@ class AssetExists(StudioError):
 
     status = 409
     hint = "A file is written once; tell the operator the request id."
+
+
+class StorageUnavailable(StudioError):
+    """The place where files are kept does not answer."""
+
+    status = 503
+    retryable = True
+    hint = "Try again in a minute; what is kept is not lost."
+
+
+class StorageRefused(StudioError):
+    """The bucket does not exist, or these keys may not use it."""
+
+    hint = "Look at `storage` and the s3_ settings, and at what the keys may do: read, write, delete and list."
 
 
 class TooLarge(StudioError):
@@ -89,12 +109,26 @@ class Storage:
 
     @classmethod
     def at(cls, location: str) -> Storage:
-        """Open a directory (made if missing) or a URL: `file:///srv/assets`, `memory:///`, `s3://bucket/prefix`."""
+        """Open a directory (made if missing) or a URL: `file:///srv/assets`, `memory:///`. Buckets open themselves."""
         if "://" in location and not location.startswith("file://"):
             return cls(from_url(location))
         path = unquote(urlsplit(location).path) if location.startswith("file://") else location
         directory = Path(path).absolute()
         return cls(LocalStore(directory, mkdir=True), directory=directory)
+
+    async def check(self) -> None:
+        """Raise `StorageRefused` if the place certainly cannot be used, `StorageUnavailable` if it does not answer."""
+        if self._directory:
+            return
+        try:
+            async for _ in obstore.list(self._store, chunk_size=1):
+                return
+        except BaseError as error:
+            # The library has no classes for what a list is answered with.
+            refusal = _REFUSAL.search(str(error))
+            if refusal is None:
+                raise StorageUnavailable from error
+            raise StorageRefused(f"The bucket cannot be used: {refusal[2] or refusal[1]}.") from None
 
     async def put_once(self, key: str, data: bytes, *, content_type: str) -> bool:
         """Keep `data`; return False if exactly these bytes were there, raise `AssetExists` if others were."""
@@ -116,7 +150,8 @@ class Storage:
         else:
             attributes = {"Content-Type": content_type}
             try:
-                await obstore.put_async(self._store, _checked(key), counted, attributes=attributes)
+                with _reaching():
+                    await obstore.put_async(self._store, _checked(key), counted, attributes=attributes)
             except Exception:
                 if tally.fault is not None:
                     raise tally.fault from None  # the store wraps what the stream raised
@@ -126,15 +161,17 @@ class Storage:
     async def size(self, key: str) -> int | None:
         """Return the size in bytes, or None if there is no such file."""
         try:
-            return (await obstore.head_async(self._store, _checked(key)))["size"]
+            with _reaching():
+                return (await obstore.head_async(self._store, _checked(key)))["size"]
         except FileNotFoundError:
             return None
 
     async def read(self, key: str) -> bytes:
         """Return the whole file; raise `AssetGone`."""
         try:
-            result = await obstore.get_async(self._store, _checked(key))
-            return bytes(await result.bytes_async())
+            with _reaching():
+                result = await obstore.get_async(self._store, _checked(key))
+                return bytes(await result.bytes_async())
         except FileNotFoundError:
             raise AssetGone from None
 
@@ -142,15 +179,17 @@ class Storage:
         """Yield bytes `start` to `end` (exclusive, within the file) in pieces; raise `AssetGone`."""
         pieces = self._local_pieces if self._directory else self._remote_pieces
         try:
-            async for piece in pieces(_checked(key), start, end):
-                yield piece
+            with _reaching():
+                async for piece in pieces(_checked(key), start, end):
+                    yield piece
         except FileNotFoundError:
             raise AssetGone from None
 
     async def delete(self, key: str) -> None:
         """Remove the file; one that is not there is no error."""
         try:
-            await obstore.delete_async(self._store, _checked(key))
+            with _reaching():
+                await obstore.delete_async(self._store, _checked(key))
         except FileNotFoundError:
             return
 
@@ -169,13 +208,35 @@ class Storage:
     async def _create(self, key: str, data: bytes, content_type: str) -> bool:
         if self._directory:
             return await anyio.to_thread.run_sync(_create_file, self._directory, key, data)
+        # A bucket may hand a file out by itself: it is told what our own links would say.
+        shown, disposition = presentation(key, content_type)
+        attributes = {"Content-Type": shown, "Content-Disposition": disposition}
         try:
-            await obstore.put_async(
-                self._store, key, data, mode="create", use_multipart=False, attributes={"Content-Type": content_type}
-            )
+            with _reaching():
+                await obstore.put_async(
+                    self._store, key, data, mode="create", use_multipart=False, attributes=attributes
+                )
         except AlreadyExistsError:
             return False
         return True
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    """Tell a store that does not answer apart from one that says no, or that there is no such file."""
+    try:
+        yield
+    except NotFoundError as error:
+        raise FileNotFoundError(_first_line(error)) from None
+    except (AlreadyExistsError, PermissionDeniedError, UnauthenticatedError):
+        raise
+    except BaseError as error:
+        log.warning("storage_unavailable", extra={"reason": _first_line(error)})
+        raise StorageUnavailable from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _create_file(directory: Path, key: str, data: bytes) -> bool:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate, parsedate_to_datetime
 
 import anyio
 from starlette.types import Receive, Scope, Send
 
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
-from stablestudio.media.links import PATH, AssetGone, LinkSigner, link_terms
+from stablestudio.media.links import PATH, AssetGone, LinkSigner, link_terms, presentation
 from stablestudio.media.storage import Storage
 from stablestudio.server.http import Headers, refuse_method
 
-_INLINE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "video/mp4"})
 _RANGE = re.compile(rb"bytes=[ \t,]*([0-9]{0,30})-([0-9]{0,30})[ \t,]*", re.IGNORECASE)
 _FIXED_HEADERS = (
     (b"accept-ranges", b"bytes"),
@@ -25,7 +25,7 @@ _FIXED_HEADERS = (
     (b"access-control-allow-origin", b"*"),
     (
         b"access-control-expose-headers",
-        b"Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Content-Type, ETag",
+        b"Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Content-Type, ETag, Last-Modified",
     ),
 )
 
@@ -37,13 +37,21 @@ class RangeNotSatisfiable(StudioError):
     hint = "Ask for a range within the length given in Content-Range, or for the whole file."
 
 
+class PreconditionFailed(StudioError):
+    """The file is not the one that If-Match or If-Unmodified-Since ask for."""
+
+    status = 412
+    hint = "Ask again without the condition."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetInfo:
-    """What the store's record says of a file: size in bytes, sha256 in lower hex."""
+    """What the store's record says of a file: size in bytes, sha256 in lower hex, seconds since 1970."""
 
     content_type: str
     size: int
     sha256: str
+    made_at_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,17 +97,35 @@ class _Answer:
 
 
 def _decide(scope: Scope, info: AssetInfo) -> _Answer:
-    """Choose between 200, 206 and 304; raise `RangeNotSatisfiable`."""
+    """Choose between 200, 206 and 304; raise `PreconditionFailed` or `RangeNotSatisfiable`."""
     headers = dict(scope["headers"])
-    etag = _etag(info)
-    if _names(headers.get(b"if-none-match", b""), etag):
+    if not _matches(headers, info):
+        raise PreconditionFailed
+    if _is_known(headers, info):
         return _Answer(status=304, start=0, end=0)
     whole = _Answer(status=200, start=0, end=info.size)
     # RFC 9110 14.2 defines Range for GET alone; 13.1.5 takes it back where If-Range is not this very file.
-    if scope["method"] != "GET" or b"range" not in headers or headers.get(b"if-range", etag) != etag:
+    same = (_etag(info), _modified(info))
+    if scope["method"] != "GET" or b"range" not in headers or headers.get(b"if-range", same[0]) not in same:
         return whole
     bounds = _bounds(headers[b"range"], info.size)
     return _Answer(status=206, start=bounds[0], end=bounds[1]) if bounds else whole
+
+
+def _matches(headers: Mapping[bytes, bytes], info: AssetInfo) -> bool:
+    """Tell whether the file is the one that If-Match or If-Unmodified-Since ask for (RFC 9110 13.2.2)."""
+    if (wanted := headers.get(b"if-match")) is not None:
+        return any(tag.strip() in (b"*", _etag(info)) for tag in wanted.split(b","))
+    since = _moment(headers.get(b"if-unmodified-since"))
+    return since is None or info.made_at_s <= since
+
+
+def _is_known(headers: Mapping[bytes, bytes], info: AssetInfo) -> bool:
+    """Tell whether the client has this very file; its date counts only where no tag is given (RFC 9110 13.1.3)."""
+    if (known := headers.get(b"if-none-match")) is not None:
+        return _names(known, _etag(info))
+    since = _moment(headers.get(b"if-modified-since"))
+    return since is not None and info.made_at_s <= since
 
 
 def _bounds(header: bytes, size: int) -> tuple[int, int] | None:
@@ -123,25 +149,36 @@ def _headers(key: str, info: AssetInfo, answer: _Answer, *, seconds_left: int) -
     headers: Headers = [
         *_FIXED_HEADERS,
         (b"etag", _etag(info)),
+        (b"last-modified", _modified(info)),
         (b"cache-control", f"private, max-age={seconds_left}".encode()),
     ]
     if answer.status == 304:
         return headers
-    inline = info.content_type in _INLINE_TYPES
-    # A key is plain ASCII without quotes (see Storage), so is its tail: job_abc-0.png.
-    filename = "-".join(key.split("/")[-2:])
+    shown, disposition = presentation(key, info.content_type)
     if answer.status == 206:
         headers.append((b"content-range", f"bytes {answer.start}-{answer.end - 1}/{info.size}".encode()))
     return [
         *headers,
-        (b"content-type", info.content_type.encode() if inline else b"application/octet-stream"),
+        (b"content-type", shown.encode()),
         (b"content-length", str(answer.end - answer.start).encode()),
-        (b"content-disposition", f'{"inline" if inline else "attachment"}; filename="{filename}"'.encode()),
+        (b"content-disposition", disposition.encode()),
     ]
 
 
 def _etag(info: AssetInfo) -> bytes:
     return f'"{info.sha256}"'.encode()
+
+
+def _modified(info: AssetInfo) -> bytes:
+    return formatdate(info.made_at_s, usegmt=True).encode()
+
+
+def _moment(date: bytes | None) -> float | None:
+    """Return the seconds since 1970 of an HTTP date; None where it is none, which is then ignored."""
+    try:
+        return None if date is None else parsedate_to_datetime(date.decode("latin-1")).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _names(header: bytes, etag: bytes) -> bool:

@@ -16,13 +16,13 @@ from stablestudio.config import ConfigurationInvalid, Settings, load_secret
 from stablestudio.errors import StudioError
 from stablestudio.jobs.engine import QUEUE, DbosEngine
 from stablestudio.jobs.maker import Maker
+from stablestudio.jobs.purge import Purger
 from stablestudio.jobs.sweep import Sweep
 from stablestudio.loops import every
 from stablestudio.media.fetch import MediaFetcher, OwnAssets
 from stablestudio.media.inputs import InputReader
-from stablestudio.media.links import LinkSigner
+from stablestudio.media.links import AssetDeleted, AssetExpired, LinkSigner
 from stablestudio.media.probe import Probe, probe
-from stablestudio.media.storage import Storage
 from stablestudio.media.uploads import UploadDesk
 from stablestudio.payments.refunds import RefundWorker
 from stablestudio.protocols.blob import BlobTokens
@@ -45,6 +45,7 @@ from stablestudio.server.public import PublicRoutes
 from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
+from stablestudio.server.storage import build_links, check, open_shelf, retention
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
 from stablestudio.store import echoes, migrate, nonces
 from stablestudio.store import jobs as job_store
@@ -76,8 +77,11 @@ class House:
         path = settings.data / "stablestudio.db"
         migrate.upgrade(path)
         self.database = Database(path)
-        self.storage = Storage.at(str(settings.data / "assets"))
-        self._links = LinkSigner(secret, settings.origin)
+        shelf = open_shelf(settings)
+        self.storage = shelf.storage
+        self._signer = LinkSigner(secret, settings.origin, settings.link_seconds)
+        self._links = build_links(settings, shelf, signer=self._signer)
+        self.purger = Purger(self.database, storage=self.storage, clock=self._clock)
         self.rails = build_rails(settings, database=self.database, secret=secret, clock=self._clock)
         fetcher = MediaFetcher(own=OwnAssets(links=self._links, storage=self.storage, clock=self._clock))
         self._tokens = BlobTokens(secret)
@@ -116,6 +120,7 @@ class House:
             clock=self._clock,
             on_failed=self.refunds.wake,
             charge=self.charger.charge,
+            retention=retention(settings),
             on_ended=self.kept.drop,
         )
         self.reconciler = Reconciler(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
@@ -128,12 +133,18 @@ class House:
 
     async def start(self) -> None:
         """Finish what the last process left open, then go to work."""
+        await check(self.storage)
         await self.rails.start()
         self.charger.start()
         await self.engine.start(self.maker if self._works else None)
         await self._warn_of_strays()
         await self.reconciler.work_once(quiet_ms=0)
-        loops = [self.reconciler.run(), self.refunds.run(), every(_TIDY_SECONDS, self._tidy, name="tidy")]
+        loops = [
+            self.reconciler.run(),
+            self.refunds.run(),
+            every(_TIDY_SECONDS, self._tidy, name="tidy"),
+            self.purger.run(),
+        ]
         if self._works:
             loops.append(self.sweep.run())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
@@ -223,8 +234,8 @@ class House:
             sells=sells,
             blob=BlobRoutes(self.desk, tokens=self._tokens, clock=self._clock),
             confirm=ConfirmRoute(self.desk, gate=gate),
-            jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock),
-            assets=AssetEndpoint(storage=self.storage, links=self._links, clock=self._clock, describe=self._describe),
+            jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock, erase=self.purger.erase_job),
+            assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
             public=PublicRoutes(
                 prices=prices, bindings=self.bindings, networks=self.rails.networks, world=self.rails.world
             ),
@@ -236,12 +247,26 @@ class House:
 
     async def _describe(self, key: str) -> AssetInfo | None:
         asset = await self.database.read(lambda connection: job_store.find_asset(connection, key))
-        if asset is not None:
-            return AssetInfo(content_type=asset.content_type, size=asset.size, sha256=asset.sha256)
+        if asset is None:
+            return await self._describe_upload(key)
+        if asset.gone == "deleted":
+            raise AssetDeleted
+        if asset.gone or (asset.expires_at is not None and asset.expires_at <= self._clock.now_ms()):
+            raise AssetExpired
+        return AssetInfo(
+            content_type=asset.content_type, size=asset.size, sha256=asset.sha256, made_at_s=asset.created_at // 1000
+        )
+
+    async def _describe_upload(self, key: str) -> AssetInfo | None:
         upload = await self.database.read(lambda connection: upload_store.find_by_key(connection, key))
-        if upload is None or upload.size is None or upload.sha256 is None:
+        if upload is None or upload.size is None or upload.sha256 is None or upload.stored_at is None:
             return None
-        return AssetInfo(content_type=upload.content_type, size=upload.size, sha256=upload.sha256)
+        return AssetInfo(
+            content_type=upload.content_type,
+            size=upload.size,
+            sha256=upload.sha256,
+            made_at_s=upload.stored_at // 1000,
+        )
 
     async def _look(self, key: str, size: int) -> Probe:  # noqa: ARG002 - it is read whole
         return await asyncio.to_thread(probe, await self.storage.read(key))

@@ -1,17 +1,19 @@
-"""The jobs of a wallet: read one, list them, delete a failed one."""
+"""The jobs of a wallet: read one, list them, delete a failed one, or the files of a complete one."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs
 
+import sqlalchemy as sa
 from pydantic_core import from_json, to_json
 
 from stablestudio import catalog
 from stablestudio.clock import Clock, iso
 from stablestudio.errors import InvalidInput, Issue, StudioError
-from stablestudio.media.links import LinkSigner
+from stablestudio.media.links import Links
 from stablestudio.money import Money
 from stablestudio.server.http import (
     CORS,
@@ -27,6 +29,7 @@ from stablestudio.server.http import (
     respond_preflight,
 )
 from stablestudio.server.sign_in import Gate
+from stablestudio.store import assets as asset_store
 from stablestudio.store import jobs as store
 from stablestudio.store import views
 from stablestudio.store.database import Database
@@ -75,21 +78,32 @@ class NotYourJob(StudioError):
     )
 
 
-class JobNotFailed(StudioError):
-    """Only failed jobs can be deleted."""
+class JobNotEnded(StudioError):
+    """A job under way cannot be deleted."""
 
     status = 409
-    hint = "Wait until the job has ended; complete jobs stay in the list."
+    hint = "Wait until the job is complete or failed."
+
+
+class JobInUse(StudioError):
+    """Another order of yours is being made from this job's file."""
+
+    status = 409
+    hint = "Wait until that order has ended, then delete again."
 
 
 class JobRoutes:
     """`/api/jobs` and `/api/jobs/{id}`."""
 
-    def __init__(self, database: Database, *, gate: Gate, links: LinkSigner, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, *, gate: Gate, links: Links, clock: Clock, erase: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """Take the parts; `erase` removes the bytes of a job whose files were deleted."""
         self._database = database
         self._gate = gate
         self._links = links
         self._clock = clock
+        self._erase = erase
         self._rendered: dict[str, tuple[str, int | None, int, Answer]] = {}
 
     async def one(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a body is not read
@@ -124,13 +138,12 @@ class JobRoutes:
         job_id = scope["path"][len(PREFIX) :]
         signed = await self._gate.writer(scope)
         order = self._own(job_id, signed.wallet)
-        if order.state != "failed":
-            raise JobNotFailed(f"This job is {_state(order)}; only failed jobs can be deleted.")
+        if order.state not in ("failed", "complete"):
+            raise JobNotEnded(f"This job is {_state(order)}; it can be deleted when it has ended.")
         await self._gate.burn(scope, signed)
         now = self._clock.now_ms()
-        await self._database.write(
-            lambda connection: store.delete_failed(connection, job_id=job_id, wallet=signed.wallet, now=now)
-        )
+        await self._database.write(lambda connection: _delete(connection, job_id, wallet=signed.wallet, now=now))
+        await self._erase(job_id)
         await respond_json(send, 200, {"success": True, "jobId": job_id, "deleted": True}, [PRIVATE])
 
     def _own(self, job_id: str, wallet: str) -> OrderView:
@@ -181,6 +194,8 @@ class JobRoutes:
             body["finishedAt"] = iso(order.finished_at)
         if state == "complete":
             body["result"] = self._result(views.assets(self._database, order.id))
+            if "expiresAt" in body["result"]:
+                body["expiresAt"] = body["result"]["expiresAt"]
         elif state == "failed":
             body["error"] = order.error or "The payment was not settled; nothing was charged."
             body["errorCode"] = order.error_code or "payment_rejected"
@@ -190,22 +205,50 @@ class JobRoutes:
 
     def _result(self, assets: list[AssetView]) -> dict[str, Any]:
         now = self._clock.now_ms()
-        result: dict[str, Any] = {}
-        for asset in assets:
-            url = self._links.url(asset.key, now_ms=now)
-            if asset.role == "thumbnail":
-                result["thumbnailUrl"] = url
-                continue
-            result["videoUrl" if asset.content_type.startswith("video/") else "imageUrl"] = url
-            result |= {
-                "contentType": asset.content_type,
-                "size": asset.size,
-                "width": asset.width,
-                "height": asset.height,
-            }
-            if asset.milliseconds is not None:
-                result["seconds"] = asset.milliseconds / 1000
-        return result
+        main = next((asset for asset in assets if asset.role == "result"), None)
+        if main is not None and main.gone == "deleted":
+            return {"deleted": True, "deletedAt": iso(main.gone_at or now)}
+        if main is not None and (main.gone or (main.expires_at is not None and main.expires_at <= now)):
+            return {"expired": True, **_facts(main, assets)}
+        links = {
+            _link_name(asset): self._links.url(
+                asset.key, now_ms=now, content_type=asset.content_type, until_ms=asset.expires_at
+            )
+            for asset in assets
+        }
+        return links | (_facts(main, assets) if main else {})
+
+
+def _delete(connection: sa.Connection, job_id: str, *, wallet: str, now: int) -> None:
+    """Delete a job's files; a failed job leaves the list too, a complete one stays as the record of the sale."""
+    if asset_store.is_input_of_open_order(connection, job_id=job_id, wallet=wallet):
+        raise JobInUse
+    asset_store.mark_deleted(connection, job_id=job_id, now=now)
+    store.delete_failed(connection, job_id=job_id, wallet=wallet, now=now)
+
+
+def _link_name(asset: AssetView) -> str:
+    if asset.role == "result":
+        return "videoUrl" if asset.content_type.startswith("video/") else "imageUrl"
+    return f"{asset.role}Url"
+
+
+def _facts(main: AssetView, assets: list[AssetView]) -> dict[str, Any]:
+    """Return what is told of a result beside its links."""
+    facts: dict[str, Any] = {
+        "contentType": main.content_type,
+        "size": main.size,
+        "sha256": main.sha256,
+        "width": main.width,
+        "height": main.height,
+    }
+    if main.milliseconds is not None:
+        facts["durationSeconds"] = main.milliseconds / 1000
+    if blurhash := next((asset.blurhash for asset in assets if asset.blurhash), None):
+        facts["blurhash"] = blurhash
+    if main.expires_at is not None:
+        facts["expiresAt"] = iso(main.expires_at)
+    return facts
 
 
 def _state(order: OrderView) -> str:

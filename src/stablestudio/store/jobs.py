@@ -45,6 +45,11 @@ class Asset:
     height: int
     milliseconds: int | None
     created_at: int
+    blurhash: str | None = None
+    expires_at: int | None = None
+    gone: str | None = None
+    gone_at: int | None = None
+    erased_at: int | None = None
 
 
 _INSERT_JOB = sa.insert(jobs)
@@ -188,9 +193,12 @@ def find_result(connection: sa.Connection, job_id: str) -> Asset | None:
     return Asset(**row._mapping) if row else None  # noqa: SLF001
 
 
-def complete(connection: sa.Connection, *, job_id: str, now: int) -> bool:
-    """Close a job as delivered; `False` if it was closed before."""
-    return _close(connection, job_id, {"state": "complete", "progress": 100}, now=now)
+def complete(connection: sa.Connection, *, job_id: str, now: int, expires_at: int | None = None) -> bool:
+    """Close a job as delivered, its files kept until `expires_at`; `False` if it was closed before."""
+    if not _close(connection, job_id, {"state": "complete", "progress": 100}, now=now):
+        return False
+    _expire(connection, job_id, expires_at)
+    return True
 
 
 def fail(connection: sa.Connection, *, job_id: str, code: str, message: str, now: int) -> bool:
@@ -200,6 +208,7 @@ def fail(connection: sa.Connection, *, job_id: str, code: str, message: str, now
     """
     if not _close(connection, job_id, {"state": "failed", "error_code": code, "error": message}, now=now):
         return False
+    _expire(connection, job_id, now)  # what was made and could not be charged for is nobody's
     release_held(connection, order_id=job_id, now=now)
     owe(connection, job_id=job_id, now=now)
     return True
@@ -269,6 +278,10 @@ def _close(connection: sa.Connection, job_id: str, values: dict[str, Any], *, no
         return False
     touch(connection, job_id)
     return True
+
+
+def _expire(connection: sa.Connection, job_id: str, expires_at: int | None) -> None:
+    connection.execute(sa.update(assets).where(assets.c.job_id == job_id).values(expires_at=expires_at))
 
 
 def _mark_submission(

@@ -230,7 +230,26 @@ assets = sa.Table(
     sa.Column("height", sa.Integer, nullable=False),
     sa.Column("milliseconds", sa.BigInteger),  # duration of a clip
     sa.Column("created_at", sa.BigInteger, nullable=False),
-    _one_of("role", "result", "thumbnail"),
+    sa.Column("blurhash", sa.Text),  # of a thumbnail
+    sa.Column("expires_at", sa.BigInteger),  # full minutes, in milliseconds; NULL for ever, or until the job has ended
+    # A file goes in two steps, so that a stop between them leaves a row that says what is still to be erased.
+    sa.Column("gone", sa.Text),  # why nobody gets it any more
+    sa.Column("gone_at", sa.BigInteger),
+    sa.Column("erased_at", sa.BigInteger),
+    _one_of("role", "result", "thumbnail", "poster"),
+    _one_of("gone", "expired", "deleted"),
+)
+sa.Index(
+    "ix_assets_kept",
+    assets.c.expires_at,
+    sqlite_where=sa.text("gone_at IS NULL AND expires_at IS NOT NULL"),
+    postgresql_where=sa.text("gone_at IS NULL AND expires_at IS NOT NULL"),
+)
+sa.Index(
+    "ix_assets_doomed",
+    assets.c.key,
+    sqlite_where=sa.text("gone_at IS NOT NULL AND erased_at IS NULL"),
+    postgresql_where=sa.text("gone_at IS NOT NULL AND erased_at IS NULL"),
 )
 
 refunds = sa.Table(

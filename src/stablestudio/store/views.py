@@ -39,15 +39,20 @@ class OrderView(NamedTuple):
 
 
 class AssetView(NamedTuple):
-    """A kept file."""
+    """A file of a job, kept or gone."""
 
     key: str
     role: str
     content_type: str
     size: int
+    sha256: str
     width: int
     height: int
     milliseconds: int | None
+    blurhash: str | None
+    expires_at: int | None
+    gone: str | None
+    gone_at: int | None
 
 
 _ORDER = """
@@ -65,7 +70,10 @@ _LIST = _ORDER + (
     "WHERE o.wallet = ? AND o.id < ? AND o.model <> 'upload' AND p.state <> 'rejected' AND j.deleted_at IS NULL "
     "AND (? IS NULL OR COALESCE(j.state, 'pending') = ?) ORDER BY o.id DESC LIMIT ?"
 )
-_ASSETS = "SELECT key, role, content_type, size, width, height, milliseconds FROM assets WHERE job_id = ? ORDER BY key"
+_ASSETS = """
+SELECT key, role, content_type, size, sha256, width, height, milliseconds, blurhash, expires_at, gone, gone_at
+FROM assets WHERE job_id = ? ORDER BY key
+"""
 _REVISION = "SELECT revision FROM orders WHERE id = ?"
 _INPUT = "SELECT input FROM orders WHERE id = ?"
 _AFTER_ALL = "~"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from stablestudio import catalog
 from stablestudio.catalog import OFFERINGS
 from stablestudio.jobs.decisions import Step, Verb
 from stablestudio.jobs.maker import Charged, Maker
+from stablestudio.jobs.retention import Retention
 from stablestudio.media.probe import UnreadableMedia
 from stablestudio.media.storage import Storage
 from stablestudio.providers.bindings import Binding, Bindings, OfferingInterrupted
@@ -128,7 +130,9 @@ async def test_a_job_is_asked_for_polled_kept_and_delivered(make_bench: Any) -> 
     assert bench.vendor.asked == ["submit", "poll", "poll", "fetch"]
     assert bench.submissions() == [(1, "fake", "accepted")]
     assert bench.job() == ("complete", "task_1", None)
-    ((key, size, digest, width),) = bench.database.fetch("SELECT key, size, sha256, width FROM assets")
+    ((key, size, digest, width),) = bench.database.fetch(
+        "SELECT key, size, sha256, width FROM assets WHERE role = 'result'"
+    )
     data = await bench.storage.read(key)
     assert (len(data), hashlib.sha256(data).hexdigest(), width) == (size, digest, 8)
     assert (bench.refunds(), bench.woken) == ([], 0)
@@ -335,7 +339,7 @@ async def test_keeping_and_delivering_twice_changes_nothing(make_bench: Any) -> 
     for _ in range(2):
         await bench.maker.deliver(bench.job_id)
     assert bench.job()[0] == "complete"
-    assert len(bench.database.fetch("SELECT key FROM assets")) == 1
+    assert bench.database.fetch("SELECT role FROM assets ORDER BY role") == [("result",), ("thumbnail",)]
 
 
 async def test_failing_twice_owes_the_money_once(make_bench: Any) -> None:
@@ -366,11 +370,52 @@ async def test_an_order_that_the_catalog_no_longer_knows_fails_and_is_refunded(m
 CLIP = {"model": "grok-video", "input_": '{"prompt":"a cat","duration":"3"}'}
 
 
-async def test_a_clip_is_delivered_with_its_thumbnail(make_bench: Any) -> None:
+async def test_a_picture_is_delivered_unchanged_with_a_thumbnail_and_its_blurhash(make_bench: Any) -> None:
+    large = png((1024, 640))
+    bench = await make_bench(fetch=[Output(data=large, content_type="image/png")])
+    await bench.run()
+    kept = bench.database.fetch("SELECT role, content_type, width, height, blurhash FROM assets ORDER BY role")
+    assert kept[0] == ("result", "image/png", 1024, 640, None)
+    assert kept[1][:4] == ("thumbnail", "image/jpeg", 512, 320)
+    assert re.fullmatch(r"[0-9A-Za-z#$%*+,\-.:;=?@\[\]^_{|}~]{28}", kept[1][4])
+    assert await bench.storage.read(f"jobs/{bench.job_id}/0.png") == large
+
+
+@pytest.mark.parametrize(
+    ("model", "fetch", "days"),
+    [
+        ("nano-banana", Output(data=png(), content_type="image/png"), 2),
+        ("grok-video", Output(data=mp4(), content_type="video/mp4"), 5),
+    ],
+)
+async def test_all_files_of_a_job_expire_together_by_the_kind_of_its_result(
+    make_bench: Any, model: str, fetch: Output, days: int
+) -> None:
+    more = {} if model == "nano-banana" else CLIP
+    bench = await make_bench(**more, fetch=[fetch])
+    bench.maker._retention = Retention(images=2, videos=5)
+    await bench.run()
+    ((until,),) = bench.database.fetch("SELECT DISTINCT expires_at FROM assets")
+    assert until % 60_000 == 0
+    assert 0 <= until - bench.clock.now_ms() - days * 86_400_000 < 60_000
+
+
+async def test_files_of_a_job_that_was_not_paid_for_expire_at_once(make_bench: Any) -> None:
+    bench = await make_bench()
+    await bench.advance("submit", "poll", "keep")
+    await bench.maker.fail(bench.job_id, code="payment_failed", message="no")
+    assert bench.database.fetch("SELECT expires_at FROM assets") == [(bench.clock.now_ms(),)]
+
+
+async def test_a_clip_is_delivered_with_its_poster_and_thumbnail(make_bench: Any) -> None:
     bench = await make_bench(**CLIP, fetch=[Output(data=mp4(), content_type="video/mp4")])
     await bench.run()
     kept = bench.database.fetch("SELECT role, content_type, width, height, milliseconds FROM assets ORDER BY role")
-    assert kept == [("result", "video/mp4", 64, 48, 1000), ("thumbnail", "image/jpeg", 64, 48, None)]
+    assert kept == [
+        ("poster", "image/jpeg", 64, 48, None),
+        ("result", "video/mp4", 64, 48, 1000),
+        ("thumbnail", "image/jpeg", 64, 48, None),
+    ]
 
 
 async def test_a_clip_without_a_thumbnail_ends_all_the_same(make_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def test_link_lives_twenty_to_twenty_one_minutes(now_ms: int) -> None:
     expiry = int(terms(signer().url(KEY, now_ms=now_ms))[0])
 
     assert expiry % 60 == 0
-    assert 1200 <= expiry - now_ms // 1000 < 1260
+    assert 1200 < expiry - now_ms // 1000 <= 1260
 
 
 def test_reads_within_a_minute_give_equal_links_and_later_ones_do_not() -> None:

@@ -1,23 +1,35 @@
 from __future__ import annotations
 
 import os
+import secrets
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import anyio
+import obstore
 import pytest
 
+from stablestudio.media.buckets import Bucket, Keys
 from stablestudio.media.links import AssetGone
-from stablestudio.media.storage import CHUNK, AssetExists, Storage
+from stablestudio.media.storage import CHUNK, AssetExists, Storage, StorageRefused, StorageUnavailable
+from tests.fakes.s3 import BUCKET, KEY_ID, REGION, S3, SECRET
 
 pytestmark = pytest.mark.anyio
 KEY = "jobs/job_abc/0.png"
 
 
-@pytest.fixture(params=["directory", "file url", "memory"])
+def bucket_of(s3: S3, prefix: str) -> Bucket:
+    keys = Keys(key_id=KEY_ID, secret=SECRET)
+    return Bucket.at(f"s3://{BUCKET}/{prefix}", region=REGION, endpoint=s3.endpoint, keys=keys)
+
+
+@pytest.fixture(params=["directory", "file url", "memory", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "s3":
+        return Storage(bucket_of(request.getfixturevalue("s3"), secrets.token_hex(8)).open())
     locations = {
         "directory": str(tmp_path / "assets"),
         "file url": f"file://{tmp_path}/with%20space",
@@ -69,9 +81,10 @@ async def test_of_many_writers_at_once_one_wins_whole(storage: Storage) -> None:
             outcomes.append(number)
 
     async with anyio.create_task_group() as tasks:
-        for number in range(12):
+        for number in range(20):
             tasks.start_soon(put, number)
 
+    assert len(outcomes) == 20
     (winner,) = [number for number in outcomes if number is not None]
     assert await storage.read(KEY) == bytes([winner]) * 100_000
 
@@ -101,6 +114,46 @@ async def test_empty_range_yields_nothing(storage: Storage) -> None:
 
     assert await stream(storage, KEY, 0, 0) == []
     assert await storage.read(KEY) == b""
+
+
+async def test_a_bucket_is_told_how_a_file_may_be_shown(s3: S3) -> None:
+    """Whoever makes the bucket public by mistake still serves no HTML from it."""
+    opened = bucket_of(s3, secrets.token_hex(8)).open()
+    storage = Storage(opened)
+    await storage.put_once("jobs/a/0.png", b"x", content_type="image/png")
+    await storage.put_once("jobs/a/0.bin", b"<html>", content_type="text/html")
+    told = [(await obstore.get_async(opened, f"jobs/a/0.{end}")).attributes for end in ("png", "bin")]
+    assert [(one["Content-Type"], one["Content-Disposition"]) for one in told] == [
+        ("image/png", 'inline; filename="a-0.png"'),
+        ("application/octet-stream", 'attachment; filename="a-0.bin"'),
+    ]
+
+
+async def test_a_place_that_can_be_used_passes_the_check(storage: Storage) -> None:
+    await storage.check()
+
+
+async def test_a_bucket_that_does_not_exist_is_refused_by_name(s3: S3) -> None:
+    place = Bucket.at("s3://nobody", region=REGION, endpoint=s3.endpoint, keys=Keys(key_id=KEY_ID, secret=SECRET))
+    with pytest.raises(StorageRefused, match="specified bucket does not exist"):
+        await Storage(place.open()).check()
+
+
+async def test_a_bucket_that_does_not_answer_is_neither_refused_nor_empty(free_port: int) -> None:
+    endpoint = f"http://127.0.0.1:{free_port}"
+    place = Bucket.at("s3://studio", region=REGION, endpoint=endpoint, keys=Keys(key_id=KEY_ID, secret=SECRET))
+    storage = Storage(place.open())
+    for ask in (storage.check(), storage.size(KEY), storage.read(KEY), storage.delete(KEY), stream(storage, KEY, 0, 1)):
+        with pytest.raises(StorageUnavailable) as caught:
+            await ask
+        assert (caught.value.status, caught.value.retryable) == (503, True)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def test_directory_streams_in_small_pieces(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ ORIGIN = "https://studio.example"
 NOW_MS = 1_795_205_641_836
 KEY = "jobs/job_abc/0.png"
 DATA = bytes(range(256)) * 4  # 1024 bytes
+MADE, BEFORE, AFTER = (formatdate(NOW_MS // 1000 + seconds, usegmt=True) for seconds in (0, -1, 1))
 ETAG = f'"{hashlib.sha256(DATA).hexdigest()}"'
 
 
@@ -51,7 +53,9 @@ class Shelf:
     async def keep(self, key: str, data: bytes, *, content_type: str = "image/png") -> str:
         await self.storage.put_once(key, data, content_type=content_type)
         sha256 = hashlib.sha256(data).hexdigest()
-        self.records[key] = AssetInfo(content_type=content_type, size=len(data), sha256=sha256)
+        self.records[key] = AssetInfo(
+            content_type=content_type, size=len(data), sha256=sha256, made_at_s=NOW_MS // 1000
+        )
         return self.links.url(key, now_ms=self.clock.now_ms())
 
     async def ask(self, url: str, *, method: str = "GET", **headers: str) -> httpx2.Response:
@@ -96,7 +100,7 @@ async def test_whole_file_is_served_with_everything_a_browser_needs(shelf: Shelf
         "accept-ranges": "bytes",
         "access-control-allow-origin": "*",
         "access-control-expose-headers": (
-            "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Content-Type, ETag"
+            "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Content-Type, ETag, Last-Modified"
         ),
         "content-disposition": 'inline; filename="job_abc-0.png"',
         "content-length": "1024",
@@ -104,6 +108,7 @@ async def test_whole_file_is_served_with_everything_a_browser_needs(shelf: Shelf
         "content-type": "image/png",
         "cross-origin-resource-policy": "cross-origin",
         "etag": ETAG,
+        "last-modified": MADE,
         "x-content-type-options": "nosniff",
     }
 
@@ -211,7 +216,10 @@ async def test_malformed_or_multiple_range_is_ignored(shelf: Shelf, url: str, he
         (ETAG, 206),
         (f"W/{ETAG}", 200),
         ('"other"', 200),
-        ("Fri, 20 Nov 2026 19:54:01 GMT", 200),
+        (MADE, 206),
+        (BEFORE, 200),
+        (AFTER, 200),
+        ("yesterday", 200),
     ],
 )
 async def test_range_holds_only_for_the_very_file_of_if_range(
@@ -238,6 +246,35 @@ async def test_known_file_is_not_sent_again(shelf: Shelf, url: str, header: str,
 @pytest.mark.parametrize("header", ["", '"other"', 'W/"other"', ETAG.strip('"')])
 async def test_other_file_than_the_known_one_is_sent(shelf: Shelf, url: str, header: str) -> None:
     assert (await shelf.ask(url, if_none_match=header)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"if_modified_since": MADE}, 304),
+        ({"if_modified_since": AFTER}, 304),
+        ({"if_modified_since": BEFORE}, 200),
+        ({"if_modified_since": "yesterday"}, 200),
+        ({"if_modified_since": "Mon, 99 Foo 99999 99:99:99 GMT"}, 200),
+        ({"if_modified_since": MADE, "if_none_match": '"other"'}, 200),
+        ({"if_modified_since": BEFORE, "if_none_match": ETAG}, 304),
+        ({"if_match": ETAG}, 200),
+        ({"if_match": "*"}, 200),
+        ({"if_match": f'"other", {ETAG}'}, 200),
+        ({"if_match": '"other"'}, 412),
+        ({"if_match": f"W/{ETAG}"}, 412),
+        ({"if_match": '"other"', "if_none_match": ETAG}, 412),
+        ({"if_unmodified_since": MADE}, 200),
+        ({"if_unmodified_since": BEFORE}, 412),
+        ({"if_unmodified_since": BEFORE, "if_match": ETAG}, 200),
+        ({"if_match": '"other"', "range": "bytes=0-1"}, 412),
+        ({"if_match": ETAG, "range": "bytes=0-1"}, 206),
+    ],
+)
+async def test_conditions_are_weighed_in_their_order(
+    shelf: Shelf, url: str, headers: dict[str, str], status: int
+) -> None:
+    assert (await shelf.ask(url, **headers)).status_code == status
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])

@@ -1,0 +1,96 @@
+"""Where files are kept and how they are linked, built from the settings."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+
+from stablestudio.config import ConfigurationInvalid, Settings, read_origin
+from stablestudio.jobs.retention import Retention
+from stablestudio.media.buckets import Bucket, BucketLinks, Keys
+from stablestudio.media.links import Links, LinkSigner
+from stablestudio.media.storage import Storage, StorageRefused, StorageUnavailable
+from stablestudio.rail_settings import is_loopback, reveal, whereabouts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """The storage, and the bucket that it is, where it is one."""
+
+    storage: Storage
+    bucket: Bucket | None = None
+
+
+def open_shelf(settings: Settings) -> Shelf:
+    """Return the storage that the settings name; raise `ConfigurationInvalid`. Nothing is asked of a bucket yet."""
+    location = settings.storage
+    if location is not None and location.startswith("s3:"):
+        bucket = _bucket(settings, location)
+        return Shelf(storage=Storage(bucket.open()), bucket=bucket)
+    if location is not None and "://" in location and not location.startswith("file:///"):
+        raise ConfigurationInvalid("storage: a folder, or s3://bucket/prefix.")
+    return Shelf(storage=Storage.at(location or str(settings.data / "assets")))
+
+
+def build_links(settings: Settings, shelf: Shelf, *, signer: LinkSigner) -> Links:
+    """Return who signs links: the bucket's own where we have its keys, else this service."""
+    bucket = shelf.bucket
+    if bucket is None or bucket.keys is None or not settings.s3_links:
+        return signer
+    return BucketLinks(bucket, bucket.keys, own=signer, ttl_seconds=settings.link_seconds)
+
+
+def retention(settings: Settings) -> Retention:
+    return Retention(images=settings.keep_images_days, videos=settings.keep_videos_days)
+
+
+async def check(storage: Storage) -> None:
+    """Raise `ConfigurationInvalid` where files certainly cannot be kept; a place that is down for now is only logged."""
+    try:
+        await storage.check()
+    except StorageRefused as error:
+        raise ConfigurationInvalid(f"storage: {error.message}", hint=error.advice) from None
+    except StorageUnavailable:
+        log.exception("storage_not_reached")
+
+
+def _bucket(settings: Settings, location: str) -> Bucket:
+    """Read the bucket's settings; what is not set comes from the usual variables of Amazon's tools."""
+    endpoint = _endpoint(settings.s3_endpoint or _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+    region = settings.s3_region or _variable("AWS_REGION", "AWS_DEFAULT_REGION") or "us-east-1"
+    try:
+        return Bucket.at(location, region=region, endpoint=endpoint, keys=_keys(settings))
+    except ValueError as error:
+        raise ConfigurationInvalid(f"storage: {error}.") from None
+
+
+def _endpoint(given: str | None) -> str | None:
+    if given is None:
+        return None
+    try:
+        endpoint = read_origin(given)
+    except ValueError as error:
+        raise ConfigurationInvalid(f"s3_endpoint: {error}.") from None
+    # Over http, keys' signatures and the files themselves could be read on the way.
+    if not endpoint.startswith("https://") and not is_loopback(endpoint):
+        raise ConfigurationInvalid("s3_endpoint: an https address, or an http address on this machine.")
+    return endpoint
+
+
+def _keys(settings: Settings) -> Keys | None:
+    if settings.s3_key_id is None and settings.s3_secret is None:
+        key_id, secret = _variable("AWS_ACCESS_KEY_ID"), _variable("AWS_SECRET_ACCESS_KEY")
+        token = _variable("AWS_SESSION_TOKEN")
+        return Keys(key_id=key_id, secret=secret, token=token) if key_id and secret else None
+    key_id, secret = reveal(settings.s3_key_id), reveal(settings.s3_secret)
+    if not key_id or not secret:
+        name, key = ("s3_secret", settings.s3_secret) if key_id else ("s3_key_id", settings.s3_key_id)
+        raise ConfigurationInvalid(f"{name}: a bucket's key has an id and a secret{whereabouts(key)}.")
+    return Keys(key_id=key_id, secret=secret)
+
+
+def _variable(*names: str) -> str | None:
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), None)

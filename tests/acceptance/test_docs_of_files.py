@@ -1,0 +1,92 @@
+"""docs/files.md tells the files, keys, settings and rules that the code has."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from stablestudio.cli.purge import LEFT, purge
+from stablestudio.config import Settings, load_settings
+from stablestudio.jobs import keeper
+from stablestudio.jobs import purge as rules
+from stablestudio.media import links
+from stablestudio.server.storage import open_shelf
+from stablestudio.store.tables import assets
+from tests.service import Buyer, Service
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "files.md").read_text()
+WORDS = " ".join(PAGE.split())
+
+
+def test_every_kind_of_file_is_told() -> None:
+    check = next(str(each.sqltext) for each in assets.constraints if str(each.name).endswith("role"))  # type: ignore[attr-defined]
+    told = re.findall(r"^\| `(\w+)` \| ", PAGE.partition("## What a job tells")[0], re.MULTILINE)
+    assert set(told) == set(re.findall(r"'(\w+)'", check))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "absent"),
+    [
+        (
+            "/api/generate/grok-video/generate",
+            {"prompt": "x", "duration": "3", "resolution": "480p", "aspect_ratio": "1:1"},
+            set(),
+        ),
+        (
+            "/api/generate/nano-banana/generate",
+            {"prompt": "x", "imageSize": "512"},
+            {"videoUrl", "posterUrl", "durationSeconds"},
+        ),
+    ],
+)
+def test_a_job_tells_what_the_page_shows(studio: Service, path: str, body: dict[str, str], absent: set[str]) -> None:
+    example = json.loads(PAGE.partition("```json")[2].partition("```")[0])
+    with Buyer(studio.url) as buyer:
+        job = buyer.fund().wait(buyer.buy(path, body))
+    assert example.keys() <= job.keys()
+    assert set(job["result"]) == example["result"].keys() - absent | ({"imageUrl"} if absent else set())
+
+
+def test_the_settings_named_exist_and_the_example_can_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    named = set(re.findall(r"\b((?:s3|keep|link)_\w+)", PAGE))
+    assert named == {name for name in Settings.model_fields if re.match("(s3|keep|link)_", name)}
+    example = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert example is not None
+    (tmp_path / "s3").write_text("secret\n")
+    monkeypatch.setenv("STUDIO_S3_KEY_ID", "AKID")
+    settings = load_settings(tomllib.loads(example[1].replace("/run/secrets", str(tmp_path))))
+    bucket = open_shelf(settings).bucket
+    assert bucket is not None
+    assert bucket.base == "https://studio-files.s3.eu-central-1.amazonaws.com/results/"
+    assert bucket.keys is not None
+    assert (bucket.keys.key_id, bucket.keys.secret) == ("AKID", "secret")
+
+
+def test_the_variables_named_are_those_that_are_read() -> None:
+    source = (ROOT / "src/stablestudio/server/storage.py").read_text()
+    assert set(re.findall(r"AWS_\w+", PAGE)) == set(re.findall(r"AWS_\w+", source))
+
+
+def test_the_command_has_the_options_and_exit_codes_of_the_page() -> None:
+    known = {option for parameter in purge.params for option in parameter.opts}
+    lines = re.findall(r"^stablestudio purge(.*)$", PAGE, re.MULTILINE)
+    assert len(lines) == 2
+    assert {option for line in lines for option in re.findall(r"--[\w-]+", line)} <= known
+    assert (LEFT, "| 1 | some files could not be erased" in PAGE) == (1, True)
+
+
+def test_the_numbers_of_the_rules_are_told() -> None:
+    assert Settings.model_fields["link_seconds"].default == 20 * 60
+    assert "`link_seconds` (20 minutes)" in WORDS
+    assert rules.GRACE_MS == 10 * 60 * 1000
+    assert "goes 10 minutes after" in WORDS
+    assert rules._INTERVAL == 3600
+    assert "once an hour" in WORDS
+    assert f"at most {keeper._POSTER} pixels" in WORDS
+    assert len(links._INLINE_TYPES) == 4
+    assert "PNG, JPEG, WebP and MP4 are shown in place" in WORDS
