@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 
 from stablestudio.clock import Clock
-from stablestudio.media.probe import UnreadableMedia, probe
+from stablestudio.media.decoding import DECODER
+from stablestudio.media.probe import UnreadableMedia
 from stablestudio.media.storage import AssetExists, Storage
-from stablestudio.media.thumbnail import thumbnail
 from stablestudio.providers.provider import Output
 from stablestudio.store import jobs as store
 from stablestudio.store.database import Database
@@ -33,9 +32,9 @@ class Keeper:
 
     async def add_thumbnail(self, clip: store.Asset) -> None:
         """Keep a picture of a clip, where one can be had."""
-        data = await self._storage.read(clip.key)
+        data = self._storage.path(clip.key) or await self._storage.read(clip.key)
         try:
-            picture = await asyncio.to_thread(thumbnail, data, content_type=clip.content_type)
+            picture = await DECODER.thumbnail(data, content_type=clip.content_type)
         except UnreadableMedia:
             # The clip is what was paid for: it is delivered without a preview rather than not at all.
             log.warning("no_thumbnail", extra={"job": clip.job_id})
@@ -45,12 +44,12 @@ class Keeper:
 
     async def _store(self, job_id: str, *, key: str, role: str, output: Output) -> None:
         data = output.data
-        seen = await asyncio.to_thread(probe, data)
+        seen = await DECODER.probe(data)
         try:
             await self._storage.put_once(key, data, content_type=output.content_type)
         except AssetExists:
             data = await self._storage.read(key)  # kept before a stop; what is there stays
-            seen = await asyncio.to_thread(probe, data)
+            seen = await DECODER.probe(data)
         asset = store.Asset(
             key=key,
             job_id=job_id,

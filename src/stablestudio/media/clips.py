@@ -1,50 +1,33 @@
-"""Clips as the buyer ordered them: fetched from the vendor, and in exactly the pixels that were asked for."""
+"""Clips in exactly the pixels that were asked for. A foreign file is read, so this runs in a `Decoder`."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 from typing import Any
 
-from stablestudio.media.probe import UnreadableMedia, probe
-from stablestudio.providers.faults import failed
-from stablestudio.providers.finish import collect
-from stablestudio.providers.http import VendorHttp
-from stablestudio.providers.provider import Failed, FailureKind, Output, Work
-from stablestudio.providers.seedance_inputs import exact_size
+import av
+from av.filter import Graph
+
+from stablestudio.media.probe import Source, UnreadableMedia, container_of, probe
 
 
-async def collect_clip(
-    http: VendorHttp, url: str, work: Work, *, within: tuple[int, int] | None = None
-) -> Output | Failed:
-    """Download the result of work and finish it, as `finish.collect`; a clip of exact pixels is scaled to them."""
-    output = await collect(http, url, work, within=within)
-    size = exact_size(work.input)
-    if isinstance(output, Failed) or size is None:
-        return output
-    try:
-        return await asyncio.to_thread(reshaped, output, size)
-    except UnreadableMedia as error:
-        return failed(FailureKind.UPSTREAM_ERROR, "The vendor's file could not be read.", detail=error.message)
+def reshaped(source: Source, *, size: tuple[int, int]) -> bytes | None:
+    """Return a clip as MP4 of exactly this size: scaled to cover it, the middle kept, the sound as it was.
 
-
-def reshaped(output: Output, size: tuple[int, int]) -> Output:
-    """Return a clip of exactly this size: scaled to cover it, the middle kept, the sound as it was. Blocks.
-
-    A clip that has the size already comes back untouched. Raises `UnreadableMedia`.
+    None if it has the size already. Raises UnreadableMedia.
     """
-    import av  # noqa: PLC0415 - heavy
-
-    seen = probe(output.data)
+    seen = probe(source)
+    if seen.kind != "video":
+        raise UnreadableMedia("The file is not a video.")
     if (seen.width, seen.height) == size:
-        return output
+        return None
     out = io.BytesIO()
     try:
-        with av.open(io.BytesIO(output.data)) as source, av.open(out, "w", format="mp4") as target:
-            _write(source, target, size)
+        with container_of(source, seen.content_type) as clip, av.open(out, "w", format="mp4") as target:
+            _write(clip, target, size)
     except (av.FFmpegError, ValueError) as error:
         raise UnreadableMedia("The clip could not be scaled.") from error
-    return Output(data=out.getvalue(), content_type="video/mp4")
+    return out.getvalue()
 
 
 def _write(source: Any, target: Any, size: tuple[int, int]) -> None:
@@ -68,8 +51,6 @@ def _write(source: Any, target: Any, size: tuple[int, int]) -> None:
 
 def _covering(picture: Any, size: tuple[int, int]) -> Any:
     """Return a graph that scales frames until they cover the size, and keeps the middle."""
-    from av.filter import Graph  # noqa: PLC0415 - heavy
-
     width, height = size
     graph = Graph()
     graph.link_nodes(

@@ -18,6 +18,7 @@ from stablestudio.jobs.engine import QUEUE, DbosEngine
 from stablestudio.jobs.maker import Maker
 from stablestudio.jobs.sweep import Sweep
 from stablestudio.loops import every
+from stablestudio.media.decoding import DECODER
 from stablestudio.media.fetch import MediaFetcher, OwnAssets
 from stablestudio.media.inputs import InputReader
 from stablestudio.media.links import LinkSigner
@@ -129,6 +130,7 @@ class House:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.maker.drain(self._drain_seconds)
         await self.engine.stop()
+        await asyncio.to_thread(DECODER.close)
         await self.rails.stop()
         for close in self.providers.close:
             await close()
