@@ -59,9 +59,9 @@ LIMITS: Mapping[str, Limit] = {
     "probe": Limit(),
     "thumbnail": Limit(),
     "fitted": Limit(),
-    "shrunk": Limit(seconds=60),
-    "cropped": Limit(seconds=60),
-    "converted": Limit(seconds=60),
+    "shrunk": Limit(seconds=60, memory=2 * _GIB),
+    "cropped": Limit(seconds=60, memory=2 * _GIB),
+    "converted": Limit(seconds=60, memory=2 * _GIB),
     "reshaped": Limit(seconds=600, memory=3 * _GIB),
 }
 
