@@ -258,6 +258,7 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "gif head, script body": lambda: b"GIF89a/*" + b"*/alert(1);" * 40,
     "png of 20,000 x 20,000": samples.bomb_png,
     "png of 9,000 x 9,000": lambda: samples.bomb_png(side=9000),
+    "png with a chunk of 4 GB": lambda: samples.image()[:33] + b"\xff\xff\xff\xf0tEXt" + bytes(40),
     "png of 2^31 - 1 squared": lambda: PNG_MAGIC + _png_chunk(b"IHDR", b"\x7f\xff\xff\xff" * 2 + b"\x08\x06\0\0\0"),
     "jpeg of 65,535 x 65,535": _jpeg_of_65535_squared,
     "gif of 65,535 x 65,535": lambda: _gif(1, size=(65535, 65535)),

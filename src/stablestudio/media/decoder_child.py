@@ -7,6 +7,7 @@ socket's end the process ends.
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import logging
 import math
@@ -52,6 +53,18 @@ _OPEN_FILES = 16
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
+class Foreign(io.BufferedReader):
+    """An open file that gives no more than it has: lengths that it claims itself would be allocated before they are read."""
+
+    def __init__(self, raw: io.FileIO) -> None:
+        super().__init__(raw)
+        self._size = os.fstat(raw.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 def main() -> None:
     """Answer until the socket ends."""
     line = socket.socket(fileno=sys.stdin.fileno())
@@ -64,7 +77,7 @@ def main() -> None:
         if not head:
             return
         question = json.loads(_rest(line, QUESTION.unpack(head)[0]))
-        with os.fdopen(files[0], "rb") as file:
+        with Foreign(io.FileIO(files[0])) as file:
             told, data = answer(question, file)
         line.sendall(ANSWER.pack(len(told), len(data)) + told)
         line.sendall(data)

@@ -108,6 +108,7 @@ def is_dropped(decoder: Decoder, child: decoding._Child) -> bool:
 async def test_what_is_no_file_that_is_taken_is_refused_with_advice(decoder: Decoder, name: str) -> None:
     refusal = await outcome(decoder.probe(hostile.REFUSED[name]()))
     assert isinstance(refusal, UnreadableMedia)
+    assert not cost_a_child(refusal)
     assert refusal.status == 400
     assert refusal.message.endswith(".")
     assert refusal.advice.startswith(("Send", "Scale"))
@@ -151,7 +152,6 @@ def test_a_file_with_changed_bytes_is_read_or_refused(decoder: Decoder, data: st
     file[start:start] = data.draw(st.sampled_from([b"", b"\xff" * 8, bytes(64), bytes(file[start : start + 100]) * 5]))
     result = asyncio.run(outcome(decoder.probe(bytes(file))))
     assert isinstance(result, Probe | UnreadableMedia)
-    assert not cost_a_child(result)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("jpeg and script", "image/jpeg"), ("gif and zip", "image/gif")])
