@@ -44,7 +44,7 @@ def decoder() -> Iterator[Decoder]:
 
 
 @pytest.fixture
-async def own(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Decoder]]:
+async def own() -> AsyncIterator[Callable[..., Decoder]]:
     """Make decoders that end with the test."""
     made: list[Decoder] = []
 
