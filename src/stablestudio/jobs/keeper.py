@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from pathlib import Path
 
 from stablestudio.clock import Clock
 from stablestudio.media.blurhash import blurhash
-from stablestudio.media.probe import UnreadableMedia, probe
+from stablestudio.media.decoding import DECODER
+from stablestudio.media.probe import UnreadableMedia
 from stablestudio.media.storage import AssetExists, Storage
-from stablestudio.media.thumbnail import thumbnail
 from stablestudio.providers.provider import Output
 from stablestudio.store import jobs as store
 from stablestudio.store.database import Database
@@ -35,14 +36,14 @@ class Keeper:
 
     async def add_previews(self, result: store.Asset) -> None:
         """Keep a thumbnail of a result with its blurhash, and a poster of a clip, where they can be had."""
-        data = await self._storage.read(result.key)
+        data: Path | bytes = self._storage.path(result.key) or await self._storage.read(result.key)
         job_id = result.job_id
         try:
             if result.content_type.startswith("video/"):
-                data = await asyncio.to_thread(thumbnail, data, content_type=result.content_type, longest=_POSTER)
+                data = await DECODER.thumbnail(data, content_type=result.content_type, longest=_POSTER)
                 poster = Output(data=data, content_type="image/jpeg")
                 await self._store(job_id, key=f"jobs/{job_id}/0.poster.jpg", role="poster", output=poster)
-            picture = await asyncio.to_thread(thumbnail, data, content_type=result.content_type)
+            picture = await DECODER.thumbnail(data, content_type=result.content_type)
         except UnreadableMedia:
             # The result is what was paid for: it is delivered without a preview rather than not at all.
             log.warning("no_thumbnail", extra={"job": job_id})
@@ -53,12 +54,12 @@ class Keeper:
 
     async def _store(self, job_id: str, *, key: str, role: str, output: Output, blur: str | None = None) -> None:
         data = output.data
-        seen = await asyncio.to_thread(probe, data)
+        seen = await DECODER.probe(data)
         try:
             await self._storage.put_once(key, data, content_type=output.content_type)
         except AssetExists:
             data = await self._storage.read(key)  # kept before a stop; what is there stays
-            seen = await asyncio.to_thread(probe, data)
+            seen = await DECODER.probe(data)
         asset = store.Asset(
             key=key,
             job_id=job_id,

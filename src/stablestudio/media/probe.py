@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, BinaryIO, Literal, NoReturn
 
 import av
 from PIL import Image, ImageOps
 
 from stablestudio.errors import StudioError
 
+#: What is looked into: the bytes, or an open file that can be sought in.
+Source = bytes | BinaryIO
 #: Largest picture that is decoded, in pixels of one frame.
 PIXEL_CAP = 40_000_000
 
@@ -47,6 +50,7 @@ _MAGIC: tuple[tuple[str, tuple[tuple[int, bytes], ...]], ...] = (
 )
 # The mov demuxer would read HEIF and AVIF stills as clips of one frame.
 _STILL_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"})
+_HEAD = 64  # bytes that name every type
 # What decoders raise for broken bytes, besides their own classes.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 
@@ -70,12 +74,25 @@ class Probe:
     has_audio: bool
 
 
-def probe(data: bytes) -> Probe:
+def probe(source: Source) -> Probe:
     """Name and confirm one file; raise UnreadableMedia where it is none, broken, cut short or too large."""
-    content_type = sniff(data)
+    content_type = named(source)
     if content_type in _PILLOW:
-        return _probe_image(data, content_type)
-    return _probe_stream(data, content_type)
+        return _probe_image(source, content_type)
+    return _probe_stream(source, content_type)
+
+
+def named(source: Source) -> str:
+    """Return the content type that a file's first bytes promise, as `sniff`."""
+    return sniff(as_file(source).read(_HEAD))
+
+
+def as_file(source: Source) -> BinaryIO:
+    """Return a file at its beginning."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    source.seek(0)
+    return source
 
 
 def sniff(data: bytes) -> str:
@@ -85,27 +102,27 @@ def sniff(data: bytes) -> str:
             if data[4:8] == b"ftyp" and data[8:12] in _STILL_BRANDS:
                 break
             return content_type
-    if data.startswith(b"\x1a\x45\xdf\xa3") and b"webm" in data[:64]:
+    if data.startswith(b"\x1a\x45\xdf\xa3") and b"webm" in data[:_HEAD]:
         return "video/webm"
     if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2:
         return "audio/mpeg"
     raise UnreadableMedia("The file is empty." if not data else None)
 
 
-def open_image(data: bytes, *, at_least: tuple[int, int] | None = None) -> Image.Image:
+def open_image(source: Source, *, at_least: tuple[int, int] | None = None) -> Image.Image:
     """Decode the first frame of an image, upright; a JPEG may come smaller than it is, but not below `at_least`."""
     with _decoding():
-        image = _opened(data, sniff(data))
+        image = _opened(source, named(source))
         if at_least is not None:
             image.draft(None, at_least)
         ImageOps.exif_transpose(image, in_place=True)
         return image
 
 
-def first_frame(data: bytes) -> Image.Image | None:
+def first_frame(source: Source) -> Image.Image | None:
     """Decode the first picture of a video, turned upright; None for a sound."""
-    content_type = sniff(data)
-    with _decoding(), _container(data, content_type) as container:
+    content_type = named(source)
+    with _decoding(), container_of(source, content_type) as container:
         stream = _picture_stream(container, content_type)
         if stream is None:
             return None
@@ -116,9 +133,9 @@ def first_frame(data: bytes) -> Image.Image | None:
         return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
-def _probe_image(data: bytes, content_type: str) -> Probe:
+def _probe_image(source: Source, content_type: str) -> Probe:
     with _decoding():
-        image = _opened(data, content_type)
+        image = _opened(source, content_type)
         width, height = image.size
         if image.getexif().get(0x0112, 1) >= 5:
             width, height = height, width
@@ -128,10 +145,10 @@ def _probe_image(data: bytes, content_type: str) -> Probe:
     return Probe(kind="image", content_type=content_type, width=width, height=height, seconds=None, has_audio=False)
 
 
-def _opened(data: bytes, content_type: str) -> Image.Image:
+def _opened(source: Source, content_type: str) -> Image.Image:
     if content_type not in _PILLOW:
         raise UnreadableMedia("The file is not an image.")
-    image = Image.open(io.BytesIO(data), formats=[_PILLOW[content_type]])
+    image = Image.open(as_file(source), formats=[_PILLOW[content_type]])
     _check_pixels(*image.size)
     return image
 
@@ -164,15 +181,15 @@ def _refuse_opening(url: str, flags: int, options: dict[str, str]) -> NoReturn: 
 
 
 @contextmanager
-def _container(data: bytes, content_type: str) -> Iterator[Any]:
+def container_of(source: Source, content_type: str) -> Iterator[Any]:
+    """Open a video or sound that `named` gave this type; nothing beside it is opened, whatever it refers to."""
     if content_type not in _DEMUXER:
         raise UnreadableMedia("The file is not a video or sound.")
-    demuxer = _DEMUXER[content_type]
-    if (demuxer == "mov" and not _boxes_end_inside(data)) or (demuxer == "wav" and not _chunks_end_inside(data)):
+    demuxer, file = _DEMUXER[content_type], as_file(source)
+    if (demuxer == "mov" and not _boxes_end_inside(file)) or (demuxer == "wav" and not _chunks_end_inside(file)):
         raise UnreadableMedia("The file is cut short.")
     # Naming the demuxer keeps playlists out, and the callback keeps references to other files from being followed.
-    file = io.BytesIO(data)
-    with av.open(file, format=demuxer, metadata_errors="replace", io_open=_refuse_opening) as container:
+    with av.open(as_file(file), format=demuxer, metadata_errors="replace", io_open=_refuse_opening) as container:
         yield container
 
 
@@ -185,6 +202,8 @@ def _picture_stream(container: Any, content_type: str) -> Any | None:
         _check_pixels(stream.codec_context.width, stream.codec_context.height)
         # The stream itself may announce another size than its container.
         stream.codec_context.options = {"max_pixels": str(PIXEL_CAP)}
+        # One picture is decoded: more threads would only be more memory, on a large machine a lot of it.
+        stream.codec_context.thread_count = 1
     return stream
 
 
@@ -193,8 +212,8 @@ def _decodable(streams: Iterable[Any]) -> Iterator[Any]:
     return (stream for stream in streams if stream.codec_context is not None)
 
 
-def _probe_stream(data: bytes, content_type: str) -> Probe:
-    with _decoding(), _container(data, content_type) as container:
+def _probe_stream(source: Source, content_type: str) -> Probe:
+    with _decoding(), container_of(source, content_type) as container:
         picture = _picture_stream(container, content_type)
         sound = next(_decodable(container.streams.audio), None)
         stream = picture if picture is not None else sound
@@ -245,28 +264,32 @@ def _checked_seconds(content_type: str, *, reached: float, declared: float | Non
     return declared
 
 
-def _boxes_end_inside(data: bytes) -> bool:
+def _boxes_end_inside(file: BinaryIO) -> bool:
     """Tell whether every top-level box ends within the file (ISO/IEC 14496-12 section 4.2)."""
-    at = 0
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at : at + 4])
+    at, end = 0, file.seek(0, os.SEEK_END)
+    while at + 8 <= end:
+        file.seek(at)
+        head = file.read(16)
+        size = int.from_bytes(head[:4])
         if size == 1:
-            size = int.from_bytes(data[at + 8 : at + 16])
+            size = int.from_bytes(head[8:])
         if size == 0:
             return True
         if size < 8:
             return False
         at += size
-    return at <= len(data)
+    return at <= end
 
 
-def _chunks_end_inside(data: bytes) -> bool:
+def _chunks_end_inside(file: BinaryIO) -> bool:
     """Tell whether every RIFF chunk up to the sound ends within the file; the demuxer would allocate what they claim."""
-    at = 12
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at + 4 : at + 8], "little")
-        if data.startswith(b"data", at):
+    at, end = 12, file.seek(0, os.SEEK_END)
+    while at + 8 <= end:
+        file.seek(at)
+        head = file.read(8)
+        size = int.from_bytes(head[4:], "little")
+        if head.startswith(b"data"):
             # Recorders that write to a pipe leave all bits set.
-            return size == 0xFFFFFFFF or at + 8 + size <= len(data)
+            return size == 0xFFFFFFFF or at + 8 + size <= end
         at += 8 + size + size % 2
     return False

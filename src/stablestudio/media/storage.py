@@ -175,6 +175,10 @@ class Storage:
         except FileNotFoundError:
             raise AssetGone from None
 
+    def path(self, key: str) -> Path | None:
+        """Return where a file lies on this machine, None where files are kept elsewhere."""
+        return self._directory / _checked(key) if self._directory else None
+
     async def stream(self, key: str, start: int, end: int) -> AsyncGenerator[bytes]:
         """Yield bytes `start` to `end` (exclusive, within the file) in pieces; raise `AssetGone`."""
         pieces = self._local_pieces if self._directory else self._remote_pieces

@@ -6,15 +6,15 @@ import io
 
 from PIL import Image
 
-from stablestudio.media.probe import UnreadableMedia, first_frame, open_image, sniff
+from stablestudio.media.probe import Source, UnreadableMedia, first_frame, named, open_image
 
 
-def thumbnail(data: bytes, *, content_type: str, longest: int = 512) -> bytes:
+def thumbnail(source: Source, *, content_type: str, longest: int = 512) -> bytes:
     """Return a JPEG whose longest side is at most `longest` pixels; raise UnreadableMedia for a sound or broken file.
 
     The bytes decide how they are decoded; `content_type` only says what the caller believes.
     """
-    picture = still(data, at_least=(longest, longest))
+    picture = still(source, at_least=(longest, longest))
     if picture is None:
         raise UnreadableMedia(f"A file of type {content_type!r} has no picture.")
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
@@ -23,20 +23,21 @@ def thumbnail(data: bytes, *, content_type: str, longest: int = 512) -> bytes:
     return out.getvalue()
 
 
-def still(data: bytes, *, at_least: tuple[int, int]) -> Image.Image | None:
+def still(source: Source, *, at_least: tuple[int, int]) -> Image.Image | None:
     """Decode the first picture of a file, upright, opaque on white and in RGB; None for a sound.
 
     A JPEG may come smaller than it is, but not below `at_least` pixels. Raises UnreadableMedia for a broken file.
     """
-    if sniff(data).startswith("image/"):
+    if named(source).startswith("image/"):
         # The orientation may turn the picture, so both sides stay at the larger of the two.
         side = max(at_least)
-        return _opaque(open_image(data, at_least=(side, side)))
-    frame = first_frame(data)
-    return None if frame is None else _opaque(frame)
+        return opaque(open_image(source, at_least=(side, side)))
+    frame = first_frame(source)
+    return None if frame is None else opaque(frame)
 
 
-def _opaque(picture: Image.Image) -> Image.Image:
+def opaque(picture: Image.Image) -> Image.Image:
+    """Return a picture in RGB, its transparency laid on white."""
     if picture.mode.startswith("I"):
         # Pillow clips 16 bits to 8 instead of scaling them.
         return picture.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")

@@ -29,7 +29,7 @@ MAX_PARTS = 10_000
 _LONGEST_NAME = 80
 _KEPT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
-Look = Callable[[str, int], Awaitable[Probe]]
+Look = Callable[[str], Awaitable[Probe]]
 
 
 class UploadNotFound(StudioError):
@@ -90,7 +90,7 @@ class UploadDesk:
         max_bytes: int,
         look: Look,
     ) -> None:
-        """Take the parts; `look` finds out what a kept file is, by its key and size; `max_bytes` is the largest file."""
+        """Take the parts; `look` finds out what a kept file is, by its key; `max_bytes` is the largest file."""
         self._database = database
         self._storage = storage
         self._tokens = tokens
@@ -264,7 +264,7 @@ class UploadDesk:
 
     async def _require_announced(self, upload: Upload, key: str) -> None:
         try:
-            seen = await self._look(key, upload.size or 0)
+            seen = await self._look(key)
             told = None if seen.content_type == upload.content_type else f"it is {seen.content_type}"
         except UnreadableMedia as error:
             told = error.message

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
 import logging
-from typing import Any
-
-from PIL import Image
 
 from stablestudio.catalog.values import ImageFormat, ImageOutput, VideoOutput
-from stablestudio.media.probe import Probe, UnreadableMedia, open_image, probe, sniff
+from stablestudio.media.decoding import DECODER
+from stablestudio.media.probe import Probe, UnreadableMedia
 from stablestudio.providers.answers import Lost
 from stablestudio.providers.faults import failed
 from stablestudio.providers.http import MAX_CLIP_BYTES, VendorHttp
-from stablestudio.providers.inputs import flattened
 from stablestudio.providers.measure import shortfalls
 from stablestudio.providers.provider import Failed, FailureKind, Output, Work
 
@@ -48,7 +43,7 @@ async def finish(data: bytes, work: Work, *, within: tuple[int, int] | None = No
     """
     wanted = work.input.output()
     try:
-        seen = await asyncio.to_thread(probe, data)
+        seen = await DECODER.probe(data)
         ordered = "video" if isinstance(wanted, VideoOutput) else "image"
         if seen.kind != ordered:
             detail = f"{ordered} was ordered, {seen.content_type} came"
@@ -57,7 +52,7 @@ async def finish(data: bytes, work: Work, *, within: tuple[int, int] | None = No
             return breach
         if isinstance(wanted, VideoOutput):
             return Output(data=data, content_type=seen.content_type)
-        return await asyncio.to_thread(finish_image, data, wanted, within=within)
+        return await finish_image(data, wanted, within=within)
     except UnreadableMedia as error:
         return failed(FailureKind.UPSTREAM_ERROR, _UNREADABLE, detail=f"{error.message} {data[:40]!r}")
 
@@ -75,25 +70,16 @@ def _held_against(work: Work, wanted: ImageOutput | VideoOutput, seen: Probe) ->
     return failed(FailureKind.UPSTREAM_ERROR, _LESS, detail=detail)
 
 
-def finish_image(data: bytes, wanted: ImageOutput, *, within: tuple[int, int] | None = None) -> Output:
-    """Return an image in the format that is wanted; see `finish`. Raises `UnreadableMedia`. Blocks."""
-    picture = open_image(data)
-    too_large = within is not None and (picture.width > within[0] or picture.height > within[1])
-    if sniff(data) == _TYPES[wanted.format] and not too_large:
-        return Output(data=data, content_type=_TYPES[wanted.format])
-    if within is not None and too_large:
-        picture.load()
-        picture.thumbnail(within, Image.Resampling.LANCZOS)
-    return Output(data=_written(picture, wanted), content_type=_TYPES[wanted.format])
+async def finish_image(data: bytes, wanted: ImageOutput, *, within: tuple[int, int] | None = None) -> Output:
+    """Return an image in the format that is wanted; see `finish`. Raises `UnreadableMedia`."""
+    content_type = _TYPES[wanted.format]
+    made = await DECODER.converted(data, content_type=content_type, quality=_quality(wanted), within=within)
+    return Output(data=data if made is None else made.data, content_type=content_type)
 
 
-def _written(picture: Image.Image, wanted: ImageOutput) -> bytes:
-    options: dict[str, Any] = {}
-    if wanted.format != "png":
-        quality = _DEFAULT_QUALITY[wanted.format] if wanted.quality is None else wanted.quality
-        options["quality"] = max(1, quality) if wanted.format == "jpeg" else quality
-    if wanted.format == "jpeg" or not picture.has_transparency_data:
-        picture = flattened(picture)
-    out = io.BytesIO()
-    picture.save(out, wanted.format.upper(), **options)
-    return out.getvalue()
+def _quality(wanted: ImageOutput) -> int | None:
+    if wanted.format == "png":
+        return None
+    quality = _DEFAULT_QUALITY[wanted.format] if wanted.quality is None else wanted.quality
+    # Pillow reads a JPEG's quality of 0 as "not given".
+    return max(1, quality) if wanted.format == "jpeg" else quality

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from stablestudio.catalog.families.nano_banana import NanoBananaGenerate
-from stablestudio.media.probe import UnreadableMedia, probe
+from stablestudio.media.decoding import DECODER
+from stablestudio.media.probe import UnreadableMedia
 from stablestudio.providers.inputs import MediaFile, MediaSource, read_files, shrink
 from stablestudio.providers.provider import Failed, Work
 
@@ -27,7 +26,7 @@ async def half_of(work: Work, data: bytes) -> tuple[int, int] | None:
     if not isinstance(work.input, NanoBananaGenerate) or work.input.imageSize != "512":
         return None
     try:
-        seen = await asyncio.to_thread(probe, data)
+        seen = await DECODER.probe(data)
     except UnreadableMedia:
         return None  # for `finish` to say
     return (seen.width // 2, seen.height // 2) if seen.width * seen.height > _LARGER_THAN_512 else None

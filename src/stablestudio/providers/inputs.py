@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import io
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Protocol
-
-from PIL import Image, ImageOps
 
 from stablestudio.catalog import MediaInput
 from stablestudio.catalog.values import MediaKind, Role
 from stablestudio.errors import StudioError
 from stablestudio.media.addresses import FetchPolicy, FetchRefused, admit, read_url
+from stablestudio.media.decoding import DECODER, DecoderUnavailable
 from stablestudio.media.inputs import InputReader
-from stablestudio.media.probe import UnreadableMedia, open_image, probe
+from stablestudio.media.probe import UnreadableMedia
+from stablestudio.media.transforms import STILLS, Rewritten
 from stablestudio.providers.faults import failed
-from stablestudio.providers.provider import Failed, FailureKind, Work
+from stablestudio.providers.provider import Failed, FailureKind, NotAccepted, Work
 
-STILLS = ("image/png", "image/jpeg", "image/webp")
-_PILLOW = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
-_JPEG_QUALITY = 92
-_ORIENTATION = 0x0112
-_SHRINK = 0.75  # of each side, again and again until a file fits
 _POLICY = FetchPolicy()
 
 Publish = Callable[[Work, MediaInput], Awaitable[str | None]]
@@ -78,7 +71,7 @@ class InputFiles:
 
     async def _file(self, work: Work, media: MediaInput) -> MediaFile:
         data = await self._reader.read(media.url, wallet=work.wallet, as_of_ms=work.ordered_at)
-        seen = await asyncio.to_thread(probe, data)
+        seen = await DECODER.probe(data)
         if seen.kind != media.kind:
             place = ".".join(map(str, media.path))
             raise UnreadableMedia(f"{place} must be of the kind {media.kind}, but the file's kind is {seen.kind}.")
@@ -103,11 +96,13 @@ async def read_files(
 ) -> tuple[MediaFile, ...] | Failed:
     """Return the files of work, each made to `fit`, or the failure that one which cannot be read is.
 
-    Nothing was asked of a vendor yet, so the failure is certain.
+    Nothing was asked of a vendor yet, so the failure is certain. Raises `NotAccepted` where it is our own, and may pass.
     """
     try:
         files = await source.read(work)
         return files if fit is None else tuple([await fit(file) for file in files])
+    except DecoderUnavailable as error:
+        raise NotAccepted(error.message, kind=FailureKind.RATE_LIMITED) from error
     except StudioError as error:
         return failed(FailureKind.INVALID_INPUT, error.message)
 
@@ -136,66 +131,17 @@ async def shrink(
     """
     if longest is None and file.content_type in types and len(file.data) <= max_bytes:
         return file
-    return await asyncio.to_thread(_shrunk, file, max_bytes, types, longest)
+    made = await DECODER.shrunk(file.data, max_bytes=max_bytes, types=types, longest=longest)
+    return _anew(file, made)
 
 
 async def crop_to(file: MediaFile, size: tuple[int, int]) -> MediaFile:
     """Return an image of exactly this size: scaled to cover it, the middle kept, opaque. Raises `UnreadableMedia`."""
-    return await asyncio.to_thread(_cropped, file, size)
+    return _anew(file, await DECODER.cropped(file.data, size=size))
 
 
-def flattened(picture: Image.Image) -> Image.Image:
-    """Return an image in RGB, its transparency laid on white."""
-    if picture.mode.startswith("I"):
-        # Pillow clips 16 bits to 8 instead of scaling them.
-        return picture.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    layer = picture.convert("RGBA")
-    paper = Image.new("RGB", layer.size, "white")
-    paper.paste(layer, mask=layer)
-    return paper
-
-
-def _shrunk(file: MediaFile, max_bytes: int, types: Collection[str], longest: int | None) -> MediaFile:
-    picture = open_image(file.data)
-    if longest is None or max(picture.size) <= longest:
-        if file.content_type in types and len(file.data) <= max_bytes:
-            return file
-    else:
-        picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    content_type = "image/png" if picture.has_transparency_data and "image/png" in types else "image/jpeg"
-    picture = picture.convert("RGBA") if content_type == "image/png" else flattened(picture)
-    while True:
-        data = _written(picture, content_type)
-        if len(data) <= max_bytes:
-            return _anew(file, picture, data, content_type)
-        if min(picture.size) < 64:
-            raise UnreadableMedia("The image cannot be made small enough for the vendor.")
-        width, height = (max(1, round(side * _SHRINK)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def _cropped(file: MediaFile, size: tuple[int, int]) -> MediaFile:
-    picture = open_image(file.data)
-    fits = picture.size == size and file.content_type in STILLS and not picture.has_transparency_data
-    if fits and not _is_turned(file.data):
+def _anew(file: MediaFile, made: Rewritten | None) -> MediaFile:
+    if made is None:
         return file
-    fitted = ImageOps.fit(flattened(picture), size, Image.Resampling.LANCZOS)
-    return _anew(file, fitted, _written(fitted, "image/png"), "image/png")
-
-
-def _is_turned(data: bytes) -> bool:
-    # Not every vendor turns a picture as its EXIF says.
-    return bool(Image.open(io.BytesIO(data)).getexif().get(_ORIENTATION, 1) != 1)
-
-
-def _anew(file: MediaFile, picture: Image.Image, data: bytes, content_type: str) -> MediaFile:
     # Its public address, if any, leads to the file as it was.
-    return replace(file, data=data, content_type=content_type, url=None, width=picture.width, height=picture.height)
-
-
-def _written(picture: Image.Image, content_type: str) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, _PILLOW[content_type], **({"quality": _JPEG_QUALITY} if content_type == "image/jpeg" else {}))
-    return out.getvalue()
+    return replace(file, data=made.data, content_type=made.content_type, url=None, width=made.width, height=made.height)

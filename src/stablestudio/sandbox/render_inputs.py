@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
+from stablestudio.media.decoding import DECODER
 from stablestudio.media.probe import sniff
-from stablestudio.media.thumbnail import still
 from stablestudio.sandbox.render_art import Colour, Palette, Size
 from stablestudio.sandbox.render_text import font
 
@@ -42,8 +42,8 @@ def gather(inputs: Sequence[bytes], *, size: Size, covers: int, palette: Palette
 
 
 def _fitted(data: bytes, size: Size) -> Image.Image | None:
-    picture = still(data, at_least=size)
-    return None if picture is None else ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
+    pixels = DECODER.fitted(data, size=size)
+    return None if pixels is None else Image.frombytes("RGB", size, pixels)
 
 
 def tile_side(size: Size) -> int:

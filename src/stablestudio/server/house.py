@@ -19,10 +19,11 @@ from stablestudio.jobs.maker import Maker
 from stablestudio.jobs.purge import Purger
 from stablestudio.jobs.sweep import Sweep
 from stablestudio.loops import every
+from stablestudio.media.decoding import DECODER
 from stablestudio.media.fetch import MediaFetcher, OwnAssets
 from stablestudio.media.inputs import InputReader
 from stablestudio.media.links import AssetDeleted, AssetExpired, LinkSigner
-from stablestudio.media.probe import Probe, probe
+from stablestudio.media.probe import Probe
 from stablestudio.media.uploads import UploadDesk
 from stablestudio.payments.refunds import RefundWorker
 from stablestudio.protocols.blob import BlobTokens
@@ -158,6 +159,7 @@ class House:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.maker.drain(self._drain_seconds)
         await self.engine.stop()
+        await asyncio.to_thread(DECODER.close)
         await self.rails.stop()
         for close in self.providers.close:
             await close()
@@ -268,8 +270,8 @@ class House:
             made_at_s=upload.stored_at // 1000,
         )
 
-    async def _look(self, key: str, size: int) -> Probe:  # noqa: ARG002 - it is read whole
-        return await asyncio.to_thread(probe, await self.storage.read(key))
+    async def _look(self, key: str) -> Probe:
+        return await DECODER.probe(self.storage.path(key) or await self.storage.read(key))
 
 
 def _settle_memory() -> None:

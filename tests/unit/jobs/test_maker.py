@@ -421,10 +421,10 @@ async def test_a_clip_is_delivered_with_its_poster_and_thumbnail(make_bench: Any
 async def test_a_clip_without_a_thumbnail_ends_all_the_same(make_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clip is what was paid for; a step that never succeeds would keep the buyer's money for ever."""
 
-    def give_up(*_: object, **__: object) -> bytes:
+    async def give_up(*_: object, **__: object) -> bytes:
         raise UnreadableMedia
 
-    monkeypatch.setattr("stablestudio.jobs.keeper.thumbnail", give_up)
+    monkeypatch.setattr("stablestudio.jobs.keeper.DECODER.thumbnail", give_up)
     bench = await make_bench(**CLIP, fetch=[Output(data=mp4(), content_type="video/mp4")])
     await bench.run()
     assert bench.job()[0] == "complete"

@@ -163,6 +163,16 @@ async def test_directory_streams_in_small_pieces(tmp_path: Path) -> None:
     assert [len(piece) for piece in await stream(storage, KEY, 0, 3 * CHUNK + 7)] == [CHUNK, CHUNK, CHUNK, 7]
 
 
+async def test_only_a_file_on_this_machine_has_a_path(tmp_path: Path) -> None:
+    here = Storage.at(str(tmp_path / "assets"))
+    await here.put_once(KEY, b"picture", content_type="image/png")
+    path = here.path(KEY)
+
+    assert path is not None
+    assert await anyio.Path(path).read_bytes() == b"picture"
+    assert Storage.at("memory:///").path(KEY) is None
+
+
 async def test_missing_file_is_told_apart(storage: Storage) -> None:
     assert await storage.size(KEY) is None
     with pytest.raises(AssetGone) as caught:

@@ -40,17 +40,18 @@ async def test_the_quality_asked_for_is_the_one_written() -> None:
     out = io.BytesIO()
     noise.save(out, "PNG")
 
-    def size(**wanted: Any) -> int:
-        return len(finish_image(out.getvalue(), ImageOutput(width=128, height=128, **wanted)).data)
+    async def size(**wanted: Any) -> int:
+        return len((await finish_image(out.getvalue(), ImageOutput(width=128, height=128, **wanted))).data)
 
     for format_ in ("jpeg", "webp"):
-        assert size(format=format_, quality=0) < size(format=format_, quality=50) < size(format=format_, quality=100)
+        rough, usual, fine = [await size(format=format_, quality=quality) for quality in (0, 50, 100)]
+        assert rough < usual < fine
 
 
 async def test_transparency_stays_where_the_format_has_it_and_lies_on_white_elsewhere() -> None:
     clear = samples.image(mode="RGBA", colour=(0, 0, 0, 0))
-    kept = finish_image(clear, ImageOutput(width=64, height=48, format="webp", transparent=True))
-    flat = finish_image(clear, ImageOutput(width=64, height=48, format="jpeg"))
+    kept = await finish_image(clear, ImageOutput(width=64, height=48, format="webp", transparent=True))
+    flat = await finish_image(clear, ImageOutput(width=64, height=48, format="jpeg"))
 
     assert Image.open(io.BytesIO(kept.data)).mode == "RGBA"
     assert Image.open(io.BytesIO(flat.data)).getpixel((0, 0)) == (255, 255, 255)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from stablestudio.catalog import MediaInput
+from stablestudio.media.decoding import DecoderUnavailable
 from stablestudio.media.fetch import FetchFailed
 from stablestudio.media.probe import UnreadableMedia
 from stablestudio.providers.inputs import (
@@ -21,7 +22,7 @@ from stablestudio.providers.inputs import (
     read_files,
     shrink,
 )
-from stablestudio.providers.provider import Failed, FailureKind, Work
+from stablestudio.providers.provider import Failed, FailureKind, NotAccepted, Work
 from tests import media_samples as samples
 from tests.doubles import NOW_MS, WALLET
 from tests.providers.works import Files, work
@@ -92,6 +93,13 @@ async def test_a_file_that_cannot_be_fetched_is_the_buyers_to_hear() -> None:
     failure = await read_files(Files(FetchFailed("example.com answered with status 404.")), work("grok/edit"))
 
     assert failure == Failed(kind=FailureKind.INVALID_INPUT, message="example.com answered with status 404.")
+
+
+async def test_a_fault_of_our_own_is_no_fault_of_the_file_and_may_pass() -> None:
+    with pytest.raises(NotAccepted) as refusal:
+        await read_files(Files(DecoderUnavailable()), work("grok/edit"))
+
+    assert refusal.value.kind is FailureKind.RATE_LIMITED
 
 
 @pytest.mark.parametrize(

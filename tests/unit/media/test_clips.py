@@ -8,14 +8,15 @@ import av
 import pytest
 from PIL import Image
 
+from stablestudio.media.clips import reshaped
 from stablestudio.media.probe import UnreadableMedia, first_frame, probe
-from stablestudio.providers.clips import reshaped
-from stablestudio.providers.provider import Output
-from tests.media_samples import BLUE, clip
+from tests.media_samples import BLUE, clip, image, wav
 
 
-def mp4(data: bytes) -> Output:
-    return Output(data=data, content_type="video/mp4")
+def scaled(data: bytes, size: tuple[int, int]) -> bytes:
+    made = reshaped(data, size=size)
+    assert made is not None
+    return made
 
 
 def packets_of_sound(data: bytes) -> list[bytes]:
@@ -26,14 +27,14 @@ def packets_of_sound(data: bytes) -> list[bytes]:
 @pytest.mark.parametrize(("size", "wanted"), [((294, 126), (256, 108)), ((96, 96), (144, 144)), ((84, 112), (72, 96))])
 def test_a_clip_gets_exactly_the_pixels_that_were_ordered(size: tuple[int, int], wanted: tuple[int, int]) -> None:
     before = clip(size=size, seconds=2, colour=BLUE)
-    after = probe(reshaped(mp4(before), wanted).data)
+    after = probe(scaled(before, wanted))
 
     assert (after.width, after.height) == wanted
     assert after.seconds == pytest.approx(2, abs=0.1)
 
 
 def test_the_picture_fills_the_frame_and_keeps_its_colour() -> None:
-    picture = first_frame(reshaped(mp4(clip(size=(294, 126), colour=BLUE)), (256, 108)).data)
+    picture = first_frame(scaled(clip(size=(294, 126), colour=BLUE), (256, 108)))
 
     assert isinstance(picture, Image.Image)
     for corner in ((0, 0), (255, 0), (0, 107), (255, 107), (128, 54)):
@@ -44,17 +45,16 @@ def test_the_picture_fills_the_frame_and_keeps_its_colour() -> None:
 
 def test_the_sound_is_carried_over_as_it_was() -> None:
     before = clip(size=(294, 126), seconds=2, sound="aac")
-    after = reshaped(mp4(before), (256, 108)).data
+    after = scaled(before, (256, 108))
 
     assert packets_of_sound(after) == packets_of_sound(before)
 
 
 def test_a_clip_of_the_right_size_is_left_alone() -> None:
-    output = mp4(clip(size=(64, 48)))
-
-    assert reshaped(output, (64, 48)) is output
+    assert reshaped(clip(size=(64, 48)), size=(64, 48)) is None
 
 
-def test_what_is_no_clip_is_unreadable() -> None:
+@pytest.mark.parametrize("data", [b"nothing", image(), wav()])
+def test_what_is_no_clip_is_unreadable(data: bytes) -> None:
     with pytest.raises(UnreadableMedia):
-        reshaped(mp4(b"nothing"), (64, 48))
+        reshaped(data, size=(32, 32))
