@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from stablestudio.cli.faults import command
-from stablestudio.cli.inputs import place_media, read_fields, read_media, split_model
+from stablestudio.cli.inputs import FIELD_HELP, place_media, read_fields, read_media, split_model
 from stablestudio.cli.output import Output, Progress
 from stablestudio.cli.running import Dollars, connect, speaks, url_option
 from stablestudio.cli.views import file_lines, job_document, job_lines
@@ -28,7 +28,7 @@ _REFUND_NEWS = 10.0
 @click.argument("model")
 @click.argument("prompt")
 @click.option("--op", "operation", help="The operation; the model's first unless given.")
-@click.option("-p", "pairs", multiple=True, metavar="FIELD=VALUE", help="A field of the input; repeat it for a list.")
+@click.option("-p", "pairs", multiple=True, metavar="FIELD=VALUE", help=FIELD_HELP)
 @click.option("--image", "images", multiple=True, metavar="URL|job:ID|FILE", help="An input image; may be repeated.")
 @click.option("--max-price", type=Dollars(), help="The most to pay; $5.00 unless given, and above $1.00 it asks.")
 @click.option("--yes", is_flag=True, help="Pay up to the limit without asking.")

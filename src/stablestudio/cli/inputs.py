@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+FIELD_HELP = """A field of the input; repeat it for a list, or write JSON: 'urls=["https://..."]'."""
 _LARGEST_FILE = 3_000_000  # becomes 4 million characters of data: URI, which is what the service takes inline
 
 

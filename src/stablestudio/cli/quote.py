@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from stablestudio.cli.inputs import place_media, read_fields, read_media, split_model
+from stablestudio.cli.inputs import FIELD_HELP, place_media, read_fields, read_media, split_model
 from stablestudio.cli.output import Output
 from stablestudio.cli.running import connect, speaks, url_option
 from stablestudio.cli.views import quote_document
@@ -17,7 +17,7 @@ from stablestudio.client.menu import choose_operation
 @click.argument("model")
 @click.argument("prompt")
 @click.option("--op", "operation", help="The operation; the model's first unless given.")
-@click.option("-p", "pairs", multiple=True, metavar="FIELD=VALUE", help="A field of the input; repeat it for a list.")
+@click.option("-p", "pairs", multiple=True, metavar="FIELD=VALUE", help=FIELD_HELP)
 @click.option("--image", "images", multiple=True, metavar="URL|job:ID|FILE", help="An input image; may be repeated.")
 @url_option
 @speaks

@@ -36,6 +36,7 @@ from stablestudio.jobs.decisions import (
 from stablestudio.jobs.keeper import Keeper
 from stablestudio.jobs.retention import Retention
 from stablestudio.media.storage import Storage
+from stablestudio.providers.answers import Undecided
 from stablestudio.providers.bindings import Binding, Bindings, ProviderMissing
 from stablestudio.providers.provider import (
     Accepted,
@@ -57,6 +58,8 @@ _CHARGE_MARGIN_MS = 30_000
 # A vendor that has all the work it may have is looked at again after this long.
 _FULL_SECONDS = 1.0
 # A vendor's answer is written down even where the disk is full for a moment: pauses between tries, in seconds.
+_TOLD = 1000  # characters of a vendor's words
+_OF_THE_OPERATOR = {401: FailureKind.UPSTREAM_AUTH, 402: FailureKind.UPSTREAM_QUOTA}
 _WRITE_AGAIN = (0.2, 1.0, 5.0)
 
 
@@ -118,6 +121,8 @@ class Maker:
             following = await self._step(verb, job, work, elapsed=elapsed)
         except ProviderMissing as missing:
             log.error("provider_missing", extra={"job": job_id, "step": verb, "provider": str(missing)})  # noqa: TRY400
+        except Undecided as unclear:
+            self._note_unclear(job, work, unclear, verb=verb)
         except Exception:
             log.exception("step_faulted", extra={"job": job_id, "step": verb})
         else:
@@ -126,6 +131,16 @@ class Maker:
         if is_overdue(elapsed):
             return failure(FailureKind.UPSTREAM_UNKNOWN, OVERDUE)
         return step(verb, wait=Pace(steady=60.0).wait(elapsed + 4.0))
+
+    def _note_unclear(self, job: store.Job, work: Work, unclear: Undecided, *, verb: Verb) -> None:
+        """Tell the operator of an answer that decides nothing. A key that is refused now is refused to new orders, too."""
+        reply = unclear.reply
+        request = reply.request_id if reply is not None else None
+        told = {"step": verb, "provider": job.provider, "detail": str(unclear)[:_TOLD], "request": request}
+        log.warning("vendor_unclear", extra={"job": job.id, **told})
+        bound = self._bindings.bound(work.offering, job.provider or "")
+        if reply is not None and bound is not None and (kind := _OF_THE_OPERATOR.get(reply.status)) is not None:
+            self._bindings.close(bound, work.offering, kind=kind)
 
     def _bound(self, work: Work, job: store.Job) -> Work:
         """Name the vendor's model as the job's binding does, or as the vendor did where the binding is gone."""

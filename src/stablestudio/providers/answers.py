@@ -33,20 +33,27 @@ _NO_JSON: Final = object()
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
-class Ambiguous(Exception):
-    """The request was sent and nobody knows what became of it. `reply` is there where a server answered at all."""
+class Undecided(Exception):
+    """Nothing that was said decides anything: ask again later. `reply` is there where a server answered at all."""
 
     def __init__(self, detail: str, *, reply: Reply | None = None) -> None:
-        self.detail = detail
         self.reply = reply
         super().__init__(detail)
 
 
-class Unanswered(Exception):
-    """A question that may be repeated was repeated until its time was over. Ask again later."""
+class Ambiguous(Undecided):
+    """The request was sent and nobody knows what became of it."""
+
+    @property
+    def detail(self) -> str:
+        return str(self)
 
 
-class Unreadable(Exception):
+class Unanswered(Undecided):
+    """A question that may be repeated was repeated until its time was over."""
+
+
+class Unreadable(Undecided):
     """The answer is not what the vendor documents."""
 
 

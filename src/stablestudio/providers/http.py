@@ -167,7 +167,7 @@ class VendorHttp:
                 return await self._files.fetch(elsewhere, max_bytes=max_bytes, ends=ends)
             told = f"{self.name} answered with status {reply.status}: {reply.excerpt}"
             if reply.status in _OF_THE_OPERATOR:
-                raise Unanswered(told)  # a key or an account can be mended while the file is still there
+                raise Unanswered(told, reply=reply)  # a key or an account can be mended while the file is still there
             if attempt + 1 >= PATIENCE:
                 raise Lost(told)
             await self._patience.pause(attempt, ends=ends, why=told)

@@ -18,7 +18,7 @@ from stablestudio.providers.forms import form
 from stablestudio.providers.http import VendorHttp, segment
 from stablestudio.providers.inputs import MediaFile, MediaSource, data_url, read_files
 from stablestudio.providers.lacks import Lacks, objections
-from stablestudio.providers.provider import Accepted, Failed, NotAccepted, Output, Work
+from stablestudio.providers.provider import Accepted, Failed, FailureKind, NotAccepted, Output, Work
 from stablestudio.providers.replicate_models import LACKS, OFFERS
 from stablestudio.providers.replicate_requests import (
     HEADERS,
@@ -158,7 +158,9 @@ class Replicate:
             # A file twice in the store costs nothing, and no work was asked for yet.
             raise NotAccepted(f"an input could not be uploaded: {error.detail}") from error
         if not reply.ok:
-            return turned_down(refusal(reply), reply)
+            kind = refusal(reply)
+            # No model has ended because its file store is gone.
+            return turned_down(FailureKind.UPSTREAM_ERROR if kind is FailureKind.UPSTREAM_RETIRED else kind, reply)
         url = uploaded_url(reply)
         if url is None:
             raise NotAccepted(f"an upload was answered without its address: {reply.excerpt}")

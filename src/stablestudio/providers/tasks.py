@@ -49,7 +49,7 @@ class Strangers:
         if reply.status in _UNKNOWN or is_unknown(reply):
             return self._meet(task, reply)
         if not reply.ok and not is_verdict(reply):
-            raise Unreadable(f"{vendor} answered with status {reply.status}: {reply.excerpt}")
+            raise Unreadable(f"{vendor} answered with status {reply.status}: {reply.excerpt}", reply=reply)
         self._since.pop(task, None)
         return None
 

@@ -181,7 +181,10 @@ def _require_makers(
 
 def served(settings: ProviderSettings, provider: Provider) -> dict[str, str]:
     """Return what a provider makes: the vendor's model by the offering's key."""
-    usual: Mapping[str, str] = getattr(provider, "models", {offering.key: "" for offering in MADE})
+    return _served(settings, getattr(provider, "models", {offering.key: "" for offering in MADE}))
+
+
+def _served(settings: ProviderSettings, usual: Mapping[str, str]) -> dict[str, str]:
     kept = {key: model for key, model in usual.items() if (settings.kind, key) not in _BY_NAME_ONLY}
     return {key: model for key, model in (kept | settings.models).items() if model or key not in settings.models}
 
@@ -233,10 +236,9 @@ class _Parts:
     def bearer(self) -> Mapping[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
 
-    @property
-    def models(self) -> Mapping[str, str] | None:
-        """Return the models that the settings name, which a check then looks for; None for the usual ones."""
-        return {key: model for key, model in self.settings.models.items() if model} or None
+    def served(self, usual: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the models that are asked for here, which a check then looks for."""
+        return _served(self.settings, usual)
 
     def line(self, auth: Mapping[str, str], *, own_hosts: Sequence[str] = ()) -> VendorHttp:
         return VendorHttp(
@@ -255,7 +257,7 @@ def _openai_images(parts: _Parts) -> Vendor:
         source=shop.source,
         kept=shop.kept,
         user=shop.user,
-        served=parts.models,
+        served=parts.served(openai_images.OpenAIImages.models),
         edits=settings.bodies,
     )
 
@@ -264,14 +266,21 @@ def _openai_videos(parts: _Parts) -> Vendor:
     shop = parts.shop
     line = parts.line(parts.bearer)
     return OpenAIVideos(
-        line, source=shop.source, clock=shop.clock, user=shop.user, served=parts.models, bodies=parts.settings.bodies
+        line,
+        source=shop.source,
+        clock=shop.clock,
+        user=shop.user,
+        served=parts.served(OpenAIVideos.models),
+        bodies=parts.settings.bodies,
     )
 
 
 def _xai(parts: _Parts) -> Vendor:
     shop = parts.shop
     line = parts.line(parts.bearer)
-    return xai.Xai(line, source=shop.source, kept=shop.kept, clock=shop.clock, user=shop.user, served=parts.models)
+    return xai.Xai(
+        line, source=shop.source, kept=shop.kept, clock=shop.clock, user=shop.user, served=parts.served(xai.Xai.models)
+    )
 
 
 def _gemini(parts: _Parts) -> Vendor:

@@ -380,13 +380,16 @@ def test_the_days_on_which_models_end_are_told(desk: Desk) -> None:
     assert command._report([told])[-1] == f"Notice of openai-images: {told['notices'][0]}"
 
 
-def test_only_the_models_that_the_settings_name_are_looked_for(desk: Desk) -> None:
+def test_the_models_that_are_asked_for_here_are_looked_for_and_no_others(desk: Desk) -> None:
     with running(openai_images.FakeOpenAIImages()) as (vendor,):
         _configure(desk, "openai-images", vendor)
         lines = (desk.folder / "stablestudio.toml").read_text().splitlines()
         desk.write(*lines, 'models = { "gpt-image-2/generate" = "my-own", "gpt-image-1/edit" = "" }')
         (told,) = desk.json("check", "--live")["providers"]
-    assert told["notices"] == ["my-own is not among the models that this key may use."]
+    assert sorted(told["notices"]) == [
+        "gpt-image-1.5 will be shut down on 2026-12-01.",
+        "my-own is not among the models that this key may use.",
+    ]
 
 
 def test_vendors_are_asked_at_the_same_time(desk: Desk) -> None:

@@ -19,6 +19,7 @@ from stablestudio.jobs.maker import Charged, Maker
 from stablestudio.jobs.retention import Retention
 from stablestudio.media.probe import UnreadableMedia
 from stablestudio.media.storage import Storage
+from stablestudio.providers.answers import Reply, Unreadable
 from stablestudio.providers.bindings import Binding, Bindings, OfferingInterrupted
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, NotAccepted, Output, Running, Work
 from stablestudio.store import jobs as store
@@ -583,3 +584,20 @@ async def test_an_answer_that_cannot_be_written_down_at_once_is_written_a_moment
     monkeypatch.setattr(bench.database, "write", full)
     assert (await bench.advance("submit"))["do"] == "poll"
     assert bench.submissions() == [(1, "fake", "accepted")]
+
+
+@pytest.mark.parametrize(("status", "closed"), [(401, True), (402, True), (403, False), (500, False)])
+async def test_a_key_that_is_refused_while_a_job_is_made_takes_the_route_off_sale_and_loses_nothing(
+    make_bench: Any,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    closed: bool,  # noqa: FBT001 - the case
+) -> None:
+    reply = Reply(status=status, headers={"x-request-id": "req_7"}, body=b"{}")
+    bench = await make_bench(poll=[Unreadable("the vendor answered with an error", reply=reply), Made()])
+    await bench.advance("submit")
+    assert (await bench.advance("poll"))["do"] == "poll"
+    (told,) = [record for record in caplog.records if record.message == "vendor_unclear"]
+    assert (told.request, told.exc_info) == ("req_7", None)  # type: ignore[attr-defined]
+    assert bench.bindings.serves(catalog.find("nano-banana", "generate")) is not closed
+    assert (await bench.advance("poll"))["do"] == "keep"
