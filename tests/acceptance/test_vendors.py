@@ -129,7 +129,8 @@ def expect_file(job: dict[str, Any], offering: Offering, pixels: tuple[int, int]
     kind = "video/mp4" if is_clip else f"image/{asked.format}"
     assert (answer.status_code, answer.headers["content-type"], seen.content_type) == (200, kind, kind)
     assert (seen.width, seen.height) == (result["width"], result["height"]) == pixels
-    assert ("thumbnailUrl" in result) == is_clip
+    assert "thumbnailUrl" in result
+    assert ("posterUrl" in result) == is_clip
 
 
 # What vendors may do to a sale

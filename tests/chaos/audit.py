@@ -27,9 +27,10 @@ ALWAYS = {
     "delivered job whose payment is not settled": """
         SELECT j.id FROM jobs j JOIN payments p ON p.order_id = j.id
         WHERE j.state = 'complete' AND p.state <> 'settled'""",
-    "settled payment without a job": """
-        SELECT p.order_id FROM payments p LEFT JOIN jobs j ON j.id = p.order_id
-        WHERE p.state = 'settled' AND j.id IS NULL""",
+    "settled payment without a job or an upload": """
+        SELECT p.order_id FROM payments p
+        LEFT JOIN jobs j ON j.id = p.order_id LEFT JOIN uploads u ON u.order_id = p.order_id
+        WHERE p.state = 'settled' AND j.id IS NULL AND u.id IS NULL""",
     "job of another wallet than the order's": """
         SELECT j.id FROM jobs j JOIN orders o ON o.id = j.id WHERE j.wallet <> o.wallet""",
     "settled payment without its transfer": f"""

@@ -23,7 +23,7 @@ BREACHES = {
     "one credential with two live payments": "DROP INDEX uq_payments_rail_key; UPDATE payments SET key = 'x'",
     "job whose payment is neither settled nor to be settled after the work": "UPDATE payments SET state = 'claimed'",
     "delivered job whose payment is not settled": "UPDATE payments SET state = 'held', policy = 'complete'",
-    "settled payment without a job": f"DELETE FROM jobs WHERE id = {_GOOD}",
+    "settled payment without a job or an upload": f"DELETE FROM jobs WHERE id = {_GOOD}",
     "job of another wallet than the order's": "UPDATE jobs SET wallet = 'eip155:0x00'",
     "settled payment without its transfer": "UPDATE ledger_transactions SET amount = amount - 1",
     "payment recorded as unpaid whose authorization was spent": "UPDATE payments SET state = 'rejected'",
@@ -36,7 +36,7 @@ BREACHES = {
     "refund recorded without its transfer": "UPDATE refunds SET \"transaction\" = '0x00'",
     "vendor asked twice": "INSERT INTO sandbox_tasks SELECT 'x' || id, job_id, ready_at, created_at FROM sandbox_tasks",
     "vendor's task that the job does not know": "UPDATE jobs SET task = 'x'",
-    "two submissions under way": "INSERT INTO submissions "
+    "two submissions under way": "INSERT INTO submissions (job_id, attempt, provider, state, created_at, updated_at) "
     "SELECT job_id, attempt + 1, provider, 'intended', created_at, updated_at FROM submissions",
     "complete job without exactly one result": "DELETE FROM assets WHERE role = 'result'",
     "complete clip without its thumbnail": "DELETE FROM assets WHERE role = 'thumbnail'",

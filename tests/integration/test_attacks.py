@@ -110,10 +110,3 @@ def test_a_path_spelled_otherwise_is_no_way_around_the_till(buyer: Buyer, path: 
     paid = buyer.http.post(buyer.url + path, json=BODY, headers={"PAYMENT-SIGNATURE": buyer.sign(PATH, BODY)})
     charged = FUNDS - buyer.balance()
     assert (unpaid.status_code, paid.status_code, charged) in ((404, 404, 0), (402, 200, PRICE))
-
-
-def test_a_route_that_nobody_serves_says_so_before_it_takes_a_payment(buyer: Buyer) -> None:
-    payment = buyer.sign(PATH, BODY)
-    answer = buyer.pay("/api/upload", {"filename": "a.png", "contentType": "image/png"}, payment)
-    assert (answer.status_code, answer.json()["code"]) == (503, "offering_unavailable")
-    assert buyer.balance() == FUNDS

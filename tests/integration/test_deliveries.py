@@ -10,6 +10,7 @@ import pytest
 
 from stablestudio.catalog import OFFERINGS, ImageOutput, Kind, Offering, VideoOutput
 from stablestudio.media.probe import probe
+from tests.acceptance.vendors import sample
 from tests.service import Buyer, Service
 
 from .samples import CHEAPEST, cheapest
@@ -109,8 +110,19 @@ def _refused_unpaid(buyer: Buyer, url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:1/a.png", "http://localhost/a.png", "data:image/png;base64,iVBORw0KGgo="]
 )
-def test_an_input_that_cannot_be_read_fails_the_job_and_the_money_goes_back(buyer: Buyer, url: str) -> None:
-    job = buyer.wait(buyer.buy(EDIT, SMALL | {"images": [url]}))
-    assert (job["status"], job["errorCode"], job["payment"]["state"]) == ("failed", "invalid_input", "refunded")
-    assert job["error"]
+def test_an_input_that_cannot_be_read_is_refused_before_the_money_moves(buyer: Buyer, url: str) -> None:
+    body = SMALL | {"images": [url]}
+    payment = buyer.sign(EDIT, body)
+    refused = buyer.pay(EDIT, body, payment)
+    told = refused.json()
+    assert (refused.status_code, told["charged"], told["issues"][0]["path"]) == (400, False, ["images", 0])
+    assert (buyer.jobs(), buyer.balance()) == ([], 100_000_000)
+
+
+def test_a_file_of_another_kind_than_its_field_takes_is_refused_before_the_money_moves(buyer: Buyer) -> None:
+    body = SMALL | {"images": [sample("video").replace("video/mp4", "image/png")]}
+    told = buyer.pay(EDIT, body, buyer.sign(EDIT, body)).json()
+    (issue,) = told["issues"]
+    assert (told["status"], told["charged"], issue["code"]) == (400, False, "wrong_kind_of_media")
+    assert (issue["path"], issue["allowed"]) == (["images", 0], ["image"])
     assert buyer.balance() == 100_000_000

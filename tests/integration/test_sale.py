@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from stablestudio.catalog import OFFERINGS, Kind, Offering, PriceTable
 from stablestudio.money import Money
 from stablestudio.protocols import x402
+from tests.acceptance.vendors import sample
 from tests.chaos.audit import rows
 from tests.service import Buyer, Service, settled_part
 from tests.strategies import inputs
@@ -200,20 +202,21 @@ def test_what_cannot_be_made_is_refunded_and_the_job_shows_it(buyer: Buyer, mark
 _SOLD = [offering for offering in OFFERINGS if offering.kind is not Kind.UPLOAD]
 
 
-def _outside(value: Any) -> Any:
-    """Point to other hosts instead of to earlier jobs, which this buyer does not have."""
-    if isinstance(value, dict):
-        return {name: _outside(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_outside(each) for each in value]
-    return "https://media.example/file" if isinstance(value, str) and value.startswith("job:") else value
+def _with_files(offering: Offering, body: dict[str, Any]) -> dict[str, Any]:
+    """Put real files in the place of addresses, which lead nowhere, and of earlier jobs, which this buyer does not have."""
+    for media in offering.read(json.dumps(body).encode()).media():
+        place: Any = body
+        for step in media.path[:-1]:
+            place = place[step]
+        place[media.path[-1]] = sample(media.kind)
+    return body
 
 
 @settings(max_examples=40)
 @given(data=st.data(), offering=st.sampled_from(_SOLD))
 def test_quote_challenge_and_ledger_name_one_amount(studio: Service, data: st.DataObject, offering: Offering) -> None:
-    body = _outside(data.draw(inputs(offering)))
-    body = body | {"prompt": f"{body.get('prompt', '')} [sandbox:refuse]"}  # media of the examples lead nowhere
+    body = _with_files(offering, data.draw(inputs(offering)))
+    body = body | {"prompt": f"{body.get('prompt', '')} [sandbox:refuse]"}
     price = PriceTable(OFFERINGS).price(offering, offering.read(httpx2.Request("POST", "http://x", json=body).read()))
     with Buyer(studio.url) as buyer:
         offers = buyer.fund().challenge(offering.path, body).accepts

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from stablestudio.catalog import MediaInput
 from stablestudio.errors import InvalidInput, Issue, StudioError
+from stablestudio.media.decoding import DECODER
 from stablestudio.media.fetch import MediaFetcher
 from stablestudio.media.storage import Storage
 from stablestudio.media.uploads import UploadDesk
@@ -13,6 +16,7 @@ from stablestudio.store import jobs
 from stablestudio.store.database import Database
 
 _JOB = "job:"
+_AT_ONCE = 4  # files of one input that are fetched at the same time
 
 
 class NotYourMedia(StudioError):
@@ -41,23 +45,38 @@ class InputReader:
         self._storage = storage
 
     async def check(self, media: Sequence[MediaInput], *, wallet: str) -> None:
-        """Check what can be checked without a request to anybody: earlier jobs and our own links.
+        """Look at every file that an input points to: whose it is, that it can be had, and that it is what it should be.
 
-        Raises `InvalidInput` with an issue for each field at fault.
+        For whoever shows a payment that holds, before it is taken: nothing is fetched for others. Raises `InvalidInput`
+        with an issue for each field at fault, and any error of ours that passes.
         """
-        issues = [issue for each in media if (issue := await self._fault(each, wallet)) is not None]
+        at_once = asyncio.Semaphore(_AT_ONCE)
+        faults = await asyncio.gather(*(self._fault(each, wallet, at_once) for each in media))
+        issues = [issue for issue in faults if issue is not None]
         if issues:
             raise InvalidInput(issues[0].message, issues=issues)
 
-    async def _fault(self, media: MediaInput, wallet: str) -> Issue | None:
+    async def _fault(self, media: MediaInput, wallet: str, at_once: asyncio.Semaphore) -> Issue | None:
         try:
-            if await self.key_of(media.url, wallet=wallet) is not None:
-                return None
-            if (key := self._fetcher.check_own(media.url)) is not None:
-                _require_kept(await self._database.read(lambda connection: jobs.find_asset(connection, key)))
+            async with at_once:
+                seen = await DECODER.probe(await self._file(media.url, wallet=wallet))
         except StudioError as error:
+            if error.retryable:
+                raise
             return Issue(media.path, error.code, error.message)
-        return None
+        if seen.kind == media.kind:
+            return None
+        told = f"This must be of the kind {media.kind}, but the file is of the kind {seen.kind} ({seen.content_type})."
+        return Issue(media.path, "wrong_kind_of_media", told, allowed=(media.kind,))
+
+    async def _file(self, url: str, *, wallet: str) -> Path | bytes:
+        key = await self.key_of(url, wallet=wallet)
+        if key is None and (own := self._fetcher.check_own(url)) is not None:
+            _require_kept(await self._database.read(lambda connection: jobs.find_asset(connection, own)))
+            key = own
+        if key is None:
+            return (await self._fetcher.get(url, as_of_ms=None)).data
+        return self._storage.path(key) or await self._storage.read(key)
 
     async def read(self, url: str, *, wallet: str, as_of_ms: int) -> bytes:
         """Return the bytes; `as_of_ms` is when the order was made, so that a link valid then stays good."""
