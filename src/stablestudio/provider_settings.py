@@ -47,6 +47,8 @@ class ProviderSettings(BaseModel):
     )
     at_once: int = Field(16, ge=1, le=1000, description="Jobs that it works on at the same time.")
     timeout_seconds: Seconds = Field(600.0, description="Longest wait for the answer to a submission.")
+    connect_seconds: Seconds = Field(10.0, description="Longest wait for a connection.")
+    download_seconds: Seconds = Field(300.0, description="Longest time that fetching a result's file may take.")
     poll_seconds: Seconds | None = Field(None, description="Pause between polls; the model's own if not set.")
     deadline_seconds: Seconds | None = Field(
         None,

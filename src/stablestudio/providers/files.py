@@ -13,7 +13,6 @@ from stablestudio.providers.answers import TRANSIENT, Lost
 from stablestudio.providers.home import Home
 from stablestudio.providers.patience import Patience
 
-_DOWNLOAD_SECONDS = 300.0
 _FINAL = ("is larger than", "compressed body", "redirects")  # said by the guarded fetch, and no better later
 PATIENCE = 3  # answers with an error status until a result file counts as lost
 
@@ -21,11 +20,15 @@ PATIENCE = 3  # answers with an error status until a result file counts as lost
 class ForeignFiles:
     """Fetches for the vendor called `name`; where it is on the loopback itself, from its own port there as well."""
 
-    def __init__(self, name: str, home: Home, *, patience: Patience, fetcher: MediaFetcher | None = None) -> None:
+    def __init__(
+        self, name: str, home: Home, *, patience: Patience, seconds: float, fetcher: MediaFetcher | None = None
+    ) -> None:
+        """Take the parts; `seconds` is how long one download may take."""
+        self._seconds = seconds
         self._name = name
         self._home = home
         self._patience = patience
-        self._fetcher = fetcher or MediaFetcher(total_seconds=_DOWNLOAD_SECONDS)
+        self._fetcher = fetcher or MediaFetcher(total_seconds=seconds)
 
     async def fetch(self, url: str, *, max_bytes: int, ends: float) -> bytes:
         """Return a file, until `ends` of the monotonic clock. Raises `Lost`, and `Unanswered` where that may change."""
@@ -54,7 +57,7 @@ class ForeignFiles:
         policy = FetchPolicy(
             schemes=frozenset({"http", "https"}), ports=frozenset({port}), permits=lambda each: each.is_loopback
         )
-        return MediaFetcher(policy=policy, total_seconds=_DOWNLOAD_SECONDS)
+        return MediaFetcher(policy=policy, total_seconds=self._seconds)
 
 
 def _may_change(message: str, attempt: int) -> bool:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
+from typing import TypedDict
 from urllib.parse import quote, urljoin
 
 import httpx2
@@ -31,7 +32,18 @@ from stablestudio.providers.patience import Patience
 from stablestudio.providers.provider import FailureKind, NotAccepted
 from stablestudio.providers.scrub import scrubbed_bytes, secrets_of
 
-__all__ = ["Ambiguous", "Auth", "Lost", "Reply", "TooLarge", "Unanswered", "Unreadable", "VendorHttp", "segment"]
+__all__ = [
+    "Ambiguous",
+    "Auth",
+    "Lost",
+    "Reply",
+    "TimeOuts",
+    "TooLarge",
+    "Unanswered",
+    "Unreadable",
+    "VendorHttp",
+    "segment",
+]
 
 Headers = Mapping[str, str]
 Auth = Headers | Callable[[], Headers | Awaitable[Headers]]
@@ -58,6 +70,14 @@ _OF_THE_OPERATOR = frozenset({401, 402, 403})
 _ELSEWHERE = frozenset({301, 302, 303, 307, 308})
 
 
+class TimeOuts(TypedDict, total=False):
+    """How long a vendor is waited for, in seconds: its answer to a submission, a connection, a file."""
+
+    timeout_seconds: float
+    connect_seconds: float
+    download_seconds: float
+
+
 class VendorHttp:
     """Speaks to one vendor at `base_url` (https; http on the loopback only), with the operator's key in `auth`.
 
@@ -73,13 +93,14 @@ class VendorHttp:
         auth: Auth,
         timeout_seconds: float = 600.0,
         connect_seconds: float = 10.0,
+        download_seconds: float = 300.0,
         transport: httpx2.AsyncBaseTransport | None = None,
         own_hosts: Iterable[str] = (),
         fetcher: MediaFetcher | None = None,
         first_pause: float = 0.5,
         longest_pause: float = 15.0,
     ) -> None:
-        """Take the address and the key; `timeout_seconds` is for the answer to a submission.
+        """Take the address and the key; `timeout_seconds` is for the answer to a submission, `download_seconds` for a file.
 
         `auth` is the headers, or a function that returns (or awaits) them for each request; where it cannot, it raises
         `NotAccepted`. The pauses between repeated questions grow from `first_pause` to `longest_pause` seconds.
@@ -91,7 +112,8 @@ class VendorHttp:
         self._timeout = timeout_seconds
         self._connect = connect_seconds
         self._patience = Patience(name=name, first=first_pause, longest=longest_pause)
-        self._files = ForeignFiles(name, self._home, patience=self._patience, fetcher=fetcher)
+        self._download = download_seconds
+        self._files = ForeignFiles(name, self._home, patience=self._patience, seconds=download_seconds, fetcher=fetcher)
         self._lines = Lines(transport)
 
     def is_own(self, url: str) -> bool:
@@ -148,13 +170,15 @@ class VendorHttp:
         ends = time.monotonic() + deadline_seconds
         return await self._asked(question, ends=ends, try_seconds=try_seconds, max_bytes=max_bytes)
 
-    async def download(self, url: str, *, max_bytes: int = MAX_CLIP_BYTES, deadline_seconds: float = 300.0) -> bytes:
+    async def download(
+        self, url: str, *, max_bytes: int = MAX_CLIP_BYTES, deadline_seconds: float | None = None
+    ) -> bytes:
         """Return a result file: a path or URL of the vendor's own with the key, any other public https URL without.
 
         Where the vendor redirects to its store, the guarded fetch goes there, without the key. Raise `Lost` where the file
         is not to be had, `Unanswered` where that may change.
         """
-        ends = time.monotonic() + deadline_seconds
+        ends = time.monotonic() + (deadline_seconds or self._download)
         place = self._url(url) if url.startswith("/") or self.is_own(url) else None
         if place is None:
             return await self._files.fetch(url, max_bytes=max_bytes, ends=ends)

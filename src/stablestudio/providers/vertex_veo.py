@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.media.probe import UnreadableMedia, sniff
@@ -14,7 +14,7 @@ from stablestudio.providers.faults import failed, turned_down, unusable
 from stablestudio.providers.finish import finish
 from stablestudio.providers.google_errors import error_in, kind_of, kind_of_limit
 from stablestudio.providers.google_token import GoogleToken
-from stablestudio.providers.http import VendorHttp, segment
+from stablestudio.providers.http import TimeOuts, VendorHttp, segment
 from stablestudio.providers.inputs import MediaSource
 from stablestudio.providers.kept import KeptResults
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, Output, Running, Work
@@ -38,12 +38,10 @@ def connect(
     location: str,
     url: str | None = None,
     name: str = "vertex-veo",
-    timeout_seconds: float = 600.0,
+    **seconds: Unpack[TimeOuts],
 ) -> VendorHttp:
-    """Return the line to Vertex AI, signed in as a service account; `timeout_seconds` is for a submission's answer."""
-    return VendorHttp(
-        name=name, base_url=url or base_url(location), auth=token.headers, timeout_seconds=timeout_seconds
-    )
+    """Return the line to Vertex AI, signed in as a service account; `seconds` are the time-outs of `VendorHttp`."""
+    return VendorHttp(name=name, base_url=url or base_url(location), auth=token.headers, **seconds)
 
 
 class VertexVeo:

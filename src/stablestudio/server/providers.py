@@ -25,7 +25,7 @@ from stablestudio.providers import (
 )
 from stablestudio.providers.bindings import Binding
 from stablestudio.providers.google_token import GoogleToken, ServiceAccount
-from stablestudio.providers.http import VendorHttp
+from stablestudio.providers.http import TimeOuts, VendorHttp
 from stablestudio.providers.inputs import MediaSource
 from stablestudio.providers.interactions import Interactions
 from stablestudio.providers.kept import KeptResults
@@ -233,6 +233,16 @@ class _Parts:
     close: list[Callable[[], Awaitable[None]]]
 
     @property
+    def seconds(self) -> TimeOuts:
+        """Return the time-outs of a line."""
+        settings = self.settings
+        return {
+            "timeout_seconds": settings.timeout_seconds,
+            "connect_seconds": settings.connect_seconds,
+            "download_seconds": settings.download_seconds,
+        }
+
+    @property
     def bearer(self) -> Mapping[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
 
@@ -245,8 +255,8 @@ class _Parts:
             name=self.name,
             base_url=address(self.settings),
             auth=auth,
-            timeout_seconds=self.settings.timeout_seconds,
             own_hosts=own_hosts,
+            **self.seconds,
         )
 
 
@@ -307,7 +317,7 @@ def _vertex_veo(parts: _Parts) -> Vendor:
             location=settings.location,
             url=settings.base_url,
             name=parts.name,
-            timeout_seconds=settings.timeout_seconds,
+            **parts.seconds,
         ),
         source=shop.source,
         kept=shop.kept,

@@ -57,6 +57,7 @@ class ChargeTerms:
 
 
 @lru_cache(maxsize=2)  # the tokens of one quote follow each other; bodies may be large
+@lru_cache(maxsize=2)  # each rail of a quote asks, and bodies may be large
 def body_digest(body: bytes) -> str:
     """Return the `digest` of a request's body, in the form that SDKs use and expect."""
     return f"sha-256={binascii.b2a_base64(hashlib.sha256(body).digest(), newline=False).decode()}"
