@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     keep_videos_days: float = Field(
         30, ge=0, le=36_500, description="Days that a clip is kept after it is complete; 0 for ever."
     )
+    keep_uploads_days: float = Field(
+        30, description="Days that an upload is kept after it was confirmed, 2 at least; 0 for ever.", ge=0, le=36_500
+    )
     prices: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="Prices that replace the default table, by offering and cell, in dollars."
     )
@@ -94,6 +97,13 @@ class Settings(BaseSettings):
     @classmethod
     def _origin(cls, value: str | None) -> str | None:
         return None if value is None else read_origin(value)
+
+    @field_validator("keep_uploads_days")
+    @classmethod
+    def _outlives_a_job(cls, value: float) -> float:
+        if 0 < value < 2:
+            raise ValueError("2 days at least, since an order may be made for one; or 0 for ever")
+        return value
 
     @property
     def origin(self) -> str:

@@ -70,7 +70,7 @@ class InputReader:
         return Issue(media.path, "wrong_kind_of_media", told, allowed=(media.kind,))
 
     async def _file(self, url: str, *, wallet: str) -> Path | bytes:
-        key = await self.key_of(url, wallet=wallet)
+        key = await self.key_of(url, wallet=wallet, new=True)
         if key is None and (own := self._fetcher.check_own(url)) is not None:
             _require_kept(await self._database.read(lambda connection: jobs.find_asset(connection, own)))
             key = own
@@ -85,11 +85,14 @@ class InputReader:
             return await self._storage.read(key)
         return (await self._fetcher.get(url, as_of_ms=as_of_ms)).data
 
-    async def key_of(self, url: str, *, wallet: str) -> str | None:
-        """Return the storage key behind a `job:` reference or a blobUrl, None for any other address."""
+    async def key_of(self, url: str, *, wallet: str, new: bool = False) -> str | None:
+        """Return the storage key behind a `job:` reference or a blobUrl, None for any other address.
+
+        `new` is for an order to be, which a file must outlive.
+        """
         if url.startswith(_JOB):
             return await self._result(url[len(_JOB) :], wallet)
-        upload = await self._uploads.resolve(url, wallet=wallet) if self._uploads is not None else None
+        upload = await self._uploads.resolve(url, wallet=wallet, new=new) if self._uploads is not None else None
         return upload.key if upload is not None else None
 
     async def _result(self, job_id: str, wallet: str) -> str:

@@ -23,6 +23,7 @@ PATH = "/blob/"
 _TOKEN_MS = 3_600_000
 # A buyer may still be sending when the token ends; nobody is an hour later.
 _ABANDONED_MS = 3_600_000
+_LONGEST_JOB_MS = 24 * 3600 * 1000  # nothing is made for longer
 _BATCH = 100
 MAX_PARTS = 10_000
 # Vercel's own clients send 8 MiB; all but the last part of an S3 upload have 5 MiB.
@@ -60,6 +61,13 @@ class UploadNotMedia(StudioError):
     hint = "PUT a file of the announced contentType to the same uploadUrl while the clientToken holds; nothing more is charged."
 
 
+class UploadExpired(StudioError):
+    """This upload is not kept any more."""
+
+    status = 400
+    hint = "Order another upload with POST /api/upload, or name a public https address."
+
+
 class UploadTaken(Exception):
     """A file is there already, and a file is never overwritten."""
 
@@ -89,13 +97,18 @@ class UploadDesk:
         origin: str,
         max_bytes: int,
         look: Look,
+        kept_ms: int | None = None,
     ) -> None:
-        """Take the parts; `look` finds out what a kept file is, by its key; `max_bytes` is the largest file."""
+        """Take the parts; `look` finds out what a kept file is, by its key; `max_bytes` is the largest file.
+
+        `kept_ms` is how long a confirmed file is kept, for ever where it is None.
+        """
         self._database = database
         self._storage = storage
         self._tokens = tokens
         self._clock = clock
         self._look = look
+        self._kept_ms = kept_ms
         self.max_bytes = max_bytes
         self._prefix = origin + PATH
         self._writing: set[str] = set()
@@ -206,6 +219,8 @@ class UploadDesk:
             raise UploadNotFound
         if url != self.url(upload.pathname):
             raise BlobUrlMismatch(f"The blobUrl of this upload is {self.url(upload.pathname)}.")
+        if upload.state == "expired":
+            raise UploadExpired
         if upload.state == "reserved" or upload.key is None:
             raise UploadMissing
         if upload.state == "stored":
@@ -216,13 +231,18 @@ class UploadDesk:
             )
         return upload
 
-    async def resolve(self, url: str, *, wallet: str) -> Upload | None:
-        """Return the confirmed upload that a blobUrl names, None for any other address. Raises `UploadNotFound`."""
+    async def resolve(self, url: str, *, wallet: str, new: bool = False) -> Upload | None:
+        """Return the confirmed upload that a blobUrl names, None for any other address; `new` is for an order to be.
+
+        Raises a `StudioError` where there is none, or it will not be there long enough for a new order.
+        """
         if not url.startswith(self._prefix):
             return None
         found = await self.find(url[len(self._prefix) :])
         if found is None or found.wallet != wallet:
             raise UploadNotFound(f"{url[:300]} is not an upload of this wallet.")
+        if found.state == "expired" or (new and self._ends_soon(found)):
+            raise UploadExpired
         if found.state != "confirmed":
             raise UploadMissing(
                 f"{url[:300]} is not confirmed.",
@@ -231,7 +251,7 @@ class UploadDesk:
         return found
 
     async def purge(self) -> int:
-        """Drop what was never confirmed, some time after its token ended; return how many places were closed."""
+        """Drop what was never confirmed, some time after its token ended, and what is kept no longer; return how many."""
         before = self._clock.now_ms() - _ABANDONED_MS
         old = await self._database.read(lambda connection: store.abandoned(connection, before=before, limit=_BATCH))
         for upload in old:
@@ -239,7 +259,24 @@ class UploadDesk:
             if upload.key is not None:
                 await self._storage.delete(upload.key)
             await self._database.write(lambda connection: store.abandon(connection, upload_id=upload.id))  # noqa: B023
+        return len(old) + await self._purge_confirmed()
+
+    async def _purge_confirmed(self) -> int:
+        if self._kept_ms is None:
+            return 0
+        before = self._clock.now_ms() - self._kept_ms
+        old = await self._database.read(lambda connection: store.due(connection, before=before, limit=_BATCH))
+        for upload in old:
+            if upload.key is not None:
+                await self._storage.delete(upload.key)
+            await self._database.write(lambda connection: store.expire(connection, upload_id=upload.id))  # noqa: B023
         return len(old)
+
+    def _ends_soon(self, upload: Upload) -> bool:
+        """Tell whether a file may be gone before an order of now has been made."""
+        if self._kept_ms is None or upload.confirmed_at is None:
+            return False
+        return self._clock.now_ms() >= upload.confirmed_at + self._kept_ms - _LONGEST_JOB_MS
 
     async def _take(self, upload: Upload, key: str, kept: Kept) -> None:
         now = self._clock.now_ms()

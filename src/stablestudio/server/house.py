@@ -94,6 +94,7 @@ class House:
             origin=settings.origin,
             max_bytes=settings.max_upload_bytes,
             look=self._look,
+            kept_ms=round(settings.keep_uploads_days * 86_400_000) or None,
         )
         self._inputs = InputReader(self.database, fetcher=fetcher, storage=self.storage, uploads=self.desk)
         self.bindings = self._bind(settings, secret)

@@ -196,13 +196,20 @@ uploads = sa.Table(
     sa.Column("expires_at", sa.BigInteger, nullable=False),  # of the token
     sa.Column("stored_at", sa.BigInteger),
     sa.Column("confirmed_at", sa.BigInteger),
-    _one_of("state", "reserved", "stored", "confirmed", "abandoned"),
+    _one_of("state", "reserved", "stored", "confirmed", "abandoned", "expired"),
 )
 sa.Index(
     "ix_uploads_open",
     uploads.c.expires_at,
     sqlite_where=sa.text("state IN ('reserved', 'stored')"),
     postgresql_where=sa.text("state IN ('reserved', 'stored')"),
+)
+
+sa.Index(
+    "ix_uploads_confirmed",
+    uploads.c.confirmed_at,
+    sqlite_where=sa.text("state = 'confirmed'"),
+    postgresql_where=sa.text("state = 'confirmed'"),
 )
 
 upload_parts = sa.Table(

@@ -12,7 +12,7 @@ from stablestudio.store.tables import upload_parts, uploads
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A place for one file. It is `reserved`, then `stored`, then `confirmed` by its owner.
+    """A place for one file. It is `reserved`, then `stored`, then `confirmed` by its owner, and `expired` one day.
 
     `key` is where the file is kept, under a name that nobody could guess or write before; times in milliseconds.
     """
@@ -152,6 +152,27 @@ def abandoned(connection: sa.Connection, *, before: int, limit: int) -> list[Upl
         .limit(limit)
     )
     return [Upload(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001
+
+
+def due(connection: sa.Connection, *, before: int, limit: int) -> list[Upload]:
+    """Return uploads that were confirmed before that time (ms)."""
+    statement = (
+        sa.select(*_COLUMNS)
+        # Written out so that the database sees that its partial index has these rows.
+        .where(uploads.c.state == sa.literal_column("'confirmed'"), uploads.c.confirmed_at < before)
+        .order_by(uploads.c.confirmed_at)
+        .limit(limit)
+    )
+    return [Upload(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001
+
+
+def expire(connection: sa.Connection, *, upload_id: str) -> None:
+    """Note that an upload's file is not kept any more."""
+    connection.execute(
+        sa.update(uploads)
+        .where(uploads.c.id == upload_id, uploads.c.state == "confirmed")
+        .values(state="expired", key=None)
+    )
 
 
 def abandon(connection: sa.Connection, *, upload_id: str) -> bool:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from stablestudio.media.probe import Probe, probe
 from stablestudio.media.storage import Storage, TooLarge
-from stablestudio.media.uploads import PartMissing, UploadDesk, UploadTaken
+from stablestudio.media.uploads import PartMissing, UploadDesk, UploadExpired, UploadTaken
 from stablestudio.protocols.blob import BlobTokens, Grant, TokenInvalid
 from stablestudio.store import payments
 from stablestudio.store.database import Database
@@ -21,6 +21,7 @@ from tests.doubles import ManualClock, order, payment, png
 
 pytestmark = pytest.mark.anyio
 _MOST = 1000
+_DAY_MS = 24 * 3600 * 1000
 _SECRET = b"s" * 32
 
 
@@ -40,6 +41,7 @@ class Desk:
             origin="https://studio.example",
             max_bytes=_MOST,
             look=self._look,
+            kept_ms=30 * _DAY_MS,
         )
 
     async def _look(self, key: str) -> Probe:
@@ -154,13 +156,23 @@ async def test_what_is_never_confirmed_goes_some_time_after_its_token(desk: Desk
     assert await desk.desk.purge() == 0
 
 
-async def test_a_confirmed_upload_stays(desk: Desk) -> None:
+async def test_a_confirmed_upload_is_kept_for_its_time_and_no_order_counts_on_its_last_day(desk: Desk) -> None:
     upload = await desk.reserve()
+    url = desk.desk.url(upload.pathname)
     await desk.desk.put(upload, pieces(png()), max_bytes=_MOST)
-    await desk.desk.confirm(upload.id, wallet=upload.wallet, url=desk.desk.url(upload.pathname))
-    desk.clock.advance(100_000)
+    await desk.desk.confirm(upload.id, wallet=upload.wallet, url=url)
+    desk.clock.advance(28.9 * 86_400)
     assert await desk.desk.purge() == 0
-    assert (await desk.desk.resolve(desk.desk.url(upload.pathname), wallet=upload.wallet)) is not None
+    assert (await desk.desk.resolve(url, wallet=upload.wallet, new=True)) is not None
+    desk.clock.advance(0.2 * 86_400)
+    with pytest.raises(UploadExpired):
+        await desk.desk.resolve(url, wallet=upload.wallet, new=True)
+    assert (await desk.desk.resolve(url, wallet=upload.wallet)) is not None, "an order of yesterday is still made"
+    assert (await desk.desk.purge(), len(desk.files())) == (0, 1)
+    desk.clock.advance(86_400)
+    assert (await desk.desk.purge(), desk.files()) == (1, [])
+    with pytest.raises(UploadExpired):
+        await desk.desk.resolve(url, wallet=upload.wallet)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 _OPEN = sa.text("state IN ('reserved', 'stored')")
+_CONFIRMED = sa.text("state = 'confirmed'")
 
 
 def upgrade() -> None:
@@ -29,7 +30,9 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("stored_at", sa.BigInteger(), nullable=True),
         sa.Column("confirmed_at", sa.BigInteger(), nullable=True),
-        sa.CheckConstraint("state IN ('reserved', 'stored', 'confirmed', 'abandoned')", name=op.f("ck_uploads_state")),
+        sa.CheckConstraint(
+            "state IN ('reserved', 'stored', 'confirmed', 'abandoned', 'expired')", name=op.f("ck_uploads_state")
+        ),
         sa.ForeignKeyConstraint(["order_id"], ["orders.id"], name=op.f("fk_uploads_order_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
         sa.UniqueConstraint("key", name=op.f("uq_uploads_key")),
@@ -37,6 +40,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("pathname", name=op.f("uq_uploads_pathname")),
     )
     op.create_index("ix_uploads_open", "uploads", ["expires_at"], sqlite_where=_OPEN, postgresql_where=_OPEN)
+    op.create_index(
+        "ix_uploads_confirmed", "uploads", ["confirmed_at"], sqlite_where=_CONFIRMED, postgresql_where=_CONFIRMED
+    )
     op.create_table(
         "upload_parts",
         sa.Column("upload_id", sa.Text(), nullable=False),
@@ -53,5 +59,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("upload_parts")
+    op.drop_index("ix_uploads_confirmed", "uploads")
     op.drop_index("ix_uploads_open", "uploads")
     op.drop_table("uploads")
