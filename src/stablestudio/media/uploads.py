@@ -21,8 +21,12 @@ from stablestudio.store.uploads import Part, Upload
 
 PATH = "/blob/"
 _TOKEN_MS = 3_600_000
-# A buyer may still be sending when the token ends; nobody is an hour later.
-_ABANDONED_MS = 3_600_000
+# A buyer may still be sending when the token ends, and confirms within the hour; what is not confirmed goes an hour later,
+# so that no file goes while somebody looks at it.
+_CONFIRM_MS = 3_600_000
+_ABANDONED_MS = 2 * _CONFIRM_MS
+# Vercel's clients send 8 MiB. Parts are counted together once they are there, so each by itself has to be small.
+_PART_BYTES = 64 * 1024 * 1024
 _LONGEST_JOB_MS = 24 * 3600 * 1000  # nothing is made for longer
 _BATCH = 100
 MAX_PARTS = 10_000
@@ -160,27 +164,15 @@ class UploadDesk:
 
     async def put(self, upload: Upload, pieces: AsyncIterable[bytes], *, max_bytes: int) -> Kept:
         """Take the file; the same file once more is no error. Raises `UploadTaken`, `TooLarge`."""
-        if upload.id in self._writing:
-            raise UploadTaken  # one at a time, so that a token cannot fill the disk
-        self._writing.add(upload.id)
-        try:
-            key = _fresh_key(upload)
-            kept = await self._storage.put_stream(
-                key, pieces, content_type=upload.content_type, max_bytes=min(max_bytes, self.max_bytes)
-            )
-            await self._take(upload, key, kept)
-        finally:
-            self._writing.discard(upload.id)
-        return kept
+        return await self._write(upload, pieces, max_bytes=min(max_bytes, self.max_bytes))
 
     async def put_part(self, upload: Upload, session: str, number: int, pieces: AsyncIterable[bytes]) -> str:
         """Keep a part until all are there; return its etag. Raises `UploadTaken`, `TooLarge`."""
         if upload.state != "reserved":
             raise UploadTaken
         key = _fresh_key(upload)
-        kept = await self._storage.put_stream(
-            key, pieces, content_type="application/octet-stream", max_bytes=self.max_bytes
-        )
+        most = min(self.max_bytes, _PART_BYTES)
+        kept = await self._storage.put_stream(key, pieces, content_type="application/octet-stream", max_bytes=most)
         part = Part(session=session, number=number, key=key, etag=kept.sha256[:32], size=kept.size)
         now, most = self._clock.now_ms(), self.max_bytes
         try:
@@ -204,11 +196,7 @@ class UploadDesk:
         parts = [part for part in arrived if (part.number, part.etag) in set(named)]
         if not named or len(parts) != len(named):
             raise PartMissing
-        key = _fresh_key(upload)
-        kept = await self._storage.put_stream(
-            key, self._joined(parts), content_type=upload.content_type, max_bytes=self.max_bytes
-        )
-        await self._take(upload, key, kept)
+        kept = await self._write(upload, self._joined(parts), max_bytes=self.max_bytes)
         await self._drop_parts(upload)
         return kept
 
@@ -217,6 +205,8 @@ class UploadDesk:
         upload = await self._database.read(lambda connection: store.find(connection, upload_id))
         if upload is None or upload.wallet != wallet or upload.state == "abandoned":
             raise UploadNotFound
+        if upload.state != "confirmed" and self._clock.now_ms() >= upload.expires_at + _CONFIRM_MS:
+            raise UploadNotFound("This upload was not confirmed in time.", hint=UploadExpired.hint)
         if url != self.url(upload.pathname):
             raise BlobUrlMismatch(f"The blobUrl of this upload is {self.url(upload.pathname)}.")
         if upload.state == "expired":
@@ -226,9 +216,12 @@ class UploadDesk:
         if upload.state == "stored":
             await self._require_announced(upload, upload.key)
             key, now = upload.key, self._clock.now_ms()
-            await self._database.write(
+            if not await self._database.write(
                 lambda connection: store.confirm(connection, upload_id=upload.id, key=key, now=now)
-            )
+            ):
+                return await self.confirm(
+                    upload_id, wallet=wallet, url=url
+                )  # another was first, with this file or its end
         return upload
 
     async def resolve(self, url: str, *, wallet: str, new: bool = False) -> Upload | None:
@@ -277,6 +270,18 @@ class UploadDesk:
         if self._kept_ms is None or upload.confirmed_at is None:
             return False
         return self._clock.now_ms() >= upload.confirmed_at + self._kept_ms - _LONGEST_JOB_MS
+
+    async def _write(self, upload: Upload, pieces: AsyncIterable[bytes], *, max_bytes: int) -> Kept:
+        if upload.id in self._writing:
+            raise UploadTaken  # one at a time, so that a token cannot fill the disk
+        self._writing.add(upload.id)
+        try:
+            key = _fresh_key(upload)
+            kept = await self._storage.put_stream(key, pieces, content_type=upload.content_type, max_bytes=max_bytes)
+            await self._take(upload, key, kept)
+        finally:
+            self._writing.discard(upload.id)
+        return kept
 
     async def _take(self, upload: Upload, key: str, kept: Kept) -> None:
         now = self._clock.now_ms()

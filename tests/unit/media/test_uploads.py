@@ -12,7 +12,14 @@ import sqlalchemy as sa
 
 from stablestudio.media.probe import Probe, probe
 from stablestudio.media.storage import Storage, TooLarge
-from stablestudio.media.uploads import PartMissing, UploadDesk, UploadExpired, UploadTaken
+from stablestudio.media.uploads import (
+    PartMissing,
+    UploadDesk,
+    UploadExpired,
+    UploadMissing,
+    UploadNotFound,
+    UploadTaken,
+)
 from stablestudio.protocols.blob import BlobTokens, Grant, TokenInvalid
 from stablestudio.store import payments
 from stablestudio.store.database import Database
@@ -63,6 +70,9 @@ class Desk:
         found = await self.desk.find(upload.pathname)
         assert found is not None
         return found
+
+    async def sql(self, statement: str) -> None:
+        await self.database.write(lambda connection: connection.exec_driver_sql(statement).close())
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
@@ -144,16 +154,50 @@ async def test_two_writers_at_once_are_one(desk: Desk) -> None:
     assert len(desk.files()) == 1
 
 
-async def test_what_is_never_confirmed_goes_some_time_after_its_token(desk: Desk) -> None:
+async def test_what_is_never_confirmed_goes_some_time_after_nobody_can_confirm_it(desk: Desk) -> None:
     upload = await desk.reserve()
     await desk.desk.put_part(upload, "s1", 1, pieces(b"a"))
     await desk.desk.put(upload, pieces(png()), max_bytes=_MOST)
-    desk.clock.advance(7190)
-    assert await desk.desk.purge() == 0
-    desk.clock.advance(20)
+    desk.clock.advance(7210)
+    with pytest.raises(UploadNotFound):
+        await desk.desk.confirm(upload.id, wallet=upload.wallet, url=desk.desk.url(upload.pathname))
+    assert await desk.desk.purge() == 0, "somebody may still look at it"
+    desk.clock.advance(3600)
     assert await desk.desk.purge() == 1
     assert (desk.files(), (await desk.now(upload)).state) == ([], "abandoned")
     assert await desk.desk.purge() == 0
+
+
+async def test_a_file_that_two_look_at_is_confirmed_once_and_both_hear_so(desk: Desk) -> None:
+    upload = await desk.reserve()
+    url = desk.desk.url(upload.pathname)
+    await desk.desk.put(upload, pieces(png()), max_bytes=_MOST)
+    told = await asyncio.gather(*(desk.desk.confirm(upload.id, wallet=upload.wallet, url=url) for _ in range(5)))
+    assert {each.id for each in told} == {upload.id}
+    assert (await desk.now(upload)).state == "confirmed"
+
+
+async def test_who_confirms_a_file_that_another_look_has_dropped_hears_that_it_is_missing(desk: Desk) -> None:
+    upload = await desk.reserve()
+    url = desk.desk.url(upload.pathname)
+    await desk.desk.put(upload, pieces(png()), max_bytes=_MOST)
+    looked = desk.desk._look
+
+    async def dropped_meanwhile(key: str) -> Probe:
+        await desk.sql("UPDATE uploads SET state = 'reserved', key = NULL")
+        return await looked(key)
+
+    desk.desk._look = dropped_meanwhile
+    with pytest.raises(UploadMissing):
+        await desk.desk.confirm(upload.id, wallet=upload.wallet, url=url)
+
+
+async def test_a_file_of_parts_is_joined_by_one_at_a_time(desk: Desk) -> None:
+    upload = await desk.reserve()
+    named = [(1, await desk.desk.put_part(upload, "s1", 1, pieces(b"a" * 500)))]
+    ends = await asyncio.gather(*(desk.desk.complete(upload, "s1", named) for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(each, UploadTaken) for each in ends) == 4
+    assert len(desk.files()) == 1
 
 
 async def test_a_confirmed_upload_is_kept_for_its_time_and_no_order_counts_on_its_last_day(desk: Desk) -> None:
