@@ -134,12 +134,10 @@ def approval(out: Output, *, max_price: Money | None, yes: bool) -> Approve:
 
 
 def tell_unanswered(out: Output, client: StudioClient) -> None:
-    """Remind of orders whose payment was never answered."""
+    """Remind of orders whose payment was never answered, and of uploads that were cut off."""
     count = len(client.pending())
     if count:
-        out.say(
-            f"Orders without an answer: {count}. The same input continues its order; `stablestudio resume` does all."
-        )
+        out.say(f"Orders to go on with: {count}. The same input continues its order; `stablestudio resume` does all.")
 
 
 def follow_job(client: StudioClient, job: Job, *, progress: Progress, timeout: float) -> Job:

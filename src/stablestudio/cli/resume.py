@@ -19,8 +19,10 @@ def resume(out: Output, *, url: str) -> None:
 
     The payments that were signed then are sent again, none is new.
     """
-    with connect(url, sleep=out.progress().sleep) as client:
-        found = client.resume()
+    progress = out.progress()
+    with connect(url, sleep=progress.sleep) as client:
+        found = client.resume(on_upload=progress.upload)
+    progress.clear()
     failed = [each.error for each in found if each.error is not None]
     if failed and len(found) == 1:
         raise failed[0]

@@ -253,8 +253,8 @@ class UploadError(BuyerError):
 
     hint: ClassVar[str] = "Upload the file again; until its time is over, the place that is paid is used."
 
-    def __init__(self, message: str | None = None, *, order: Order) -> None:
-        super().__init__(message, charged=True, extra={"order": order.key, "price": order.price})
+    def __init__(self, message: str | None = None, *, order: Order, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, charged=True, extra={"order": order.key, "price": order.price})
         self.order = order
 
 

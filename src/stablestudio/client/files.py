@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,18 +48,15 @@ class MediaFile:
         return _SUFFIXES.get(self.content_type, "")
 
     def piece(self, start: int, size: int) -> bytes:
-        """Read some bytes; fewer where the file has become shorter."""
+        """Read some bytes, fewer where the file has become shorter; raise `FileUnusable`."""
         with _open(self.source) as file:
             file.seek(start)
             return file.read(size)
 
     def digest(self) -> str:
         """Return the SHA-256 of all bytes, in hex; raise `FileUnusable`."""
-        try:
-            with _open(self.source) as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise FileUnusable(f"{self.name} cannot be read: {error.strerror}.") from None
+        with _open(self.source) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def data_uri(self) -> str:
         """Return the file as a `data:` URI."""
@@ -67,17 +65,13 @@ class MediaFile:
 
 def open_file(source: Source, *, content_type: str | None = None) -> MediaFile:
     """Look at a file, whose first bytes tell its type unless it is given; raise `FileUnusable`."""
-    what = "This file" if isinstance(source, bytes) else str(source)
-    try:
-        with _open(source) as file:
-            head, size = file.read(HEAD), file.seek(0, io.SEEK_END)
-    except OSError as error:
-        raise FileUnusable(f"{what} cannot be read: {error.strerror}.") from None
+    with _open(source) as file:
+        head, size = file.read(HEAD), file.seek(0, io.SEEK_END)
     if not size:
-        raise FileUnusable(f"{what} is empty.")
+        raise FileUnusable(f"{_called(source)} is empty.")
     found = content_type or sniff(head)
     if found is None:
-        raise FileUnusable(f"{what} is no picture, clip or sound of a known type.")
+        raise FileUnusable(f"{_called(source)} is no picture, clip or sound of a known type.")
     return MediaFile(source=source, name=_name(source, found), content_type=found, size=size)
 
 
@@ -117,8 +111,17 @@ def with_links(value: Any, links: Mapping[Path, str]) -> Any:
     return value
 
 
-def _open(source: Source) -> io.BytesIO | io.BufferedReader:
-    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+@contextlib.contextmanager
+def _open(source: Source) -> Iterator[io.BytesIO | io.BufferedReader]:
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise FileUnusable(f"{_called(source)} cannot be read: {error.strerror}.") from None
+
+
+def _called(source: Source) -> str:
+    return "This file" if isinstance(source, bytes) else str(source)
 
 
 def _name(source: Source, content_type: str) -> str:

@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from stablestudio.client.errors import (
     FileChanged,
+    FileUnusable,
     UnreadableAnswer,
     UploadExpired,
     UploadInterrupted,
@@ -64,14 +65,14 @@ class Place(pydantic.BaseModel):
     blob_url: str
 
 
-def read_place(reply: Reply) -> Place:
-    """Read the answer to a paid upload; raise `UnreadableAnswer`."""
+def read_place(reply: Reply, *, order: Order) -> Place:
+    """Read the answer to the paid order of an upload; raise `UploadInterrupted`, since paid it is."""
     try:
         place = Place.model_validate(reply.document())
-    except pydantic.ValidationError as error:
-        raise UnreadableAnswer("The service answered a place for a file that this client cannot read.") from error
+    except (UnreadableAnswer, pydantic.ValidationError):
+        raise UploadInterrupted("The service answered a place that this client cannot read.", order=order) from None
     if not origin(place.upload_url):
-        raise UnreadableAnswer("The service names an uploadUrl that is neither http nor https.")
+        raise UploadInterrupted("The service names an uploadUrl that is neither http nor https.", order=order)
     return place
 
 
@@ -108,7 +109,7 @@ class Carrier:
             reply = yield from self._ask(order, part)
             if reply.status == _THERE:
                 return order
-            etags = {**sending.etags, number: _text(reply, "etag")}
+            etags = {**sending.etags, number: _text(order, reply, "etag")}
             order, sending = self._note(order, sending.model_copy(update={"etags": etags}))
         names = [{"partNumber": number, "etag": etag} for number, etag in sending.etags.items()]
         body = json.dumps(names).encode()
@@ -123,7 +124,7 @@ class Carrier:
         if sending.session is not None:
             return order, sending
         reply = yield from self._ask(order, self._call("POST", "/mpu", action="create"))
-        return self._note(order, sending.model_copy(update={"session": _text(reply, "uploadId")}))
+        return self._note(order, sending.model_copy(update={"session": _text(order, reply, "uploadId")}))
 
     def _note(self, order: Order, sending: Sending) -> tuple[Order, Sending]:
         order = order.model_copy(update={"sending": sending})
@@ -159,8 +160,8 @@ class Carrier:
         wanted = min(PART_BYTES, self.file.size - start)
         try:
             piece = self.file.piece(start, wanted)
-        except OSError as error:
-            raise FileChanged(f"{self.file.name} cannot be read any more: {error.strerror}.", order=order) from None
+        except FileUnusable as error:
+            raise FileChanged(error.message, order=order) from None
         if len(piece) != wanted:
             raise FileChanged(f"{self.file.name} has become shorter.", order=order)
         return piece
@@ -182,8 +183,8 @@ def _trouble(order: Order, reply: Reply) -> str:
     return message
 
 
-def _text(reply: Reply, name: str) -> str:
-    found = reply.document().get(name)
+def _text(order: Order, reply: Reply, name: str) -> str:
+    found = (reply.document_or_none() or {}).get(name)
     if not isinstance(found, str):
-        raise UnreadableAnswer(f"The service answered without {name}.")
+        raise UploadInterrupted(f"The service answered without {name}.", order=order)
     return found

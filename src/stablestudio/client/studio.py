@@ -219,9 +219,9 @@ class StudioClient:
         """Return this wallet's orders here whose payment was never answered, and uploads that were cut off."""
         return [order for order in self._till.left() if order.open]
 
-    def resume(self) -> list[Resumed]:
+    def resume(self, *, on_upload: Callable[[Sent], None] | None = None) -> list[Resumed]:
         """Continue every order whose payment was never answered, with the bytes that were signed then, and send files on."""
-        return [self._resume(order) for order in self.pending()]
+        return [self._resume(order, on_upload) for order in self.pending()]
 
     def balance(self, address: str | None = None) -> Money:
         """Return the test dollars of an address, the wallet's unless given."""
@@ -231,10 +231,10 @@ class StudioClient:
         """Ask the service's faucet for test dollars."""
         return self._run(coins.fund(self.base_url, address=address or self.wallet.address))
 
-    def _resume(self, order: Order) -> Resumed:
+    def _resume(self, order: Order, on_upload: Callable[[Sent], None] | None) -> Resumed:
         try:
             if order.sending is not None:
-                upload = self._run(self._courier.resume(order))
+                upload = self._run(self._courier.resume(order, tell=on_upload))
                 self._courier.forget(upload.blob_url)
                 return Resumed(order=order, upload=upload)
             job = self._run(self._till.resume(order))

@@ -11,12 +11,10 @@ import pydantic
 
 from stablestudio.client.desk import Desk
 from stablestudio.client.errors import (
-    BuyerError,
     FileChanged,
     FileUnusable,
-    ServiceUnreachable,
-    StudioApiError,
     UnreadableAnswer,
+    UploadError,
     UploadExpired,
     UploadInterrupted,
     UploadRefused,
@@ -29,6 +27,7 @@ from stablestudio.client.sending import Carrier, Place, Tell, read_place
 from stablestudio.client.steps import Flow, Reply, pause
 from stablestudio.client.till import Approve, Till, transaction_of
 from stablestudio.clock import from_iso
+from stablestudio.errors import StudioError
 from stablestudio.money import Money
 
 _MODEL = "upload"
@@ -84,7 +83,7 @@ class Courier:
         fulfil = partial(self._fulfil, file=file, sending=wish.sending, tell=tell)
         return (yield from self.till.purchase(wish, limit=limit, approve=approve, fulfil=fulfil))
 
-    def resume(self, order: Order, *, tell: Tell | None = None) -> Flow[Upload]:
+    def resume(self, order: Order, *, tell: Tell | None) -> Flow[Upload]:
         """Bring the file of an order to its end, from where it lay."""
         with self.till.journal.hold(order.key) as ours:
             if not ours:
@@ -101,7 +100,10 @@ class Courier:
         dishes = yield from menu(self.till.base_url)
         most = next((dish.max_bytes for dish in dishes if dish.model == _MODEL), None)
         if most is not None and file.size > most:
-            raise FileUnusable(f"{file.name} has {file.size:,} bytes, and the service takes {most:,} at most.")
+            raise FileUnusable(
+                f"{file.name} has {file.size:,} bytes, and the service takes {most:,} at most.",
+                hint="Make it smaller, or put it where an https address leads to; nothing was paid for it.",
+            )
 
     def _fulfil(
         self, order: Order, *, doubt: bool, file: MediaFile | None, sending: Sending | None, tell: Tell | None
@@ -112,7 +114,7 @@ class Courier:
             if before.upload is not None:
                 return self._still(order, before.upload)
             reply = yield from self.till.pay(order, doubt=doubt)
-            place = read_place(reply)
+            place = read_place(reply, order=order)
             now = before.model_copy(update={"path": sending.path, "sha256": sending.sha256})
             order = order.model_copy(update={"sending": now, "transaction": transaction_of(reply)})
             self.till.journal.write(order)
@@ -147,12 +149,11 @@ class Courier:
         """Ask the service to look at the file; None where none has arrived."""
         body = json.dumps({"uploadId": place.upload_id, "blobUrl": place.blob_url}).encode()
         try:
-            reply = yield from self.desk.post(f"{self.till.base_url}{_PATH}/confirm", body)
-        except (StudioApiError, ServiceUnreachable) as error:
+            upload = _read((yield from self.desk.post(f"{self.till.base_url}{_PATH}/confirm", body)))
+        except StudioError as error:
             if error.code == "upload_missing":
                 return None
             raise _unconfirmed(order, error) from None
-        upload = _read(reply)
         if order.sending and upload.sha256 not in (None, order.sending.sha256):
             self.till.journal.discard(order.key)
             raise FileChanged("Other bytes than those of this file have arrived.", order=order)
@@ -169,7 +170,7 @@ class Courier:
         return fresh or any(upload.blob_url in other.body for other in self.till.left() if other.sending is None)
 
 
-def _unconfirmed(order: Order, error: BuyerError) -> BuyerError:
+def _unconfirmed(order: Order, error: StudioError) -> UploadError:
     if error.code in {"upload_not_found", "upload_expired"}:
         return UploadExpired(error.message, order=order)
     if error.code == "upload_not_media":
@@ -181,7 +182,11 @@ def _reopen(order: Order) -> MediaFile:
     """Open the file of an order again; raise `FileChanged` where it is not the same any more."""
     sending = order.sending
     if sending is None or sending.path is None:
-        raise FileChanged("The file came from a program's memory and cannot be read again.", order=order)
+        raise FileChanged(
+            "The file came from a program's memory and cannot be read again.",
+            order=order,
+            hint="Let the program upload the same bytes again: they get the place that is paid.",
+        )
     try:
         file = open_file(Path(sending.path), content_type=json.loads(order.body)["contentType"])
         same = file.digest() == sending.sha256
