@@ -10,14 +10,14 @@ from typing import Any
 
 import click
 
-FIELD_HELP = """A field of the input; repeat it for a list, or write JSON: 'urls=["https://..."]'. @FILE hands over a file, \
-@@ begins a text with @."""
+FIELD_HELP = """A field of the input; repeat it for a list, name it FIELD[] for a list of one, or write JSON: \
+'urls=["https://..."]'. @FILE hands over a file, @@ begins a text with @."""
 
 
 def read_fields(pairs: Iterable[str]) -> dict[str, Any]:
     """Read `field=value` pairs: a value that is JSON counts as such, `@FILE` as a path, all else as text.
 
-    A repeated field makes a list.
+    A repeated field makes a list, and so does one whose name ends in `[]`.
     """
     fields: dict[str, Any] = {}
     seen: dict[str, list[Any]] = {}
@@ -27,7 +27,8 @@ def read_fields(pairs: Iterable[str]) -> dict[str, Any]:
             raise click.BadParameter(f"{pair!r} is not field=value.", param_hint="-p")
         seen.setdefault(name, []).append(name_files(read_value(text)))
     for name, values in seen.items():
-        fields[name] = values[0] if len(values) == 1 else values
+        single = len(values) == 1 and not name.endswith("[]")
+        fields[name.removesuffix("[]")] = values[0] if single else values
     return fields
 
 

@@ -59,6 +59,10 @@ def test_a_repeated_field_makes_a_list_and_the_first_equals_sign_divides() -> No
     assert read_fields(["images=a", "seed=7", "images=b=c"]) == {"images": ["a", "b=c"], "seed": 7}
 
 
+def test_a_field_with_brackets_is_a_list_of_one_too() -> None:
+    assert read_fields(["images[]=a", "urls[]=a", "urls[]=b"]) == {"images": ["a"], "urls": ["a", "b"]}
+
+
 def test_an_at_sign_names_a_file_and_two_begin_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a.png", "b=c.png", "@d.png"):
