@@ -216,6 +216,16 @@ def test_a_process_that_dies_after_paying_is_continued_by_the_next(
     assert (shop.spent, shop.journal.orders()) == (PLACE, [])
 
 
+def test_a_service_that_is_gone_after_the_payment_leaves_no_doubt_about_it(shop: Shop, tmp_path: Path) -> None:
+    shop.line.cut = lambda call: "PUT" in call
+    with pytest.raises(UploadInterrupted):
+        shop.client.upload(picture(tmp_path))
+    shop.line.cut = lambda _: True
+    (resumed,) = shop.client.resume()
+    assert isinstance(resumed.error, UploadInterrupted)
+    assert resumed.error.money_moved is True
+
+
 def test_a_process_that_dies_before_the_answer_to_its_payment_gets_that_place(shop: Shop, tmp_path: Path) -> None:
     def die(call: str) -> bool:
         if call.endswith("/upload +"):

@@ -82,8 +82,8 @@ def generate(
         job = interruptible(
             client,
             lambda: client.submit(name, chosen, wish, max_price=max_price, approve=approve, on_upload=progress.upload),
+            progress=progress,
         )
-        progress.clear()
         told = job.payment.amount if job.payment else None
         held = job.payment is not None and job.payment.state == "held"
         out.say(f"{'Signed' if held else 'Paid'} ${told}{', charged when it is done' if held else ''}; job {job.id}.")
@@ -103,7 +103,7 @@ def require_writable(target: Path) -> None:
         raise click.BadParameter(f"nothing can be saved at {target}; nothing was paid", param_hint="--output")
 
 
-def interruptible(client: StudioClient, purchase: Callable[[], Bought]) -> Bought:
+def interruptible(client: StudioClient, purchase: Callable[[], Bought], *, progress: Progress) -> Bought:
     """Pay once; an interrupt after the signature was sent says how to go on."""
     known = {order.key for order in client.pending()}
     try:
@@ -115,6 +115,8 @@ def interruptible(client: StudioClient, purchase: Callable[[], Bought]) -> Bough
         if sent[0].sending is not None and sent[0].transaction is not None:
             raise UploadInterrupted("Interrupted while the file was on its way.", order=sent[0]) from None
         raise PaymentOutcomeUnknown("Interrupted while the payment was on its way.", order=sent[0]) from None
+    finally:
+        progress.clear()
 
 
 def approval(out: Output, *, max_price: Money | None, yes: bool) -> Approve:

@@ -40,13 +40,11 @@ def upload(
     progress = out.progress()
     approve = approval(out, max_price=max_price, yes=yes)
     with connect(url, allow_mainnet=allow_mainnet, sleep=progress.sleep) as client:
-        try:
-            done = interruptible(
-                client,
-                lambda: client.upload(
-                    file, content_type=content_type, max_price=max_price, approve=approve, on_progress=progress.upload
-                ),
-            )
-        finally:
-            progress.clear()
+        done = interruptible(
+            client,
+            lambda: client.upload(
+                file, content_type=content_type, max_price=max_price, approve=approve, on_progress=progress.upload
+            ),
+            progress=progress,
+        )
     out.result({"success": True, "upload": upload_document(done)}, done.blob_url)

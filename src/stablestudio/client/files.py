@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ _SUFFIXES = {
 class MediaFile:
     """A file as it was when it was looked at; its bytes are read when they are needed."""
 
-    source: Source
+    source: Source = field(repr=False)
     name: str
     content_type: str
     size: int

@@ -13,6 +13,7 @@ from stablestudio.client.desk import Desk
 from stablestudio.client.errors import (
     FileChanged,
     FileUnusable,
+    PaymentOutcomeUnknown,
     UnreadableAnswer,
     UploadError,
     UploadExpired,
@@ -113,7 +114,7 @@ class Courier:
         try:
             if before.upload is not None:
                 return self._still(order, before.upload)
-            reply = yield from self.till.pay(order, doubt=doubt)
+            reply = yield from self._pay(order, doubt=doubt)
             place = read_place(reply, order=order)
             now = before.model_copy(update={"path": sending.path, "sha256": sending.sha256})
             order = order.model_copy(update={"sending": now, "transaction": transaction_of(reply)})
@@ -128,6 +129,15 @@ class Courier:
             raise
         self.till.journal.write(order.model_copy(update={"sending": now.model_copy(update={"upload": upload})}))
         return upload
+
+    def _pay(self, order: Order, *, doubt: bool) -> Flow[Reply]:
+        """Pay, or have the place told again: what was answered once is no unknown payment."""
+        try:
+            return (yield from self.till.pay(order, doubt=doubt))
+        except PaymentOutcomeUnknown as error:
+            if order.transaction is None:
+                raise
+            raise UploadInterrupted(error.message, order=order) from None
 
     def _bring(
         self, order: Order, place: Place, *, doubt: bool, file: MediaFile | None, tell: Tell | None
