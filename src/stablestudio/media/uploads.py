@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
@@ -158,6 +158,12 @@ class UploadDesk:
         """Return the blobUrl of an upload: a name for it, by which inputs point to it; nothing is served there."""
         return self._prefix + pathname
 
+    def kept_until(self, upload: Upload) -> int | None:
+        """Return the moment (ms) at which a confirmed file goes; None where it stays."""
+        if self._kept_ms is None or upload.confirmed_at is None:
+            return None
+        return upload.confirmed_at + self._kept_ms
+
     async def find(self, pathname: str) -> Upload | None:
         """Return the upload that a token was issued for."""
         return await self._database.read(lambda connection: store.find_by_pathname(connection, pathname))
@@ -222,6 +228,7 @@ class UploadDesk:
                 return await self.confirm(
                     upload_id, wallet=wallet, url=url
                 )  # another was first, with this file or its end
+            return replace(upload, state="confirmed", confirmed_at=now)
         return upload
 
     async def resolve(self, url: str, *, wallet: str, new: bool = False) -> Upload | None:
@@ -267,9 +274,8 @@ class UploadDesk:
 
     def _ends_soon(self, upload: Upload) -> bool:
         """Tell whether a file may be gone before an order of now has been made."""
-        if self._kept_ms is None or upload.confirmed_at is None:
-            return False
-        return self._clock.now_ms() >= upload.confirmed_at + self._kept_ms - _LONGEST_JOB_MS
+        until = self.kept_until(upload)
+        return until is not None and self._clock.now_ms() >= until - _LONGEST_JOB_MS
 
     async def _write(self, upload: Upload, pieces: AsyncIterable[bytes], *, max_bytes: int) -> Kept:
         if upload.id in self._writing:

@@ -253,7 +253,11 @@ class House:
             jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock, erase=self.purger.erase_job),
             assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
             public=PublicRoutes(
-                prices=prices, bindings=self.bindings, networks=self.rails.networks, world=self.rails.world
+                prices=prices,
+                bindings=self.bindings,
+                networks=self.rails.networks,
+                world=self.rails.world,
+                max_upload_bytes=settings.max_upload_bytes,
             ),
             embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
             docs=f"{settings.origin}/docs/errors",
