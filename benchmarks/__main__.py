@@ -11,10 +11,10 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks.measures import Bench
-from benchmarks.servers import core, install_peer, load_core, pinned
+from benchmarks.servers import LOAD_CORE, core, install_peer, pinned
 
 _QUIET_LOAD = 0.7
-MEASURES = ("quotes", "polls", "accepts", "cli")
+MEASURES = ("quotes", "polls", "accepts", "files", "cli")
 
 
 def _arguments() -> argparse.Namespace:
@@ -45,7 +45,7 @@ def main() -> int:
     if not pinned():
         _say("fewer than two cores to pin to: the figures will be noisy")
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="stablestudio-bench-") as folder, core(load_core()):
+    with tempfile.TemporaryDirectory(prefix="stablestudio-bench-") as folder, core(LOAD_CORE):
         bench = Bench(
             folder=Path(folder), seconds=wanted.seconds, rounds=wanted.rounds, with_peer=missing is None, say=_say
         )
