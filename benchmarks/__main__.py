@@ -15,6 +15,7 @@ from benchmarks.servers import LOAD_CORE, core, install_peer, pinned
 
 _QUIET_LOAD = 0.7
 MEASURES = ("quotes", "polls", "accepts", "files", "cli")
+_WITH_PEER = {"quotes", "polls", "accepts"}
 
 
 def _arguments() -> argparse.Namespace:
@@ -39,7 +40,7 @@ def main() -> int:
     wanted = _arguments()
     signal.signal(signal.SIGTERM, _interrupt)
     chosen = MEASURES if "all" in wanted.measures else tuple(wanted.measures)
-    missing = "left out" if wanted.no_peer else install_peer()
+    missing = "left out" if wanted.no_peer or _WITH_PEER.isdisjoint(chosen) else install_peer()
     if missing:
         _say(f"no peer: {missing}")
     if not pinned():
