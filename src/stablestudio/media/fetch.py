@@ -22,6 +22,8 @@ from stablestudio.media.storage import Storage
 __all__ = [
     "MAX_BYTES",
     "MAX_INLINE_BYTES",
+    "MAX_REDIRECTS",
+    "MAX_SECONDS",
     "FetchFailed",
     "Fetched",
     "Kind",
@@ -32,7 +34,8 @@ __all__ = [
 
 MAX_BYTES = 30 * 1024 * 1024
 MAX_INLINE_BYTES = 4 * 1024 * 1024
-_MAX_REDIRECTS = 3
+MAX_REDIRECTS = 3
+MAX_SECONDS = 30.0
 # Reading a piece costs the same however small it is. Honest hosts fill their packets, after a hesitant beginning.
 _HESITANT_PIECES = 10_000
 _LEAST_PIECE = 256  # bytes, on average
@@ -91,7 +94,7 @@ class MediaFetcher:
         policy: FetchPolicy | None = None,
         resolve: Resolver | None = None,
         backend: httpcore2.AsyncNetworkBackend | None = None,
-        total_seconds: float = 30.0,
+        total_seconds: float = MAX_SECONDS,
     ) -> None:
         self._own = own
         self._own_origin = read_url(own.links.origin).origin if own else None
@@ -131,12 +134,12 @@ class MediaFetcher:
     async def _follow(self, target: Target, wish: _Wish) -> Fetched:
         # A pool of its own for every fetch: nothing one address did can touch the next.
         async with httpcore2.AsyncConnectionPool(ssl_context=_tls(), network_backend=self._backend) as pool:
-            for _ in range(_MAX_REDIRECTS + 1):
+            for _ in range(MAX_REDIRECTS + 1):
                 answer = await _ask(pool, target, wish)
                 if isinstance(answer, Fetched):
                     return answer
                 target = self._target(answer)
-        raise FetchFailed(f"{target.host} was reached after more than {_MAX_REDIRECTS} redirects.")
+        raise FetchFailed(f"{target.host} was reached after more than {MAX_REDIRECTS} redirects.")
 
     def _target(self, url: str) -> Target:
         target = read_url(url)

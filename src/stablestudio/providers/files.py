@@ -13,12 +13,8 @@ from stablestudio.providers.answers import TRANSIENT, Lost
 from stablestudio.providers.home import Home
 from stablestudio.providers.patience import Patience
 
-_FINAL = (
-    "is larger than",
-    "compressed body",
-    "redirects",
-    "too small pieces",
-)  # said by the guarded fetch, and no better later
+# Said by the guarded fetch, and no better later.
+_FINAL = ("is larger than", "compressed body", "redirects", "too small pieces")
 PATIENCE = 3  # answers with an error status until a result file counts as lost
 
 

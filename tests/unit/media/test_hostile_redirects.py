@@ -25,7 +25,7 @@ LOCATIONS = [
     *(f"https://{name}/" for name in ANSWERS),
     *("//127.0.0.1/", "//localhost/", "//[::1]/", "//2130706433/", "\\\\127.0.0.1\\", "/\\127.0.0.1/"),
     *("javascript:alert(1)", "data:image/png;base64,AAAA", "mailto:a@example.com", "job:job_01", "about:blank"),
-    *("https://[", "https://[::1", "https://[zz]/", "//exam\u2100ple.com/", "https://exam\tple.com/", "\t//127.0.0.1/"),
+    *("https://[", "https://[::1", "https://[zz]/", "//exam\u2100ple.com/", "http://exam\tple.com/"),
 ]
 
 
