@@ -233,8 +233,10 @@ async def test_what_no_patience_mends_is_lost_at_once(answer: Answer) -> None:
 
 async def test_a_vendors_redirect_that_leads_to_no_address_is_lost() -> None:
     async with serving(lambda _: Answer(status=302, headers={"location": "https://[zz]/file"})) as vendor:
+        http = client(vendor.url)
         with pytest.raises(Lost, match="no address"):
-            await client(vendor.url).download("/file", max_bytes=1000)
+            await http.download("/file", max_bytes=1000)
+        await http.close()
 
 
 @pytest.mark.parametrize("status", [404, 410])
