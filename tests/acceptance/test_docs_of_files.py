@@ -15,7 +15,8 @@ from stablestudio.client.sending import PART_BYTES
 from stablestudio.config import Settings, load_settings
 from stablestudio.jobs import keeper
 from stablestudio.jobs import purge as rules
-from stablestudio.media import links
+from stablestudio.media import fetch, links
+from stablestudio.media.addresses import FetchPolicy
 from stablestudio.server.storage import open_shelf
 from stablestudio.store.tables import assets
 from tests.service import Buyer, Service
@@ -52,6 +53,13 @@ def test_a_job_tells_what_the_page_shows(studio: Service, path: str, body: dict[
         job = buyer.fund().wait(buyer.buy(path, body))
     assert example.keys() <= job.keys()
     assert set(job["result"]) == example["result"].keys() - absent | ({"imageUrl"} if absent else set())
+
+
+def test_the_limits_of_a_fetch_are_told() -> None:
+    schemes, ports = FetchPolicy().schemes, sorted(FetchPolicy().ports, reverse=True)
+    assert f"A public address is {' or '.join(schemes)}, at port {' or '.join(map(str, ports))}" in WORDS
+    assert f"at most {fetch.MAX_REDIRECTS} redirects" in WORDS
+    assert f"at most {fetch.MAX_BYTES >> 20} MB and comes within {fetch.MAX_SECONDS:g} seconds" in WORDS
 
 
 def test_the_settings_named_exist_and_the_example_can_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

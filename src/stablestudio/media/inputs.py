@@ -13,6 +13,9 @@ from stablestudio.media.uploads import UploadDesk
 from stablestudio.store import jobs
 from stablestudio.store.database import Database
 
+MAX_OWN_BYTES = 100 * 1024 * 1024
+"""Of a file that is kept here; work holds its files in memory. What comes from elsewhere has less, see `fetch`."""
+
 _JOB = "job:"
 _INLINE = "data:"
 
@@ -29,6 +32,13 @@ class MediaNotKept(StudioError):
 
     status = 400
     hint = "Make it again, or upload it elsewhere and name its https address."
+
+
+class MediaTooLarge(StudioError):
+    """The input points to a file that is larger than work is made from."""
+
+    status = 400
+    hint = "Make a shorter or smaller one of it; nothing was charged."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +75,8 @@ class InputReader:
             key = linked
         if key is None:
             return Opened(media=(await self._fetcher.get(url)).data, foreign=url[:5].lower() != _INLINE)
+        if (await self._storage.size(key) or 0) > MAX_OWN_BYTES:
+            raise MediaTooLarge(f"The file is larger than {MAX_OWN_BYTES // 1024 // 1024} MB.")
         return Opened(media=self._storage.path(key) or await self._storage.read(key))
 
     async def read(self, url: str, *, wallet: str, order_id: str, as_of_ms: int) -> bytes:
@@ -72,7 +84,7 @@ class InputReader:
         key = await self.key_of(url, wallet=wallet, order_id=order_id)
         if key is not None:
             return await self._storage.read(key)
-        return (await self._fetcher.get(url, as_of_ms=as_of_ms)).data
+        return (await self._fetcher.get(url, max_bytes=MAX_OWN_BYTES, as_of_ms=as_of_ms)).data
 
     async def key_of(self, url: str, *, wallet: str, order_id: str) -> str | None:
         """Return the storage key of an order's file, None for one that is not kept here."""

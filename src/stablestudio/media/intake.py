@@ -16,6 +16,7 @@ from stablestudio.errors import InvalidInput, Issue, StudioError
 from stablestudio.media.copies import Copies, Foreign
 from stablestudio.media.decoding import DECODER
 from stablestudio.media.inputs import InputReader
+from stablestudio.media.pinning import FetchFailed
 from stablestudio.media.probe import Probe
 
 # Each file is held in memory while it is looked at, and somebody's server sends it.
@@ -41,6 +42,16 @@ class Checked:
     intake: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What an address leads to, or why it cannot be used; `asked` where another server was, for nothing so far."""
+
+    asked: bool
+    probe: Probe | None = None
+    error: StudioError | None = None
+    foreign: Foreign | None = None
+
+
 class Intake:
     """Fetches, confirms and measures what an input points to, and keeps what came from elsewhere."""
 
@@ -60,53 +71,44 @@ class Intake:
         if not media:
             return Checked(input=given)
         self._faults.require_few(wallet)
-        foreign: dict[str, Foreign] = {}
+        looks = await self._look(media, wallet)
         try:
-            found = self._require_read(media, await self._look(media, wallet, foreign))
+            found = _require_read(media, looks)
             given = given.with_kinds([each.kind for each in found])
             require_rules(given)
             _require_fitting(given, found)
         except InvalidInput:
-            self._faults.note(wallet)
+            if any(look.asked for look in looks.values()):
+                self._faults.note(wallet)
             raise
+        foreign = {url: look.foreign for url, look in looks.items() if look.foreign is not None}
         return Checked(input=given, intake=await self._copies.keep(foreign) if foreign else None)
 
-    async def _look(
-        self, media: Sequence[MediaInput], wallet: str, foreign: dict[str, Foreign]
-    ) -> Mapping[str, Probe | StudioError]:
-        """Return what each address leads to, or why nothing; a file that is named twice is fetched once."""
+    async def _look(self, media: Sequence[MediaInput], wallet: str) -> Mapping[str, _Look]:
+        """Return what each address leads to; a file that is named twice is fetched once."""
         urls = list(dict.fromkeys(each.url for each in media))
-        seen = await asyncio.gather(*(self._look_at(url, wallet, foreign) for url in urls))
+        seen = await asyncio.gather(*(self._look_at(url, wallet) for url in urls))
         return dict(zip(urls, seen, strict=True))
 
-    async def _look_at(self, url: str, wallet: str, foreign: dict[str, Foreign]) -> Probe | StudioError:
+    async def _look_at(self, url: str, wallet: str) -> _Look:
+        foreign = None
         try:
             async with self._turns.of(wallet), self._all:
                 file = await self._reader.open(url, wallet=wallet)
+                if file.foreign and isinstance(file.media, bytes):
+                    foreign = Foreign(data=file.media, content_type="application/octet-stream")
                 probe = await DECODER.probe(file.media)
         except StudioError as error:
             if error.retryable:
                 raise
-            return error
-        if file.foreign and isinstance(file.media, bytes):
-            foreign[url] = Foreign(data=file.media, content_type=probe.content_type)
-        return probe
-
-    def _require_read(self, media: Sequence[MediaInput], seen: Mapping[str, Probe | StudioError]) -> list[Measured]:
-        found: list[Measured] = []
-        issues: list[Issue] = []
-        for each in media:
-            probe = seen[each.url]
-            if isinstance(probe, StudioError):
-                issues.append(Issue(each.path, probe.code, probe.message))
-            else:
-                found.append(_measured(each, probe))
-        _refuse(issues)
-        return found
+            return _Look(error=error, asked=foreign is not None or isinstance(error, FetchFailed))
+        if foreign is not None:
+            foreign = replace(foreign, content_type=probe.content_type)
+        return _Look(probe=probe, foreign=foreign, asked=foreign is not None)
 
 
 class Faults:
-    """Counts the refused inputs of each wallet: whoever cannot be charged must not have us fetch for ever."""
+    """Counts what was fetched in vain for each wallet: whoever is not charged must not have us ask others for ever."""
 
     def __init__(self, clock: Clock, *, most: int = _FAULTS, window_ms: int = _FAULTS_MS) -> None:
         self._clock = clock
@@ -149,6 +151,20 @@ class _Turns:
             self._users[wallet] -= 1
             if not self._users[wallet]:
                 del self._users[wallet], self._locks[wallet]
+
+
+def _require_read(media: Sequence[MediaInput], looks: Mapping[str, _Look]) -> list[Measured]:
+    """Return what the files measure, in the order of the input; raise `InvalidInput` where one cannot be used."""
+    found: list[Measured] = []
+    issues: list[Issue] = []
+    for each in media:
+        look = looks[each.url]
+        if look.probe is not None:
+            found.append(_measured(each, look.probe))
+        elif look.error is not None:
+            issues.append(Issue(each.path, look.error.code, look.error.message))
+    _refuse(issues)
+    return found
 
 
 def _measured(media: MediaInput, probe: Probe) -> Measured:

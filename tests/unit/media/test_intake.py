@@ -16,12 +16,13 @@ from stablestudio import catalog
 from stablestudio.catalog import OfferingInput
 from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.media.copies import Copies
-from stablestudio.media.inputs import InputReader
+from stablestudio.media.inputs import MAX_OWN_BYTES, InputReader, MediaTooLarge
 from stablestudio.media.intake import Checked, Faults, Intake, TooManyBadFiles
 from stablestudio.media.storage import Storage
 from stablestudio.store import copies as store
 from stablestudio.store import jobs, payments
 from stablestudio.store.database import Database
+from stablestudio.store.jobs import Asset
 from tests import media_samples
 from tests.doubles import BUYER, NOW_MS, ManualClock, order, payment, png, sell
 from tests.providers.loopback import Answer, Loopback, Request, serving
@@ -173,6 +174,32 @@ async def test_a_row_whose_bytes_a_stop_has_prevented_goes_as_well(door: Door) -
     await door.database.write(lambda connection: store.insert(connection, [lost]))
     door.clock.advance(2 * _HOUR_S)
     assert (await door.copies.purge(), await door.copies.purge()) == (1, 0)
+
+
+async def test_a_file_kept_here_that_is_too_large_for_work_is_refused_before_it_is_read(
+    door: Door, database: Database
+) -> None:
+    await database.write(lambda connection: sell(connection, 1, wallet=WALLET))
+    large = Asset(
+        key="jobs/job_1/result.mp4",
+        job_id=order(1).id,
+        role="result",
+        content_type="video/mp4",
+        size=MAX_OWN_BYTES + 1,
+        sha256="",
+        width=1,
+        height=1,
+        milliseconds=1,
+        created_at=NOW_MS,
+    )
+    await database.write(lambda connection: jobs.insert_asset(connection, large))
+    await database.write(lambda connection: jobs.complete(connection, job_id=large.job_id, now=NOW_MS))
+    path = door.folder / large.key
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(large.size)
+    with pytest.raises(MediaTooLarge):
+        await door.reader.open(f"job:{large.job_id}", wallet=WALLET)
 
 
 async def test_what_urls_are_is_found_out_from_the_files_and_written_into_the_order(door: Door) -> None:
