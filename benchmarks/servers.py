@@ -19,6 +19,7 @@ from benchmarks.load import Answer, ask
 PEER = Path(__file__).parent / "peer"
 _READY_SECONDS = 30.0
 _SERVER_CORE, _LOAD_CORE = 0, 1
+_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,8 @@ def core(number: int) -> Iterator[None]:
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {number} & before or before)
+    # Of all cores, not of those left to the caller: a load generator on its own core starts servers on the other.
+    os.sched_setaffinity(0, {number} & _CORES or before)
     try:
         yield
     finally:
