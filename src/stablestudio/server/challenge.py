@@ -15,9 +15,11 @@ from stablestudio.server.http import CORS, JSON, NO_STORE, Headers
 
 # The x402 SDKs refuse to pay more than a dollar a call unless told otherwise.
 _CLIENT_CAP = Money(1_000_000)
-_REQUIRED = x402.PAYMENT_REQUIRED.encode()
-_AUTHENTICATE = b"WWW-Authenticate"
-_HEAD: Headers = [JSON, *CORS, NO_STORE, (b"content-length", b"2")]
+_REQUIRED = x402.PAYMENT_REQUIRED.lower().encode()
+_AUTHENTICATE = b"www-authenticate"
+# Base64 up to a memo, then what shares the memo's groups of three bytes: before it and behind it.
+_Slot = tuple[bytes, bytes, bytes]
+_HEAD: Headers = [JSON, *CORS, NO_STORE]
 
 
 class Challenges:
@@ -29,7 +31,7 @@ class Challenges:
         self._bound = tuple(rail for rail in x402_rails if isinstance(rail, BindingRail))
         self._mpp = tuple(mpp_rails)
         self._origin = origin
-        self._parts = lru_cache(maxsize=4096)(self._split)
+        self._cuts = lru_cache(maxsize=4096)(self._cut)
 
     def headers(self, offering: Offering, asked: Asked, *, accept: str | None = None) -> Headers:
         """Return the headers of the 402 for one request; `accept` is the buyer's Accept-Payment."""
@@ -44,26 +46,24 @@ class Challenges:
         return offers
 
     def _required(self, offering: Offering, asked: Asked) -> bytes:
-        parts = self._parts(offering, asked.price, asked.hold_s, *[rail.edition for rail in self._bound])
-        if len(parts) == 1:
-            return parts[0]
-        woven = [parts[0]]
-        for rail, part in zip(self._bound, parts[1:], strict=True):
-            woven += rail.memo(asked).encode(), part
-        return binascii.b2a_base64(b"".join(woven), newline=False)
+        slots, rest = self._cuts(offering, asked.price.micros, asked.hold_s, *[rail.edition for rail in self._bound])
+        woven: list[bytes] = []
+        for rail, (head, before, after) in zip(self._bound, slots, strict=True):
+            woven += head, _base64(b"".join((before, rail.memo(asked).encode(), after)))
+        return b"".join((*woven, rest))
 
-    def _split(self, offering: Offering, price: Money, hold_s: int, *_editions: str) -> tuple[bytes, ...]:
-        """Return the whole header value, or its JSON cut where each rail's memo of this very request belongs."""
-        asked = Asked(path=offering.path, body=b"", price=price, now_s=0, hold_s=hold_s)
+    def _cut(self, offering: Offering, micros: int, hold_s: int, *_editions: str) -> tuple[list[_Slot], bytes]:
+        """Return a slot for each rail's memo of one very request, and what comes behind the last of them."""
+        asked = Asked(path=offering.path, body=b"", price=Money(micros), now_s=0, hold_s=hold_s)
         required = self.required(offering, asked)
-        if not self._bound:
-            return (x402.encode_required(required).encode(),)
-        rest, parts = json.dumps(required.wire(), separators=(",", ":")), []
-        for offer in required.accepts:
-            if "memo" in offer.extra:
-                head, _, rest = rest.partition(offer.extra["memo"])
-                parts.append(head.encode())
-        return (*parts, rest.encode())
+        rest, slots = json.dumps(required.wire(), separators=(",", ":")).encode(), []
+        for memo in [offer.extra["memo"].encode() for offer in required.accepts if "memo" in offer.extra]:
+            begin = rest.index(memo)
+            end = begin + len(memo)
+            first, last = begin - begin % 3, end + -end % 3
+            slots.append((_base64(rest[:first]), rest[first:begin], rest[end:last]))
+            rest = rest[last:]
+        return slots, _base64(rest)
 
     def required(self, offering: Offering, asked: Asked) -> x402.PaymentRequired:
         """Return the x402 challenge."""
@@ -78,3 +78,7 @@ class Challenges:
             error=note,
             extensions=x402.declare_payment_identifier(),
         )
+
+
+def _base64(data: bytes) -> bytes:
+    return binascii.b2a_base64(data, newline=False)
