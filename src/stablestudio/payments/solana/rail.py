@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from functools import lru_cache
 
 from stablestudio.clock import Clock
 from stablestudio.money import Money
@@ -73,10 +72,9 @@ class ExactSvmRail:
         self.name = f"x402:{self.network}:{mint}"
         self._memos = quote_memo.QuoteMemos(secret, scope=f"{self.name}|{pay_to}")
         self._asked: tuple[Asked, str] | None = None
-        self._amount = lru_cache(maxsize=4096)(self._units)  # prices are few; a quote must be fast
         self._refunds = SolanaRefunds(chain, mint=mint, decimals=decimals, key=refund_key)
 
-    def _units(self, price: Money) -> str:
+    def _amount(self, price: Money) -> str:
         return str(price.base_units(decimals=self.decimals))
 
     @property
