@@ -37,12 +37,24 @@ class Server:
             return None
         return sum(_resident_kib(path.read_text()) for path in statuses) / 1024
 
+    def cpu_seconds(self) -> float | None:
+        """CPU time of the process and its children so far; None where /proc does not tell."""
+        stats = [Path(f"/proc/{pid}/stat") for pid in _family(self.pid)]
+        if not stats or not all(path.exists() for path in stats):
+            return None
+        return sum(_ticks(path.read_text()) for path in stats) / os.sysconf("SC_CLK_TCK")
+
 
 def _family(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children")
     if not children.exists():
         return [pid]
     return [pid, *(member for child in children.read_text().split() for member in _family(int(child)))]
+
+
+def _ticks(stat: str) -> int:
+    # Behind the name in brackets, which may hold spaces, the 12th and 13th are user and system time.
+    return sum(int(field) for field in stat.rpartition(")")[2].split()[11:13])
 
 
 def _resident_kib(status: str) -> int:
