@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from dataclasses import replace
 
 import pytest
@@ -18,6 +20,7 @@ from tests.doubles import NOW_MS, ManualClock
 
 OFFERING = OFFERINGS[0]
 ASKED = Asked(path=OFFERING.path, body=b"{}", price=Money(45_000), now_s=NOW_MS // 1000)
+MEMO = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{32}(?![A-Za-z0-9+/])")
 
 
 @pytest.fixture
@@ -37,7 +40,15 @@ def test_a_woven_header_is_the_encoded_offer(rails: Rails, origin: str, times: i
         asked = replace(ASKED, body=body)
         [(name, value)] = challenges.offers(OFFERING, asked)
         assert name == b"payment-required"
-        assert value.decode() == x402.encode_required(challenges.required(OFFERING, asked))
+        woven, encoded = value.decode(), x402.encode_required(challenges.required(OFFERING, asked))
+        assert _without_memos(woven) == _without_memos(encoded)
+        assert len(woven) == len(encoded)
+        for offer in x402.decode_required(woven).accepts[: len(bound) * times]:
+            assert MEMO.fullmatch(offer.extra["memo"])
+
+
+def _without_memos(header: str) -> list[str]:
+    return MEMO.split(base64.b64decode(header, validate=True).decode())
 
 
 def test_two_quotes_of_one_second_share_no_id_and_no_memo(rails: Rails) -> None:

@@ -111,10 +111,11 @@ class ExactSvmRail:
     def memo(self, asked: Asked) -> str:
         # One for each request: asked about the same object, `offer` and `memo` tell the same.
         if self._asked is None or self._asked[0] is not asked:
-            amount = self._amount(asked.price)
-            memo = self._memos.make(path=asked.path, body=asked.body, amount=amount, now_s=asked.now_s)
-            self._asked = (asked, memo)
+            self._asked = (asked, self.form(asked).fill(asked.body))
         return self._asked[1]
+
+    def form(self, asked: Asked) -> quote_memo.MemoForm:
+        return self._memos.form(path=asked.path, amount=self._amount(asked.price), now_s=asked.now_s)
 
     def identify(self, presented: Presented) -> Credential:
         payload = _mine(presented)

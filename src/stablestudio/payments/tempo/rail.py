@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from stablestudio.errors import StudioError
-from stablestudio.money import Money
 from stablestudio.payments.rail import Asked, Credential, Outcome, Presented, Rejected
 from stablestudio.payments.tempo import pympp as mpp_pympp
 from stablestudio.payments.tempo.chain import TempoChain
@@ -65,7 +64,6 @@ class TempoRail:
         self.terms = mpp.ChargeTerms(
             chain_id=chain.chain_id, currency=self._token, recipient=checksum_address(self._pay_to)
         )
-        self._forms = lru_cache(maxsize=256)(self._form)  # prices are few, and a quote must be fast
         self._settlement = TempoSettlement(chain)
         self._refunds = TempoRefunds(self._settlement, chain_id=chain.chain_id, token=self._token, key=refund_key)
         self._warm_up: asyncio.Task[None] | None = None
@@ -82,13 +80,14 @@ class TempoRail:
         return terms is not None and (terms.currency, terms.chain_id) == (self._token, self._chain.chain_id)
 
     def challenge(self, asked: Asked) -> str:
-        return self._forms(asked.path, asked.price.micros, asked.now_s).issue(mpp.body_digest(asked.body))
+        """Return the value of the header line for one request."""
+        return self.form(asked).fill(asked.body)
 
-    def _form(self, path: str, micros: int, now_s: int) -> mpp.ChallengeForm:
-        return self.desk.form(self._request(Money(micros)), path=path, now_s=now_s)
+    def form(self, asked: Asked) -> mpp.ChallengeForm:
+        return self.desk.form(self._request(asked), path=asked.path, now_s=asked.now_s)
 
-    def _request(self, price: Money) -> str:
-        return self.terms.request(price.base_units(decimals=self.decimals))
+    def _request(self, asked: Asked) -> str:
+        return self.terms.request(asked.price.base_units(decimals=self.decimals))
 
     def identify(self, presented: Presented) -> Credential:
         credential = _mine(presented)
@@ -117,7 +116,7 @@ class TempoRail:
 
     def check(self, presented: Presented, asked: Asked) -> None:
         credential = _mine(presented)
-        request = self._request(asked.price)
+        request = self._request(asked)
         self.desk.require(
             credential.challenge,
             request,

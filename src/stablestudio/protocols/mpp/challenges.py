@@ -102,6 +102,10 @@ class ChallengeForm:
     opaque_head: str
     opaque_tail: str
 
+    def fill(self, body: bytes) -> str:
+        """Return a header line's value for one body."""
+        return self.issue(body_digest(body))
+
     def issue(self, digest: str = "") -> str:
         """Return a header line's value, with a digest for one body only."""
         # A nonce of its own, or two equal quotes in one second would be paid by one and the same transaction.
