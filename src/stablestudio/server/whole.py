@@ -25,6 +25,10 @@ class WholeHttp(HttpToolsProtocol):
         scope: Any = self.scope
         scope["extensions"] = self._extensions
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._extensions.clear()  # or protocol and scope would hold each other until a garbage collection
+
     def _write(self, scope: Scope, status: int, body: bytes, headers: Headers) -> bool:
         """Write an answer, complete but for the length, with names in lower case; False where ASGI must be used.
 
