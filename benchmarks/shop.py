@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.buyer import Wallet, made_up, read_header
 from benchmarks.load import Answer, Run, ask, drive, request
+from benchmarks.servers import Server
 from benchmarks.streams import Place
 
 PATH = "/api/generate/nano-banana/generate"
@@ -24,10 +25,15 @@ _FINISHED_SECONDS = 120.0
 class Shop:
     """One server as a buyer sees it; ours has a faucet and wants a proof to carry a nonce that it issued."""
 
-    port: int
+    server: Server
     wallet: Wallet
     is_ours: bool
     _balance: int = 0
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self.server.port
 
     def quotes(self) -> Iterator[bytes]:
         """Give the same unpaid order for ever."""

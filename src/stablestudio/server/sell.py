@@ -34,6 +34,7 @@ from stablestudio.server.http import (
     respond,
     respond_json,
     respond_preflight,
+    respond_whole,
 )
 from stablestudio.server.receipts import failure, problem, receipt
 
@@ -90,8 +91,7 @@ class SellRoute:
         headers = self._challenges.headers(
             self._offering, self._asked(price, body), accept=header(scope, b"accept-payment")
         )
-        await send({"type": "http.response.start", "status": 402, "headers": headers})
-        await send({"type": "http.response.body", "body": _EMPTY})
+        await respond_whole(scope, send, 402, _EMPTY, headers)
 
     def _asked(self, price: Money, body: bytes) -> Asked:
         return Asked(
