@@ -31,6 +31,7 @@ from stablestudio.providers.bindings import Bindings
 from stablestudio.providers.inputs import InputFiles, public_url
 from stablestudio.providers.kept import KeptResults
 from stablestudio.providers.provider import Work
+from stablestudio.rail_settings import TEST_NETWORKS
 from stablestudio.sales.charge import Charger
 from stablestudio.sales.reconcile import Reconciler
 from stablestudio.sales.sell import Seller
@@ -39,10 +40,18 @@ from stablestudio.server.app import App
 from stablestudio.server.assets import AssetEndpoint, AssetInfo
 from stablestudio.server.blob import BlobRoutes
 from stablestudio.server.challenge import Challenges
+from stablestudio.server.discovery import bazaar
+from stablestudio.server.discovery.documents import documents
+from stablestudio.server.discovery.shop import Shop, ways
+from stablestudio.server.documents import document_routes
 from stablestudio.server.embedded import EmbeddedRoutes
+from stablestudio.server.eta import Etas
 from stablestudio.server.jobs import JobRoutes
+from stablestudio.server.models import ModelRoutes
 from stablestudio.server.providers import Workshop, build_providers, require_known
 from stablestudio.server.public import PublicRoutes
+from stablestudio.server.quote import PATH as QUOTE
+from stablestudio.server.quote import QuoteRoute
 from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
@@ -207,7 +216,13 @@ class House:
             prices = PriceTable(OFFERINGS, overrides=settings.prices)
         except ValueError as error:
             raise ConfigurationInvalid(f"prices: {error}") from None
-        challenges = Challenges(self.rails.x402, self.rails.mpp, origin=settings.origin)
+        shop = self._shop(settings, prices)
+        challenges = Challenges(
+            self.rails.x402,
+            self.rails.mpp,
+            origin=settings.origin,
+            describe=lambda offering: bazaar.declare(offering, shop=shop),
+        )
         parts: dict[str, Any] = {
             "seller": self.seller,
             "challenges": challenges,
@@ -224,6 +239,16 @@ class House:
                 continue
             held = settings.settles(offering.model, offering.operation) == "complete"
             sells[offering.path] = SellRoute(offering, hold_s=settings.hold_seconds if held else 0, **parts)
+        etas = Etas(self.database, clock=self._clock)
+        quotes = QuoteRoute(
+            sells,
+            prices=prices,
+            etas=etas,
+            ways=shop.ways,
+            settles={each.key: settings.settles(each.model, each.operation) for each in OFFERINGS},
+            clock=self._clock,
+            body_limit=settings.max_body_bytes,
+        )
         gate = Gate(
             self.database,
             secret=secret,
@@ -235,17 +260,37 @@ class House:
         )
         return App(
             sells=sells,
+            free={QUOTE: quotes, **document_routes(documents(shop))},
+            models=ModelRoutes(prices=prices, bindings=self.bindings, etas=etas),
             blob=BlobRoutes(self.desk, tokens=self._tokens, clock=self._clock),
             confirm=ConfirmRoute(self.desk, gate=gate),
             jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock, erase=self.purger.erase_job),
             assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
-            public=PublicRoutes(
-                prices=prices, bindings=self.bindings, networks=self.rails.networks, world=self.rails.world
-            ),
+            public=PublicRoutes(networks=self.rails.networks, world=self.rails.world),
             embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
             docs=f"{settings.origin}/docs/errors",
             startup=self.start,
             shutdown=self.stop,
+        )
+
+    def _shop(self, settings: Settings, prices: PriceTable) -> Shop:
+        """Return what the documents tell: what somebody bound here makes, whether able to at this moment or not."""
+        sold = [each for each in OFFERINGS if each.kind is Kind.UPLOAD or self.bindings.of(each)]
+        return Shop(
+            origin=settings.origin,
+            contact=settings.contact,
+            real_money=TEST_NETWORKS.isdisjoint(self.rails.networks),
+            prices=prices,
+            offerings=tuple(sold),
+            ways=ways(self.rails.x402, self.rails.mpp),
+            max_body_bytes=settings.max_body_bytes,
+            max_upload_bytes=settings.max_upload_bytes,
+            link_seconds=settings.link_seconds,
+            keep_days={
+                "images": settings.keep_images_days,
+                "clips": settings.keep_videos_days,
+                "uploads": settings.keep_uploads_days,
+            },
         )
 
     async def _describe(self, key: str) -> AssetInfo | None:
