@@ -11,12 +11,12 @@ from stablestudio.store.tables import jobs
 
 def durations(connection: sa.Connection, types: Iterable[str], *, last: int) -> dict[str, list[int]]:
     """Return the milliseconds from payment to result of each type's last complete jobs; one short look at an index each."""
-    return {each: list(connection.execute(_LAST, {"type": each, "last": last}).scalars()) for each in types}
+    return {each: list(connection.execute(LAST, {"type": each, "last": last}).scalars()) for each in types}
 
 
-_LAST = (
+LAST = (
     sa.select(jobs.c.finished_at - jobs.c.created_at)
-    .where(jobs.c.state == sa.literal_column("'complete'"), jobs.c.type == sa.bindparam("type"))
+    .where(jobs.c.state == sa.literal_column("'complete'"), jobs.c.type == sa.bindparam("type", type_=sa.Text))
     .order_by(jobs.c.finished_at.desc())
-    .limit(sa.bindparam("last"))
+    .limit(sa.bindparam("last", type_=sa.Integer))
 )
