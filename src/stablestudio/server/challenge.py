@@ -56,23 +56,31 @@ class Challenges:
         parts = self._parts(offering, asked.price, asked.hold_s, *[rail.edition for rail in self._bound])
         if len(parts) == 1:
             return parts[0]
-        woven = [parts[0]]
-        for rail, part in zip(self._bound, parts[1:], strict=True):
+        *heads, tail = parts
+        woven = [heads[0]]
+        for rail, part in zip(self._bound, heads[1:], strict=True):
             woven += rail.memo(asked).encode(), part
-        return binascii.b2a_base64(b"".join(woven), newline=False)
+        head = b"".join(woven)
+        # Base64 goes by threes: spaces, which JSON does not mind here, let the long tail be encoded beforehand.
+        return binascii.b2a_base64(head + b" " * (-len(head) % 3), newline=False) + tail
 
     def _split(self, offering: Offering, price: Money, hold_s: int, *_editions: str) -> tuple[bytes, ...]:
-        """Return the whole header value, or its JSON cut where each rail's memo of this very request belongs."""
+        """Return the whole header value, or its JSON cut where each rail's memo of this very request belongs.
+
+        The last piece, the extensions, is in base64 already.
+        """
         asked = Asked(path=offering.path, body=b"", price=price, now_s=0, hold_s=hold_s)
         required = self.required(offering, asked)
         if not self._bound:
             return (x402.encode_required(required).encode(),)
-        rest, parts = json.dumps(required.wire(), separators=(",", ":")), []
+        wire = required.wire()
+        tail = b',"extensions":' + _json(wire.pop("extensions")) + b"}"
+        rest, parts = _json(wire).removesuffix(b"}"), []
         for offer in required.accepts:
             if "memo" in offer.extra:
-                head, _, rest = rest.partition(offer.extra["memo"])
-                parts.append(head.encode())
-        return (*parts, rest.encode())
+                head, _, rest = rest.partition(offer.extra["memo"].encode())
+                parts.append(head)
+        return (*parts, rest, binascii.b2a_base64(tail, newline=False))
 
     def required(self, offering: Offering, asked: Asked) -> x402.PaymentRequired:
         """Return the x402 challenge."""
@@ -90,3 +98,7 @@ class Challenges:
             error=note,
             extensions=x402.declare_payment_identifier() | dict(self._describe(offering)),
         )
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

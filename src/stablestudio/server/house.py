@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from stablestudio.catalog import OFFERINGS, Kind, MediaInput, PriceTable
+from stablestudio.catalog import OFFERINGS, Kind, MediaInput, Offering, PriceTable
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.config import ConfigurationInvalid, Settings, load_secret
 from stablestudio.errors import StudioError
@@ -31,7 +31,6 @@ from stablestudio.providers.bindings import Bindings
 from stablestudio.providers.inputs import InputFiles, public_url
 from stablestudio.providers.kept import KeptResults
 from stablestudio.providers.provider import Work
-from stablestudio.rail_settings import TEST_NETWORKS
 from stablestudio.sales.charge import Charger
 from stablestudio.sales.reconcile import Reconciler
 from stablestudio.sales.sell import Seller
@@ -42,7 +41,7 @@ from stablestudio.server.blob import BlobRoutes
 from stablestudio.server.challenge import Challenges
 from stablestudio.server.discovery import bazaar
 from stablestudio.server.discovery.documents import documents
-from stablestudio.server.discovery.shop import Shop, ways
+from stablestudio.server.discovery.shop import open_shop
 from stablestudio.server.documents import document_routes
 from stablestudio.server.embedded import EmbeddedRoutes
 from stablestudio.server.eta import Etas
@@ -216,7 +215,7 @@ class House:
             prices = PriceTable(OFFERINGS, overrides=settings.prices)
         except ValueError as error:
             raise ConfigurationInvalid(f"prices: {error}") from None
-        shop = self._shop(settings, prices)
+        shop = open_shop(settings, prices=prices, rails=(self.rails.x402, self.rails.mpp), makes=self._makes)
         challenges = Challenges(
             self.rails.x402,
             self.rails.mpp,
@@ -245,7 +244,6 @@ class House:
             prices=prices,
             etas=etas,
             ways=shop.ways,
-            settles={each.key: settings.settles(each.model, each.operation) for each in OFFERINGS},
             clock=self._clock,
             body_limit=settings.max_body_bytes,
         )
@@ -273,25 +271,8 @@ class House:
             shutdown=self.stop,
         )
 
-    def _shop(self, settings: Settings, prices: PriceTable) -> Shop:
-        """Return what the documents tell: what somebody bound here makes, whether able to at this moment or not."""
-        sold = [each for each in OFFERINGS if each.kind is Kind.UPLOAD or self.bindings.of(each)]
-        return Shop(
-            origin=settings.origin,
-            contact=settings.contact,
-            real_money=TEST_NETWORKS.isdisjoint(self.rails.networks),
-            prices=prices,
-            offerings=tuple(sold),
-            ways=ways(self.rails.x402, self.rails.mpp),
-            max_body_bytes=settings.max_body_bytes,
-            max_upload_bytes=settings.max_upload_bytes,
-            link_seconds=settings.link_seconds,
-            keep_days={
-                "images": settings.keep_images_days,
-                "clips": settings.keep_videos_days,
-                "uploads": settings.keep_uploads_days,
-            },
-        )
+    def _makes(self, offering: Offering) -> bool:
+        return offering.kind is Kind.UPLOAD or bool(self.bindings.of(offering))
 
     async def _describe(self, key: str) -> AssetInfo | None:
         asset = await self.database.read(lambda connection: job_store.find_asset(connection, key))

@@ -52,16 +52,14 @@ class QuoteRoute:
         prices: PriceTable,
         etas: Etas,
         ways: tuple[Way, ...],
-        settles: Mapping[str, str],
         clock: Clock,
         body_limit: int,
     ) -> None:
-        """Take the routes that sell, by path; `settles` says by offering when its payments are taken."""
+        """Take the routes that sell, by path, and what prices, times and offers are made of."""
         self._sells = sells
         self._prices = prices
         self._etas = etas
         self._ways = ways
-        self._settles = settles
         self._clock = clock
         self._body_limit = body_limit
 
@@ -72,10 +70,11 @@ class QuoteRoute:
             raise refuse_method(scope, "POST")
         offering, given = read_question(await read_body(receive, limit=self._body_limit))
         read = offering.read(given)
-        self._sells[offering.path].require_maker(read)
+        seller = self._sells[offering.path]
+        seller.require_maker(read)
         expires = (self._clock.now_ms() // _MINUTE_MS + _GOOD_MINUTES) * _MINUTE_MS
         body = quote(offering, read, prices=self._prices, ways=self._ways, eta=(await self._etas.now())[offering.key])
-        body |= {"settles": self._settles[offering.key], "expiresAt": iso(expires)}
+        body |= {"settles": "complete" if seller.holds else "accept", "expiresAt": iso(expires)}
         await respond_cached(scope, send, to_json(body), content_type="application/json", seconds=60, shared=False)
 
 
@@ -91,7 +90,7 @@ def quote(
         "unitPrice": str(prices.cells(offering)[cell]),
         "quantity": given.units(),
         "amount": str(price),
-        "because": {name: getattr(given, name) for name in offering.input.priced_by},
+        "because": {name: value for name in offering.input.priced_by if (value := getattr(given, name)) is not None},
     }
     return {
         "success": True,

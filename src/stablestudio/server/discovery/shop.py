@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from stablestudio.catalog import OFFERINGS, Kind, Lifecycle, LifecycleState, Offering, PriceTable
+from stablestudio.config import Settings
 from stablestudio.money import Money
 from stablestudio.payments.rail import MppRail, Rail, X402Rail
-from stablestudio.rail_settings import BASE, BASE_SEPOLIA, SOLANA, SOLANA_DEVNET, TEMPO, TEMPO_TESTNET
+from stablestudio.rail_settings import BASE, BASE_SEPOLIA, SOLANA, SOLANA_DEVNET, TEMPO, TEMPO_TESTNET, TEST_NETWORKS
 
 _NETWORKS = {
     BASE: "Base",
@@ -38,15 +39,6 @@ class Way:
     def amount(self, price: Money) -> str:
         """Return a price in the token's base units."""
         return str(price.base_units(decimals=self.decimals))
-
-
-def ways(x402: Iterable[X402Rail], mpp: Iterable[MppRail]) -> tuple[Way, ...]:
-    """Return the rails in the order in which a challenge offers them."""
-    return (*(_way(rail, "x402") for rail in x402), *(_way(rail, "mpp") for rail in mpp))
-
-
-def _way(rail: Rail, protocol: Literal["x402", "mpp"]) -> Way:
-    return Way(protocol=protocol, network=rail.network, asset=rail.asset, decimals=rail.decimals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +91,38 @@ class Shop:
         return ", ".join(
             f"{name} ${price}{each}" if len(cells) > 1 else f"${price}{each}" for name, price in cells.items()
         )
+
+
+def open_shop(
+    settings: Settings,
+    *,
+    prices: PriceTable,
+    rails: tuple[Iterable[X402Rail], Iterable[MppRail]],
+    makes: Callable[[Offering], bool],
+) -> Shop:
+    """Return the service of these settings; `makes` tells whether somebody does, able to at this moment or not."""
+    x402, mpp = rails
+    ways = (*(_way(rail, "x402") for rail in x402), *(_way(rail, "mpp") for rail in mpp))
+    return Shop(
+        origin=settings.origin,
+        contact=settings.contact,
+        real_money=TEST_NETWORKS.isdisjoint(way.network for way in ways),
+        prices=prices,
+        offerings=tuple(offering for offering in OFFERINGS if makes(offering)),
+        ways=ways,
+        max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
+        link_seconds=settings.link_seconds,
+        keep_days={
+            "images": settings.keep_images_days,
+            "clips": settings.keep_videos_days,
+            "uploads": settings.keep_uploads_days,
+        },
+    )
+
+
+def _way(rail: Rail, protocol: Literal["x402", "mpp"]) -> Way:
+    return Way(protocol=protocol, network=rail.network, asset=rail.asset, decimals=rail.decimals)
 
 
 def typical(offering: Offering) -> str:
