@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from stablestudio.catalog import MODELS, Offering, OfferingInput, PriceTable, find
 from stablestudio.catalog.reading import MOST_ISSUES
@@ -117,8 +117,9 @@ def quote(
 def read_question(body: bytes) -> tuple[Offering, bytes]:
     """Return the offering that is asked about, and its input as JSON with all the faults it came with."""
     try:
+        from_json(body)  # refuses what is nested too deeply for the decoder below
         pairs = _DECODER.decode(body.decode())
-    except (ValueError, RecursionError):
+    except ValueError:
         raise _refusal([Issue((), "invalid_json", f"The body is not valid JSON; it is like {_EXAMPLE}")]) from None
     if not isinstance(pairs, _Pairs):
         raise _refusal([Issue((), "not_an_object", f"The body must be a JSON object, e.g. {_EXAMPLE}")])

@@ -83,7 +83,6 @@ def test_an_input_arrives_as_it_was_written(given_input: Any) -> None:
         '{"n": 1.10e2}',
         '{"n": 123456789012345678901234567890}',
         '{"n": NaN}',
-        '"\\ud800"',
     ],
 )
 def test_faults_of_an_input_are_left_for_the_route_to_find(written: str) -> None:
@@ -98,6 +97,7 @@ def test_faults_of_an_input_are_left_for_the_route_to_find(written: str) -> None
         (b"{", [((), "invalid_json")]),
         (b"\xff", [((), "invalid_json")]),
         (b"[" * 100_000, [((), "invalid_json")]),
+        (b'{"a":' * 100_000, [((), "invalid_json")]),
         (b"[]", [((), "not_an_object")]),
         (b"{}", [(("model",), "missing"), (("input",), "missing")]),
         (ask(model="grok", operation="edit"), [(("input",), "missing")]),
