@@ -54,6 +54,6 @@ def _facts(field: Schema) -> list[str]:
 
 
 def _text(field: Schema) -> Schema:
-    """Return the first of the forms that a field takes: numbers of lists of numerals are told as the text they stand for."""
+    """Return the first of the forms that a field takes: where text or a whole number may stand, the text is told."""
     form: Schema = field["anyOf"][0] if "anyOf" in field else field
     return form

@@ -56,6 +56,7 @@ def _steps(shop: Shop) -> list[str]:
 def _rules(shop: Shop) -> list[str]:
     return [
         "Rules:",
+        "- All about a model, with the rules over several fields: GET /llms/{model}.txt, or as data GET /api/models/{model}.",
         "- A job under way is not lost: keep reading it, never buy it again. Clips take minutes.",
         "- 202 means that the payment's outcome is not known yet: send the same request again, never a new payment.",
         "- The same signed payment always gets the same job. With another body it is 409.",

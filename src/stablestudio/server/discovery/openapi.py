@@ -7,6 +7,7 @@ Registries take at most 40 operations and 64 KB: schemas and responses that rout
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from stablestudio import __version__
@@ -26,7 +27,6 @@ _REFUSALS = {
     "410": "The vendor has ended this model; `successor` is another one. Nothing was charged.",
     "503": "Nobody can make this here now. Nothing was charged.",
 }
-_SIGN_IN: list[dict[str, list[str]]] = [{"siwx": []}, {"mppProof": []}]
 _SCHEMES = {
     "siwx": {
         "type": "apiKey",
@@ -65,11 +65,16 @@ def document(shop: Shop) -> Document:
         "x-agentcash-guidance": {"llmsTxtUrl": f"{shop.origin}/llms.txt"},
         "paths": sales | _others(shop),
         "components": {
-            "securitySchemes": _SCHEMES,
+            "securitySchemes": {name: _SCHEMES[name] for name in _proofs(shop)},
             "schemas": {"Error": answers.ERROR} | shared,
             "responses": _RESPONSES,
         },
     }
+
+
+def _proofs(shop: Shop) -> list[str]:
+    """Return by which schemes a wallet can prove that it is one's own."""
+    return ["siwx", *(["mppProof"] if shop.of("mpp") else [])]
 
 
 def _inputs(shop: Shop) -> tuple[dict[InputType, Schema], dict[str, Schema]]:
@@ -135,16 +140,17 @@ def payment_info(shop: Shop, offering: Offering) -> Document:
 
 def _others(shop: Shop) -> Document:
     """Return the routes that cost nothing: those of a wallet's own things, and those of everybody."""
+    own = partial(_own, shop)
     job_id = {"name": "jobId", "in": "path", "required": True, "schema": {"type": "string"}}
     model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
     paths: Document = {
         "/api/jobs": {
-            "get": _own("List your jobs, newest first", _answer("A page.", answers.JOBS), parameters=_filters())
+            "get": own("List your jobs, newest first", _answer("A page.", answers.JOBS), parameters=_filters())
         },
         "/api/jobs/{jobId}": {
             "parameters": [job_id],
-            "get": _own("Read a job", _answer("The job.", answers.JOB)),
-            "delete": _own("Delete the files of an ended job", _answer("Deleted.", answers.DELETED)),
+            "get": own("Read a job", _answer("The job.", answers.JOB)),
+            "delete": own("Delete the files of an ended job", _answer("Deleted.", answers.DELETED)),
         },
         "/api/quote": {
             "post": _free("Quote an input", _answer("The price.", answers.QUOTE), requestBody=_json(_question(shop)))
@@ -153,14 +159,15 @@ def _others(shop: Shop) -> Document:
         "/api/models/{model}": {"get": _free("Read all about one model", _response("Models"), parameters=[model])},
     }
     if "upload" in shop.models:
-        confirmed = _own("Confirm an upload", _answer("Confirmed.", answers.UPLOADED), tag="Uploads")
+        confirmed = own("Confirm an upload", _answer("Confirmed.", answers.UPLOADED), tag="Uploads")
         paths["/api/upload/confirm"] = {"post": confirmed | {"requestBody": _json(answers.CONFIRMATION)}}
     return paths
 
 
-def _own(summary: str, answer: Document, *, tag: str = "Jobs", **more: Any) -> Document:
+def _own(shop: Shop, summary: str, answer: Document, *, tag: str = "Jobs", **more: Any) -> Document:
     responses = {"200": answer, "402": _response("SignIn"), "default": _response("default")}
-    return {"summary": summary, "tags": [tag], "security": _SIGN_IN, **more, "responses": responses}
+    security: list[dict[str, list[str]]] = [{name: []} for name in _proofs(shop)]
+    return {"summary": summary, "tags": [tag], "security": security, **more, "responses": responses}
 
 
 def _free(summary: str, answer: Document, **more: Any) -> Document:

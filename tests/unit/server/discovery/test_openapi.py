@@ -138,3 +138,10 @@ def test_wallet_routes_ask_for_a_signature_and_no_route_for_both() -> None:
                 assert signed == (operation["tags"][0] == "Jobs" or operation["summary"] == "Confirm an upload")
                 assert not (signed and "x-payment-info" in operation)
     assert DOCUMENT["components"]["securitySchemes"]["siwx"]["name"] == "SIGN-IN-WITH-X"
+
+
+def test_a_proof_of_mpp_is_offered_where_mpp_is() -> None:
+    for ways, proofs in ((WAYS, ["siwx", "mppProof"]), (WAYS[:2], ["siwx"])):
+        built = document(make(ways=ways))
+        assert list(built["components"]["securitySchemes"]) == proofs
+        assert built["paths"]["/api/jobs"]["get"]["security"] == [{name: []} for name in proofs]
