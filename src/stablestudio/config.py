@@ -39,6 +39,12 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None, description="Origin that buyers use, e.g. https://studio.example; host and port above if not set."
     )
+    contact: str | None = Field(
+        None,
+        pattern=r"^(https://\S+|[^@\s]+@[^@\s]+)$",
+        max_length=200,
+        description="Where buyers reach you: an e-mail address or an https URL; told in the documents.",
+    )
     storage: str | None = Field(
         None,
         description="Where files are kept: a folder, or s3://bucket/prefix; `assets` in the data folder if not set.",

@@ -81,6 +81,11 @@ class Rail(Protocol):
         ...
 
     @property
+    def asset(self) -> str:
+        """Return the token's address, as offers write it."""
+        ...
+
+    @property
     def decimals(self) -> int:
         """Return how many decimals the token has."""
         ...

@@ -18,6 +18,9 @@ from stablestudio.server.embedded import EmbeddedRoutes
 from stablestudio.server.http import Handler, Receive, Scope, Send, refuse_method, respond_error
 from stablestudio.server.jobs import PREFIX as JOBS
 from stablestudio.server.jobs import JobRoutes
+from stablestudio.server.models import PATH as MODELS
+from stablestudio.server.models import PREFIX as MODEL
+from stablestudio.server.models import ModelRoutes
 from stablestudio.server.public import PublicRoutes
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.upload import PATH as CONFIRM
@@ -40,6 +43,8 @@ class App:
         self,
         *,
         sells: Mapping[str, SellRoute],
+        free: Mapping[str, Handler],
+        models: ModelRoutes,
         blob: BlobRoutes,
         confirm: ConfirmRoute,
         jobs: JobRoutes,
@@ -50,11 +55,13 @@ class App:
         startup: Callable[[], Awaitable[None]],
         shutdown: Callable[[], Awaitable[None]],
     ) -> None:
-        """Take the routes; what keeps `startup` from succeeding stands in `failure` afterwards."""
+        """Take the routes, those of `free` by their exact path; what keeps `startup` from succeeding stands in `failure` afterwards."""
         self.failure: StudioError | None = None
-        self._exact: dict[str, Handler] = {**sells, "/api/jobs": jobs.listed, CONFIRM: confirm}
+        self._exact: dict[str, Handler] = {**sells, **free, "/api/jobs": jobs.listed, CONFIRM: confirm}
+        self._exact[MODELS] = models.listed
         self._exact |= dict.fromkeys((BLOB, f"{BLOB}/", f"{BLOB}/mpu"), blob)
         self._jobs = jobs
+        self._models = models
         self._assets = assets
         self._rest = _rest(public, embedded)
         self._docs = docs
@@ -86,6 +93,8 @@ class App:
             return self._jobs.one
         if path.startswith(ASSETS):
             return self._assets
+        if path.startswith(MODEL):
+            return self._models.one
         return self._other
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,7 +122,6 @@ class App:
 def _rest(public: PublicRoutes, embedded: EmbeddedRoutes | None) -> Router:
     routes = [
         Route("/health", public.health, methods=["GET"]),
-        Route("/api/models", public.models, methods=["GET"]),
         Route("/docs/errors", public.errors, methods=["GET"]),
     ]
     if embedded is not None:

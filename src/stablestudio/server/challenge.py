@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from stablestudio.catalog import Offering
 from stablestudio.money import Money
@@ -42,12 +43,20 @@ class _Sheet:
 class Challenges:
     """Builds challenges. Prices come from a table, so all parts that do not depend on the body are made once a second."""
 
-    def __init__(self, x402_rails: Sequence[X402Rail], mpp_rails: Sequence[MppRail] = (), *, origin: str) -> None:
-        """Take the rails in the order in which they are offered."""
+    def __init__(
+        self,
+        x402_rails: Sequence[X402Rail],
+        mpp_rails: Sequence[MppRail] = (),
+        *,
+        origin: str,
+        describe: Callable[[Offering], Mapping[str, Any]] = lambda _: {},
+    ) -> None:
+        """Take the rails in the order in which they are offered; `describe` returns extensions that tell what is sold."""
         self._x402 = tuple(x402_rails)
         self._bound = tuple(rail for rail in x402_rails if isinstance(rail, BindingRail))
         self._mpp = tuple(mpp_rails)
         self._origin = origin
+        self._describe = describe
         self._sheets = lru_cache(maxsize=256)(self._sheet)
 
     def headers(self, offering: Offering, asked: Asked, *, accept: str | None = None) -> Headers:
@@ -84,10 +93,13 @@ class Challenges:
         return x402.PaymentRequired(
             accepts=[rail.offer(asked) for rail in self._x402],
             resource=x402.Resource(
-                url=self._origin + offering.path, description=offering.title, mime_type="application/json"
+                url=self._origin + offering.path,
+                description=offering.title,
+                mime_type="application/json",
+                other={"serviceName": "StableStudio", "tags": [offering.kind.value]},
             ),
             error=note,
-            extensions=x402.declare_payment_identifier(),
+            extensions=x402.declare_payment_identifier() | dict(self._describe(offering)),
         )
 
 

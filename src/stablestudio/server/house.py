@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from stablestudio.catalog import OFFERINGS, Kind, MediaInput, PriceTable
+from stablestudio.catalog import OFFERINGS, Kind, MediaInput, Offering, PriceTable
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.config import ConfigurationInvalid, Settings, load_secret
 from stablestudio.errors import StudioError
@@ -41,10 +41,18 @@ from stablestudio.server.app import App
 from stablestudio.server.assets import AssetEndpoint, AssetInfo
 from stablestudio.server.blob import BlobRoutes
 from stablestudio.server.challenge import Challenges
+from stablestudio.server.discovery import bazaar
+from stablestudio.server.discovery.documents import documents
+from stablestudio.server.discovery.shop import open_shop
+from stablestudio.server.documents import document_routes
 from stablestudio.server.embedded import EmbeddedRoutes
+from stablestudio.server.eta import Etas
 from stablestudio.server.jobs import JobRoutes
+from stablestudio.server.models import ModelRoutes
 from stablestudio.server.providers import Workshop, build_providers, require_known
 from stablestudio.server.public import PublicRoutes
+from stablestudio.server.quote import PATH as QUOTE
+from stablestudio.server.quote import QuoteRoute
 from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
@@ -220,7 +228,13 @@ class House:
             prices = PriceTable(OFFERINGS, overrides=settings.prices)
         except ValueError as error:
             raise ConfigurationInvalid(f"prices: {error}") from None
-        challenges = Challenges(self.rails.x402, self.rails.mpp, origin=settings.origin)
+        shop = open_shop(settings, prices=prices, rails=(self.rails.x402, self.rails.mpp), makes=self._makes)
+        challenges = Challenges(
+            self.rails.x402,
+            self.rails.mpp,
+            origin=settings.origin,
+            describe=lambda offering: bazaar.declare(offering, shop=shop),
+        )
         parts: dict[str, Any] = {
             "seller": self.seller,
             "challenges": challenges,
@@ -237,6 +251,15 @@ class House:
                 continue
             held = settings.settles(offering.model, offering.operation) == "complete"
             sells[offering.path] = SellRoute(offering, hold_s=settings.hold_seconds if held else 0, **parts)
+        etas = Etas(self.database, clock=self._clock)
+        quotes = QuoteRoute(
+            sells,
+            prices=prices,
+            etas=etas,
+            ways=shop.ways,
+            clock=self._clock,
+            body_limit=settings.max_body_bytes,
+        )
         gate = Gate(
             self.database,
             secret=secret,
@@ -248,22 +271,23 @@ class House:
         )
         return App(
             sells=sells,
+            free={QUOTE: quotes, **document_routes(documents(shop))},
+            models=ModelRoutes(
+                prices=prices, bindings=self.bindings, etas=etas, max_upload_bytes=settings.max_upload_bytes
+            ),
             blob=BlobRoutes(self.desk, tokens=self._tokens, clock=self._clock),
             confirm=ConfirmRoute(self.desk, gate=gate),
             jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock, erase=self.purger.erase_job),
             assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
-            public=PublicRoutes(
-                prices=prices,
-                bindings=self.bindings,
-                networks=self.rails.networks,
-                world=self.rails.world,
-                max_upload_bytes=settings.max_upload_bytes,
-            ),
+            public=PublicRoutes(networks=self.rails.networks, world=self.rails.world),
             embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
             docs=f"{settings.origin}/docs/errors",
             startup=self.start,
             shutdown=self.stop,
         )
+
+    def _makes(self, offering: Offering) -> bool:
+        return offering.kind is Kind.UPLOAD or bool(self.bindings.of(offering))
 
     async def _describe(self, key: str) -> AssetInfo | None:
         asset = await self.database.read(lambda connection: job_store.find_asset(connection, key))

@@ -15,6 +15,7 @@ from stablestudio.clock import Clock, iso
 from stablestudio.errors import InvalidInput, Issue, StudioError
 from stablestudio.media.links import Links
 from stablestudio.money import Money
+from stablestudio.server.discovery.answers import LISTED, MOST_LISTED, STATES
 from stablestudio.server.http import (
     CORS,
     JSON,
@@ -36,9 +37,7 @@ from stablestudio.store.database import Database
 from stablestudio.store.views import AssetView, OrderView
 
 PREFIX = "/api/jobs/"
-_STATES = ("pending", "loading", "complete", "failed")
 _HEADERS = [JSON, *CORS, PRIVATE]
-_MAX_LIST = 100
 _LONGEST_PATH = 100
 _RENDERED = 10_000
 _LONGEST_DATA = 2_000
@@ -297,12 +296,12 @@ def _filters(query: bytes) -> tuple[int, str | None, str | None]:
     except ValueError:
         raise InvalidInput("The query string cannot be read.") from None
     issues: list[Issue] = []
-    limit = fields.get("limit", ["20"])[-1]
+    limit = fields.get("limit", [str(LISTED)])[-1]
     state = fields.get("status", [""])[-1] or None
-    if not (limit.isascii() and limit.isdecimal() and len(limit) < 5 and 1 <= int(limit) <= _MAX_LIST):
-        issues.append(Issue(("limit",), "out_of_range", f"limit is a whole number from 1 to {_MAX_LIST}"))
-    if state is not None and state not in _STATES:
-        issues.append(Issue(("status",), "unknown_value", "status is not a state of a job", _STATES))
+    if not (limit.isascii() and limit.isdecimal() and len(limit) < 5 and 1 <= int(limit) <= MOST_LISTED):
+        issues.append(Issue(("limit",), "out_of_range", f"limit is a whole number from 1 to {MOST_LISTED}"))
+    if state is not None and state not in STATES:
+        issues.append(Issue(("status",), "unknown_value", "status is not a state of a job", STATES))
     unknown = sorted(set(fields) - {"limit", "status", "before"})
     issues.extend(
         Issue((name,), "unknown_field", f"Unknown filter {name!r}", ("limit", "status", "before")) for name in unknown

@@ -74,6 +74,11 @@ class SellRoute:
         self._hold_s = hold_s
         self._body_limit = body_limit
 
+    @property
+    def holds(self) -> bool:
+        """Tell whether payments are held until the work is done, instead of being settled at once."""
+        return self._hold_s > 0
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             if scope["method"] == "OPTIONS":

@@ -165,6 +165,15 @@ sa.Index(
     postgresql_where=sa.text("state IN ('pending', 'loading')"),
 )
 
+# How long the last ones took: what buyers are told to expect.
+sa.Index(
+    "ix_jobs_complete",
+    jobs.c.type,
+    jobs.c.finished_at,
+    sqlite_where=sa.text("state = 'complete'"),
+    postgresql_where=sa.text("state = 'complete'"),
+)
+
 submissions = sa.Table(
     "submissions",
     metadata,

@@ -67,6 +67,7 @@ class ExactSvmRail:
         self._clock = clock
         self._limits = limits or Limits()
         self._unbound_memos = unbound_memos
+        self.asset = mint
         self.decimals = decimals
         self.network = chain.network
         self.name = f"x402:{self.network}:{mint}"

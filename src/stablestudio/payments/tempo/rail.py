@@ -57,6 +57,7 @@ class TempoRail:
         self._chain = chain
         self._token = token.lower()
         self._pay_to = pay_to.lower()
+        self.asset = self._token
         self.decimals = decimals
         self.network = f"eip155:{chain.chain_id}"
         self.name = f"mpp:{self.network}:{self._token}"
