@@ -43,6 +43,7 @@ class Sold:
 
     job_id: str
     payment: store.Payment
+    owner: str | None = None  # the job's wallet, where this very request took the payment
     echo: bool = False  # paid before, in another way; the payment presented now was not taken
 
 

@@ -16,7 +16,7 @@ from stablestudio.server.blob import PATH as BLOB
 from stablestudio.server.blob import BlobRoutes
 from stablestudio.server.embedded import EmbeddedRoutes
 from stablestudio.server.http import Handler, Receive, Scope, Send, refuse_method, respond_error
-from stablestudio.server.jobs import PREFIX as JOBS
+from stablestudio.server.job_bodies import PREFIX as JOBS
 from stablestudio.server.jobs import JobRoutes
 from stablestudio.server.public import PublicRoutes
 from stablestudio.server.sell import SellRoute

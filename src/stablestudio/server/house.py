@@ -14,6 +14,7 @@ from stablestudio.catalog import OFFERINGS, Kind, MediaInput, PriceTable
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.config import ConfigurationInvalid, Settings, load_secret
 from stablestudio.errors import StudioError
+from stablestudio.jobs.changes import Changes
 from stablestudio.jobs.engine import QUEUE, DbosEngine
 from stablestudio.jobs.maker import Maker
 from stablestudio.jobs.purge import Purger
@@ -40,7 +41,10 @@ from stablestudio.server.assets import AssetEndpoint, AssetInfo
 from stablestudio.server.blob import BlobRoutes
 from stablestudio.server.challenge import Challenges
 from stablestudio.server.embedded import EmbeddedRoutes
+from stablestudio.server.job_bodies import JobBodies
+from stablestudio.server.job_pages import JobPages
 from stablestudio.server.jobs import JobRoutes
+from stablestudio.server.poll_tokens import PollTokens
 from stablestudio.server.providers import Workshop, build_providers, require_known
 from stablestudio.server.public import PublicRoutes
 from stablestudio.server.rails import build_rails
@@ -78,6 +82,7 @@ class House:
         path = settings.data / "stablestudio.db"
         migrate.upgrade(path)
         self.database = Database(path)
+        self.changes = Changes(self.database)
         shelf = open_shelf(settings)
         self.storage = shelf.storage
         self._signer = LinkSigner(secret, settings.origin, settings.link_seconds)
@@ -137,6 +142,7 @@ class House:
         """Finish what the last process left open, then go to work."""
         await check(self.storage)
         await self.rails.start()
+        self.changes.start()
         self.charger.start()
         await self.engine.start(self.maker if self._works else None)
         await self._warn_of_strays()
@@ -146,12 +152,17 @@ class House:
             self.refunds.run(),
             every(_TIDY_SECONDS, self._tidy, name="tidy"),
             self.purger.run(),
+            self.changes.run(),
         ]
         if self._works:
             loops.append(self.sweep.run())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
         asyncio.get_running_loop().call_later(_SETTLED_SECONDS, _settle_memory)
         self.on_ready()
+
+    def let_go(self) -> None:
+        """Answer everybody who waits, because the service is about to stop."""
+        self.changes.close()
 
     async def stop(self) -> None:
         """Stop in the opposite order; what was running is taken up at the next start."""
@@ -207,6 +218,9 @@ class House:
             prices = PriceTable(OFFERINGS, overrides=settings.prices)
         except ValueError as error:
             raise ConfigurationInvalid(f"prices: {error}") from None
+        tokens = PollTokens(secret)
+        bodies = JobBodies(self.database, links=self._links, clock=self._clock)
+        pages = JobPages(self.database, bodies=bodies, tokens=tokens, clock=self._clock)
         challenges = Challenges(self.rails.x402, self.rails.mpp, origin=settings.origin)
         parts: dict[str, Any] = {
             "seller": self.seller,
@@ -216,6 +230,9 @@ class House:
             "origin": settings.origin,
             "body_limit": settings.max_body_bytes,
             "clock": self._clock,
+            "changes": self.changes,
+            "pages": pages,
+            "tokens": tokens,
         }
         sells: dict[str, SellRoute] = {}
         for offering in OFFERINGS:
@@ -230,6 +247,7 @@ class House:
             origin=settings.origin,
             chains=self.rails.sign_in_chains,
             clock=self._clock,
+            tokens=tokens,
             proofs=self.rails.proofs,
             judges=self.rails.judges,
         )
@@ -237,7 +255,15 @@ class House:
             sells=sells,
             blob=BlobRoutes(self.desk, tokens=self._tokens, clock=self._clock),
             confirm=ConfirmRoute(self.desk, gate=gate),
-            jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock, erase=self.purger.erase_job),
+            jobs=JobRoutes(
+                self.database,
+                gate=gate,
+                bodies=bodies,
+                pages=pages,
+                changes=self.changes,
+                clock=self._clock,
+                erase=self.purger.erase_job,
+            ),
             assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
             public=PublicRoutes(
                 prices=prices, bindings=self.bindings, networks=self.rails.networks, world=self.rails.world

@@ -7,6 +7,8 @@ import logging
 import socket
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from stablestudio.config import ConfigurationInvalid, Settings, load_settings
 from stablestudio.server.house import House
 from stablestudio.server.limits import LimitedHttp
 
+_NOT_STARTED = 3  # uvicorn's own exit code
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -49,8 +52,20 @@ def serve(*, host: str | None = None, port: int | None = None, data: Path | None
         raise
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server, which waits for open connections at a stop: those that wait for us are answered first."""
+
+    def __init__(self, config: uvicorn.Config, *, let_go: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._let_go = let_go
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._let_go()
+        await super().shutdown(sockets)
+
+
 def _run(settings: Settings, house: House) -> None:
-    uvicorn.run(
+    config = uvicorn.Config(
         house.app,
         host=settings.host,
         port=settings.port,
@@ -62,6 +77,11 @@ def _run(settings: Settings, house: House) -> None:
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+    server = _Server(config, let_go=house.let_go)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(_NOT_STARTED)
 
 
 def _require_port(settings: Settings) -> None:

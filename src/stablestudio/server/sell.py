@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic_core import to_json
 
@@ -11,6 +11,7 @@ from stablestudio.catalog import Offering, OfferingInput, PriceTable
 from stablestudio.clock import Clock
 from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.failpoints import reach
+from stablestudio.jobs.changes import Changes
 from stablestudio.money import Money
 from stablestudio.payments.errors import PaymentRejected
 from stablestudio.payments.rail import Asked, Presented
@@ -24,6 +25,7 @@ from stablestudio.server.http import (
     CORS,
     JSON,
     PRIVATE,
+    Headers,
     Receive,
     Scope,
     Send,
@@ -34,7 +36,10 @@ from stablestudio.server.http import (
     respond_json,
     respond_preflight,
 )
+from stablestudio.server.job_pages import JobPages
+from stablestudio.server.poll_tokens import PollTokens
 from stablestudio.server.receipts import failure, problem, receipt
+from stablestudio.server.waits import applied, preferred_wait, wait_for_turn
 
 METHODS = "POST, OPTIONS"
 _EMPTY = b"{}"
@@ -48,6 +53,8 @@ _RELEASED = "The work failed and nothing was charged: the job tells why."
 class SellRoute:
     """One route that sells one offering."""
 
+    sells_jobs: ClassVar[bool] = True
+
     def __init__(
         self,
         offering: Offering,
@@ -59,6 +66,9 @@ class SellRoute:
         origin: str,
         body_limit: int,
         clock: Clock,
+        changes: Changes,
+        pages: JobPages,
+        tokens: PollTokens,
         hold_s: int = 0,
     ) -> None:
         """Take the parts; `hold_s` is how many seconds a payment is held for the work, 0 where it is settled at once."""
@@ -69,6 +79,9 @@ class SellRoute:
         self._bindings = bindings
         self._origin = origin
         self._clock = clock
+        self._changes = changes
+        self._pages = pages
+        self._tokens = tokens
         self._hold_s = hold_s
         self._body_limit = body_limit
 
@@ -80,7 +93,7 @@ class SellRoute:
         payment = payment_header(scope)
         body = await read_body(receive, limit=self._body_limit)
         if payment is not None:
-            return await self._sell(scope, send, body, payment)
+            return await self._sell(scope, receive, send, body, payment)
         self.require_maker()
         price = self._prices.ceiling(self._offering) if not body.strip() else self._order(body)[1]
         reach("quote.asked")
@@ -112,7 +125,7 @@ class SellRoute:
         self.require_maker(read)
         return read, price
 
-    async def _sell(self, scope: Scope, send: Send, body: bytes, payment: str) -> None:
+    async def _sell(self, scope: Scope, receive: Receive, send: Send, body: bytes, payment: str) -> None:
         try:
             presented = read_payment(payment)
             answer = await self._recall_or(self._purchase(scope, body, presented), presented, body)
@@ -126,7 +139,16 @@ class SellRoute:
             raise
         if isinstance(answer, Held):
             return await self._hold(send, answer)
-        await self._accept(send, answer)
+        headers = [JSON, *CORS, PRIVATE, *receipt(answer.payment)]
+        if answer.owner is not None and self.sells_jobs:
+            # For whoever paid alone: the payment itself is on a public chain, and its replays prove nothing.
+            token = self._tokens.issue(answer.job_id, wallet=answer.owner, now_ms=self._clock.now_ms())
+            headers.append((b"poll-token", token.text.encode()))
+            if (seconds := preferred_wait(scope)) is not None:
+                order = await wait_for_turn(self._changes, answer.job_id, seconds=seconds, receive=receive)
+                page = self._pages.page(answer.job_id, answer.owner, signed=False, order=order)
+                return await respond(send, 200, page[1]["body"], [*headers, *applied(seconds)])
+        await self._accept(send, answer, headers)
 
     def _offer_again(self, scope: Scope, error: StudioError, body: bytes) -> None:
         price = self._prices.ceiling(self._offering)
@@ -166,7 +188,7 @@ class SellRoute:
         """Raise a `StudioError` where nobody can make this input, or any, before any money is asked."""
         self._bindings.first(self._offering, given)
 
-    async def _accept(self, send: Send, sold: Sold) -> None:
+    async def _accept(self, send: Send, sold: Sold, headers: Headers) -> None:
         body = await self.sold(sold.job_id)
         if sold.echo:
             body["note"] = _ECHO
@@ -175,7 +197,7 @@ class SellRoute:
             body["note"] = _HELD
         elif sold.payment.state in ("released", "rejected"):
             body |= {"status": "failed", "payment": {"state": sold.payment.state}, "note": _RELEASED}
-        await respond(send, 200, to_json(body), [JSON, *CORS, PRIVATE, *receipt(sold.payment)])
+        await respond(send, 200, to_json(body), headers)
         reach("sale.answered")
 
     async def _hold(self, send: Send, held: Held) -> None:

@@ -80,6 +80,7 @@ SELECT key, role, content_type, size, sha256, width, height, milliseconds, blurh
 FROM assets WHERE job_id = ? ORDER BY key
 """
 _REVISION = "SELECT revision FROM orders WHERE id = ?"
+_WALLET = "SELECT wallet FROM orders WHERE id = ?"
 _INPUT = "SELECT input FROM orders WHERE id = ?"
 _AFTER_ALL = "~"
 
@@ -90,10 +91,16 @@ def revision(database: Database, order_id: str) -> int | None:
     return int(rows[0][0]) if rows else None
 
 
+def wallet(database: Database, order_id: str) -> str | None:
+    """Return whose an order is."""
+    rows = database.fetch(_WALLET, (order_id,))
+    return str(rows[0][0]) if rows else None
+
+
 def revisions(connection: sa.Connection, order_ids: Collection[str]) -> dict[str, int]:
     """Return the revisions of many orders."""
     statement = sa.select(orders.c.id, orders.c.revision).where(orders.c.id.in_(order_ids))
-    return dict(connection.execute(statement).tuples().all())
+    return {row.id: row.revision for row in connection.execute(statement)}
 
 
 def find(database: Database, order_id: str) -> OrderView | None:
