@@ -22,6 +22,7 @@ from stablestudio.server.public import PublicRoutes
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.upload import PATH as CONFIRM
 from stablestudio.server.upload import ConfirmRoute
+from stablestudio.server.webhooks import KEYS_PATH, WebhookRoutes
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class App:
         jobs: JobRoutes,
         assets: AssetEndpoint,
         public: PublicRoutes,
+        webhooks: WebhookRoutes,
         embedded: EmbeddedRoutes | None,
         docs: str,
         startup: Callable[[], Awaitable[None]],
@@ -56,7 +58,7 @@ class App:
         self._exact |= dict.fromkeys((BLOB, f"{BLOB}/", f"{BLOB}/mpu"), blob)
         self._jobs = jobs
         self._assets = assets
-        self._rest = _rest(public, embedded)
+        self._rest = _rest(public, webhooks, embedded)
         self._docs = docs
         self._startup = startup
         self._shutdown = shutdown
@@ -110,11 +112,12 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _rest(public: PublicRoutes, embedded: EmbeddedRoutes | None) -> Router:
+def _rest(public: PublicRoutes, webhooks: WebhookRoutes, embedded: EmbeddedRoutes | None) -> Router:
     routes = [
         Route("/health", public.health, methods=["GET"]),
         Route("/api/models", public.models, methods=["GET"]),
         Route("/docs/errors", public.errors, methods=["GET"]),
+        Route(KEYS_PATH, webhooks.key, methods=["GET"]),
     ]
     if embedded is not None:
         routes += [

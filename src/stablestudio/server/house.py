@@ -19,15 +19,19 @@ from stablestudio.jobs.engine import QUEUE, DbosEngine
 from stablestudio.jobs.maker import Maker
 from stablestudio.jobs.purge import Purger
 from stablestudio.jobs.sweep import Sweep
+from stablestudio.jobs.webhooks import WebhookWorker
 from stablestudio.loops import every
+from stablestudio.media.addresses import FetchPolicy
 from stablestudio.media.decoding import DECODER
 from stablestudio.media.fetch import MediaFetcher, OwnAssets
 from stablestudio.media.inputs import InputReader
 from stablestudio.media.links import AssetDeleted, AssetExpired, LinkSigner
+from stablestudio.media.post import Poster
 from stablestudio.media.probe import Probe
 from stablestudio.media.uploads import UploadDesk
 from stablestudio.payments.refunds import RefundWorker
 from stablestudio.protocols.blob import BlobTokens
+from stablestudio.protocols.webhooks import WebhookKeys
 from stablestudio.providers.bindings import Bindings
 from stablestudio.providers.inputs import InputFiles, public_url
 from stablestudio.providers.kept import KeptResults
@@ -52,6 +56,7 @@ from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
 from stablestudio.server.storage import build_links, check, open_shelf, retention
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
+from stablestudio.server.webhooks import WebhookMessages, WebhookRoutes
 from stablestudio.store import echoes, migrate, nonces
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as payment_store
@@ -60,6 +65,8 @@ from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
 _SETTLED_SECONDS = 5.0  # by then what is loaded late, such as the Tempo library, is there
+# A receiver on this machine or in the operator's own network.
+_INSIDE = FetchPolicy(schemes=frozenset({"http", "https"}), ports=range(1, 65_536), permits=lambda _: True)
 _TIDY_SECONDS = 600.0
 _ECHOES_KEPT_MS = 3600 * 1000
 _REJECTED_KEPT_MS = 24 * 3600 * 1000
@@ -153,6 +160,7 @@ class House:
             every(_TIDY_SECONDS, self._tidy, name="tidy"),
             self.purger.run(),
             self.changes.run(),
+            self.webhooks.run(),
         ]
         if self._works:
             loops.append(self.sweep.run())
@@ -219,8 +227,17 @@ class House:
         except ValueError as error:
             raise ConfigurationInvalid(f"prices: {error}") from None
         tokens = PollTokens(secret)
+        keys = WebhookKeys(secret)
+        poster = Poster(policy=_INSIDE if settings.webhooks_inside else None, own_origin=settings.origin)
         bodies = JobBodies(self.database, links=self._links, clock=self._clock)
         pages = JobPages(self.database, bodies=bodies, tokens=tokens, clock=self._clock)
+        self.webhooks = WebhookWorker(
+            self.database,
+            poster=poster,
+            keys=keys,
+            render=WebhookMessages(self.database, bodies=bodies),
+            clock=self._clock,
+        )
         challenges = Challenges(self.rails.x402, self.rails.mpp, origin=settings.origin)
         parts: dict[str, Any] = {
             "seller": self.seller,
@@ -233,6 +250,7 @@ class House:
             "changes": self.changes,
             "pages": pages,
             "tokens": tokens,
+            "poster": poster,
         }
         sells: dict[str, SellRoute] = {}
         for offering in OFFERINGS:
@@ -251,6 +269,7 @@ class House:
             proofs=self.rails.proofs,
             judges=self.rails.judges,
         )
+        webhooks = WebhookRoutes(self.database, gate=gate, pages=pages, keys=keys, clock=self._clock)
         return App(
             sells=sells,
             blob=BlobRoutes(self.desk, tokens=self._tokens, clock=self._clock),
@@ -261,6 +280,7 @@ class House:
                 bodies=bodies,
                 pages=pages,
                 changes=self.changes,
+                webhooks=webhooks,
                 clock=self._clock,
                 erase=self.purger.erase_job,
             ),
@@ -268,6 +288,7 @@ class House:
             public=PublicRoutes(
                 prices=prices, bindings=self.bindings, networks=self.rails.networks, world=self.rails.world
             ),
+            webhooks=webhooks,
             embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
             docs=f"{settings.origin}/docs/errors",
             startup=self.start,

@@ -16,6 +16,7 @@ from stablestudio.server.job_bodies import PREFIX, JobBodies, state_of
 from stablestudio.server.job_pages import JobNotFound, JobPages
 from stablestudio.server.sign_in import Gate
 from stablestudio.server.waits import applied, preferred_wait, wait_for_turn
+from stablestudio.server.webhooks import LOG, REDELIVER, WebhookRoutes
 from stablestudio.store import assets as asset_store
 from stablestudio.store import jobs as store
 from stablestudio.store import views
@@ -52,6 +53,7 @@ class JobRoutes:
         bodies: JobBodies,
         pages: JobPages,
         changes: Changes,
+        webhooks: WebhookRoutes,
         clock: Clock,
         erase: Callable[[str], Awaitable[None]],
     ) -> None:
@@ -61,6 +63,7 @@ class JobRoutes:
         self._bodies = bodies
         self._pages = pages
         self._changes = changes
+        self._webhooks = webhooks
         self._streams = EventStreams(changes, pages=pages)
         self._clock = clock
         self._erase = erase
@@ -71,8 +74,8 @@ class JobRoutes:
         path = scope["path"]
         if len(path) > _LONGEST_PATH:
             raise JobNotFound  # a challenge repeats the path, and clients take 16 KB of headers
-        if path.endswith(_EVENTS):
-            return await self._events(scope, receive, send)
+        if "/" in path[len(PREFIX) :]:
+            return await self._below(scope, receive, send)
         job_id = path[len(PREFIX) :]
         if method == "GET":
             return await self._read(scope, receive, send, job_id)
@@ -81,6 +84,16 @@ class JobRoutes:
         if method == "OPTIONS":
             return await respond_preflight(send, "GET, DELETE, OPTIONS")
         raise refuse_method(scope, "GET, DELETE")
+
+    async def _below(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path.endswith(_EVENTS):
+            return await self._events(scope, receive, send)
+        if path.endswith(LOG):
+            return await self._webhooks.log(scope, send)
+        if path.endswith(REDELIVER):
+            return await self._webhooks.redeliver(scope, send)
+        raise JobNotFound
 
     async def _read(self, scope: Scope, receive: Receive, send: Send, job_id: str) -> None:
         reader = await self._gate.reader(scope, job_id=job_id)

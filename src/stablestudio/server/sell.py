@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic_core import to_json
 
@@ -12,6 +12,7 @@ from stablestudio.clock import Clock
 from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.failpoints import reach
 from stablestudio.jobs.changes import Changes
+from stablestudio.media.post import Poster
 from stablestudio.money import Money
 from stablestudio.payments.errors import PaymentRejected
 from stablestudio.payments.rail import Asked, Presented
@@ -40,6 +41,7 @@ from stablestudio.server.job_pages import JobPages
 from stablestudio.server.poll_tokens import PollTokens
 from stablestudio.server.receipts import failure, problem, receipt
 from stablestudio.server.waits import applied, preferred_wait, wait_for_turn
+from stablestudio.server.webhooks import read_webhook
 
 METHODS = "POST, OPTIONS"
 _EMPTY = b"{}"
@@ -48,6 +50,12 @@ _HELD = "The payment is held until the work is done; if the work fails, nothing 
 
 _UNKNOWN = "The payment's outcome is not known yet. Do not pay again: send this same request again, or read the job, until it is."
 _RELEASED = "The work failed and nothing was charged: the job tells why."
+
+
+class _Ordered(NamedTuple):
+    input: OfferingInput
+    price: Money
+    webhook: str | None
 
 
 class SellRoute:
@@ -69,6 +77,7 @@ class SellRoute:
         changes: Changes,
         pages: JobPages,
         tokens: PollTokens,
+        poster: Poster,
         hold_s: int = 0,
     ) -> None:
         """Take the parts; `hold_s` is how many seconds a payment is held for the work, 0 where it is settled at once."""
@@ -82,6 +91,7 @@ class SellRoute:
         self._changes = changes
         self._pages = pages
         self._tokens = tokens
+        self._poster = poster
         self._hold_s = hold_s
         self._body_limit = body_limit
 
@@ -95,7 +105,7 @@ class SellRoute:
         if payment is not None:
             return await self._sell(scope, receive, send, body, payment)
         self.require_maker()
-        price = self._prices.ceiling(self._offering) if not body.strip() else self._order(body)[1]
+        price = self._prices.ceiling(self._offering) if not body.strip() else self._order(scope, body).price
         reach("quote.asked")
         headers = self._challenges.headers(
             self._offering, self._asked(price, body), accept=header(scope, b"accept-payment")
@@ -119,11 +129,12 @@ class SellRoute:
         reach("quote.priced")
         return read, price
 
-    def _order(self, body: bytes) -> tuple[OfferingInput, Money]:
+    def _order(self, scope: Scope, body: bytes) -> _Ordered:
         """Quote a body, unless nobody here makes what it asks for: then no money may be asked either."""
         read, price = self._quote(body)
         self.require_maker(read)
-        return read, price
+        webhook = read_webhook(scope, read, poster=self._poster) if self.sells_jobs else None
+        return _Ordered(read, price, webhook)
 
     async def _sell(self, scope: Scope, receive: Receive, send: Send, body: bytes, payment: str) -> None:
         try:
@@ -162,17 +173,18 @@ class SellRoute:
         """Return what is bought, or what today's rules have against it."""
         try:
             self.require_maker()
-            read, price = self._order(body)
+            ordered = self._order(scope, body)
             buyer = read_buyer(scope, presented)
         except StudioError as error:
             return error
         return Purchase(
             offering=self._offering,
-            input=read,
-            price=price,
+            input=ordered.input,
+            price=ordered.price,
             body=body,
             presented=presented,
             buyer=buyer,
+            webhook=ordered.webhook,
             hold_s=self._hold_s,
         )
 

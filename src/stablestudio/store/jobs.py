@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from stablestudio.store import webhooks
 from stablestudio.store.payments import release_held, touch
 from stablestudio.store.tables import assets, jobs, orders, payments, refunds, submissions
 
@@ -277,6 +278,7 @@ def _close(connection: sa.Connection, job_id: str, values: dict[str, Any], *, no
     if connection.execute(statement).rowcount != 1:
         return False
     touch(connection, job_id)
+    webhooks.add(connection, order_id=job_id, type_=f"job.{values['state']}", now=now)
     return True
 
 

@@ -27,6 +27,7 @@ class Order:
     idempotency_key: str | None
     created_at: int
     revision: int = 1
+    webhook_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
