@@ -14,7 +14,7 @@ from benchmarks.measures import Bench
 from benchmarks.servers import core, install_peer, load_core, pinned
 
 _QUIET_LOAD = 0.7
-MEASURES = ("quotes", "polls", "accepts", "cli")
+MEASURES = ("quotes", "polls", "accepts", "cli", "waits")
 
 
 def _arguments() -> argparse.Namespace:

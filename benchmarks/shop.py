@@ -30,9 +30,9 @@ class Shop:
         """Give the same unpaid order for ever."""
         return repeat(request("POST", PATH, port=self.port, body=BODY))
 
-    def quote(self) -> dict[str, Any]:
+    def quote(self, *, body: bytes = BODY) -> dict[str, Any]:
         """Ask once; gives the decoded PAYMENT-REQUIRED."""
-        answer = ask(self.port, "POST", PATH, body=BODY)
+        answer = ask(self.port, "POST", PATH, body=body)
         _expect(answer, status=402)
         return read_header(answer.header("payment-required"))
 
@@ -42,14 +42,14 @@ class Shop:
         named = {"x402": b"\r\npayment-required:", "MPP": b"\r\nwww-authenticate:"}
         return " and ".join(name for name, header in named.items() if header in head)
 
-    def purchases(self, count: int) -> list[bytes]:
+    def purchases(self, count: int, *, body: bytes = BODY) -> list[bytes]:
         """Sign so many payments, one a request, from a wallet that holds enough."""
-        challenge = self.quote()
+        challenge = self.quote(body=body)
         if self.is_ours:
             self._fund(count * int(challenge["accepts"][0]["amount"]))
         return [
             request(
-                "POST", PATH, port=self.port, headers={"PAYMENT-SIGNATURE": self.wallet.payment(challenge)}, body=BODY
+                "POST", PATH, port=self.port, headers={"PAYMENT-SIGNATURE": self.wallet.payment(challenge)}, body=body
             )
             for _ in range(count)
         ]

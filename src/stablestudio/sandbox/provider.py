@@ -2,7 +2,7 @@
 
 What it is told by marks in the prompt, so that any client can rehearse any outcome:
 `[sandbox:delay=3]` (seconds), `[sandbox:refuse]` (moderation), `[sandbox:fail]` (the vendor gives up after accepting),
-`[sandbox:reject]` (the vendor does not accept the work).
+`[sandbox:reject]` (the vendor does not accept the work), `[sandbox:stubborn]` (the vendor does not stop when it is told to).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Rehearsal:
     refuse: bool
     fail: bool
     reject: bool
+    stubborn: bool
 
 
 def rehearse(prompt: str, *, default_delay: float) -> Rehearsal:
@@ -42,7 +43,11 @@ def rehearse(prompt: str, *, default_delay: float) -> Rehearsal:
     marks = {match["verb"]: match["value"] for match in _MARK.finditer(prompt)}
     delay = float(marks["delay"]) if marks.get("delay") else default_delay
     return Rehearsal(
-        delay=min(delay, _MAX_DELAY), refuse="refuse" in marks, fail="fail" in marks, reject="reject" in marks
+        delay=min(delay, _MAX_DELAY),
+        refuse="refuse" in marks,
+        fail="fail" in marks,
+        reject="reject" in marks,
+        stubborn="stubborn" in marks,
     )
 
 
@@ -96,6 +101,14 @@ class SandboxProvider:
         if play.fail:
             return Failed(kind=FailureKind.UPSTREAM_ERROR, message="The vendor could not make this.")
         return Made()
+
+    async def cancel(self, work: Work, task: str) -> bool:
+        """Forget a task that is not done yet."""
+        if rehearse(_prompt(work), default_delay=self._delay).stubborn:
+            return False
+        unfinished = (sandbox_tasks.c.id == task, sandbox_tasks.c.ready_at > self._clock.now_ms())
+        statement = sa.delete(sandbox_tasks).where(*unfinished)
+        return await self._database.write(lambda connection: connection.execute(statement).rowcount == 1)
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:  # noqa: ARG002 - one task, one picture
         inputs = [

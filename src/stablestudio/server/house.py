@@ -14,6 +14,7 @@ from stablestudio.catalog import OFFERINGS, Kind, MediaInput, PriceTable
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.config import ConfigurationInvalid, Settings, load_secret
 from stablestudio.errors import StudioError
+from stablestudio.jobs.cancel import Canceller
 from stablestudio.jobs.changes import Changes
 from stablestudio.jobs.engine import QUEUE, DbosEngine
 from stablestudio.jobs.maker import Maker
@@ -270,6 +271,7 @@ class House:
             judges=self.rails.judges,
         )
         webhooks = WebhookRoutes(self.database, gate=gate, pages=pages, keys=keys, clock=self._clock)
+        canceller = Canceller(self.database, bindings=self.bindings, clock=self._clock, on_failed=self.refunds.wake)
         return App(
             sells=sells,
             blob=BlobRoutes(self.desk, tokens=self._tokens, clock=self._clock),
@@ -281,6 +283,7 @@ class House:
                 pages=pages,
                 changes=self.changes,
                 webhooks=webhooks,
+                cancel=canceller.cancel,
                 clock=self._clock,
                 erase=self.purger.erase_job,
             ),

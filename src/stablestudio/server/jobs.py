@@ -26,6 +26,7 @@ _STATES = ("pending", "loading", "complete", "failed")
 _MAX_LIST = 100
 _LONGEST_PATH = 100
 _EVENTS = "/events"
+_CANCEL = "/cancel"
 
 
 class JobNotEnded(StudioError):
@@ -33,6 +34,14 @@ class JobNotEnded(StudioError):
 
     status = 409
     hint = "Wait until the job is complete or failed."
+
+
+class JobNotPaid(StudioError):
+    """The payment of this job is not known to have arrived, so there is nothing to cancel yet."""
+
+    status = 409
+    retryable = True
+    hint = "Read the job until its payment is settled; if it never is, nothing is charged."
 
 
 class JobInUse(StudioError):
@@ -54,16 +63,18 @@ class JobRoutes:
         pages: JobPages,
         changes: Changes,
         webhooks: WebhookRoutes,
+        cancel: Callable[[str], Awaitable[None]],
         clock: Clock,
         erase: Callable[[str], Awaitable[None]],
     ) -> None:
-        """Take the parts; `erase` removes the bytes of a job whose files were deleted."""
+        """Take the parts; `cancel` ends a job early, `erase` removes the bytes of a job whose files were deleted."""
         self._database = database
         self._gate = gate
         self._bodies = bodies
         self._pages = pages
         self._changes = changes
         self._webhooks = webhooks
+        self._cancel_job = cancel
         self._streams = EventStreams(changes, pages=pages)
         self._clock = clock
         self._erase = erase
@@ -89,6 +100,8 @@ class JobRoutes:
         path = scope["path"]
         if path.endswith(_EVENTS):
             return await self._events(scope, receive, send)
+        if path.endswith(_CANCEL):
+            return await self._cancel(scope, send)
         if path.endswith(LOG):
             return await self._webhooks.log(scope, send)
         if path.endswith(REDELIVER):
@@ -129,6 +142,21 @@ class JobRoutes:
         jobs = [self._bodies.body(order) for order in found]
         following = found[-1].id if len(found) == limit else None
         await respond_json(send, 200, {"success": True, "jobs": jobs, "next": following}, [PRIVATE])
+
+    async def _cancel(self, scope: Scope, send: Send) -> None:
+        if scope["method"] == "OPTIONS":
+            return await respond_preflight(send, "POST, OPTIONS")
+        if scope["method"] != "POST":
+            raise refuse_method(scope, "POST")
+        job_id = scope["path"][len(PREFIX) : -len(_CANCEL)]
+        signed = await self._gate.writer(scope)
+        order = self._pages.own(job_id, signed.wallet)
+        if order.state is None:
+            raise JobNotPaid
+        await self._gate.burn(scope, signed)
+        await self._cancel_job(job_id)
+        for message in self._pages.page(job_id, signed.wallet, signed=False):
+            await send(message)
 
     async def _delete(self, scope: Scope, send: Send) -> None:
         job_id = scope["path"][len(PREFIX) :]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import socket
 import sys
 import time
@@ -41,6 +42,7 @@ def serve(*, host: str | None = None, port: int | None = None, data: Path | None
     """Serve until stopped. Arguments go before environment and file."""
     settings = load_settings({"host": host, "port": port, "data": data})
     configure_logs(settings.log_level)
+    _allow_connections()
     _require_port(settings)
     house = House(settings)
     house.on_ready = lambda: print(_welcome(settings, house), file=sys.stderr, flush=True)  # noqa: T201 - for people
@@ -82,6 +84,13 @@ def _run(settings: Settings, house: House) -> None:
         server.run()
     if not server.started:
         sys.exit(_NOT_STARTED)
+
+
+def _allow_connections() -> None:
+    """Take as many open files as the system allows: by the usual soft limit a thousand buyers who wait are too many."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # as where the hard limit is boundless and the system has another one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _require_port(settings: Settings) -> None:
