@@ -25,6 +25,7 @@ from stablestudio.store.tables import sandbox_tasks
 
 _MARK = re.compile(r"\[sandbox:(?P<verb>[a-z]+)(?:=(?P<value>\d+(?:\.\d+)?))?\]")
 _MAX_DELAY = 3600.0
+_NEVER = -1  # in place of when a task is ready
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,8 @@ class SandboxProvider:
         row = await self._database.read(lambda connection: connection.execute(statement).first())
         if row is None:
             return Failed(kind=FailureKind.UPSTREAM_ERROR, message="The vendor does not know this task any more.")
+        if row.ready_at == _NEVER:
+            return Failed(kind=FailureKind.CANCELLED, message="The vendor has stopped this task, as it was told to.")
         now = self._clock.now_ms()
         if now < row.ready_at:
             return Running(progress=int(100 * (now - row.created_at) / max(1, row.ready_at - row.created_at)))
@@ -103,12 +106,12 @@ class SandboxProvider:
         return Made()
 
     async def cancel(self, work: Work, task: str) -> bool:
-        """Forget a task that is not done yet."""
+        """Stop a task that is not done yet."""
         if rehearse(_prompt(work), default_delay=self._delay).stubborn:
             return False
         unfinished = (sandbox_tasks.c.id == task, sandbox_tasks.c.ready_at > self._clock.now_ms())
-        statement = sa.delete(sandbox_tasks).where(*unfinished)
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount == 1)
+        stop = sa.update(sandbox_tasks).where(*unfinished).values(ready_at=_NEVER)
+        return await self._database.write(lambda connection: connection.execute(stop).rowcount == 1)
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:  # noqa: ARG002 - one task, one picture
         inputs = [
