@@ -15,7 +15,7 @@ from stablestudio.jobs import cancel, changes
 from stablestudio.jobs import webhooks as worker
 from stablestudio.media.post import Poster
 from stablestudio.server import events, waits
-from stablestudio.server.webhooks import HEADER, KEYS_PATH, LOG, REDELIVER
+from stablestudio.server.webhooks import HEADER, KEYS_PATH
 from tests.fakes.receiver import Receiver
 from tests.service import Buyer, Service
 
@@ -44,11 +44,18 @@ def test_the_pauses_are_those_of_the_code() -> None:
 def test_the_headers_paths_errors_and_settings_exist() -> None:
     assert f"header `{HEADER}`" in WORDS
     assert f"`{KEYS_PATH}`" in PAGE
-    assert f"/api/jobs/{{id}}{LOG}`" in PAGE
-    assert f"/api/jobs/{{id}}{REDELIVER}`" in PAGE
     assert f"`409 {cancel.CancelTooLate.code}`" in PAGE
     assert "webhooks_inside" in Settings.model_fields
     assert "`webhooks_inside`" in PAGE
+
+
+def test_the_routes_below_a_job_are_those_of_the_service(studio: Service) -> None:
+    told = set(re.findall(r"`?(GET|POST) /api/jobs/\{id\}(/[a-z/]+)", PAGE))
+    assert len(told) == 4
+    with Buyer(studio.url) as buyer:
+        for method, below in told:
+            answer = buyer.http.options(f"/api/jobs/job_1{below}")
+            assert answer.headers["allow"] == f"{method}, OPTIONS"
 
 
 def test_the_commands_exist() -> None:

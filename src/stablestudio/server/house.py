@@ -175,6 +175,7 @@ class House:
 
     async def stop(self) -> None:
         """Stop in the opposite order; what was running is taken up at the next start."""
+        self.let_go()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -16,7 +16,7 @@ from stablestudio.server.job_bodies import PREFIX, JobBodies, state_of
 from stablestudio.server.job_pages import JobNotFound, JobPages
 from stablestudio.server.sign_in import Gate
 from stablestudio.server.waits import applied, preferred_wait, wait_for_turn
-from stablestudio.server.webhooks import LOG, REDELIVER, WebhookRoutes
+from stablestudio.server.webhooks import WebhookRoutes
 from stablestudio.store import assets as asset_store
 from stablestudio.store import jobs as store
 from stablestudio.store import views
@@ -25,8 +25,7 @@ from stablestudio.store.database import Database
 _STATES = ("pending", "loading", "complete", "failed")
 _MAX_LIST = 100
 _LONGEST_PATH = 100
-_EVENTS = "/events"
-_CANCEL = "/cancel"
+_Below = Callable[[Scope, Receive, Send, str], Awaitable[None]]
 
 
 class JobNotEnded(StudioError):
@@ -73,7 +72,12 @@ class JobRoutes:
         self._bodies = bodies
         self._pages = pages
         self._changes = changes
-        self._webhooks = webhooks
+        self._under: dict[str, tuple[str, _Below]] = {
+            "events": ("GET", self._events),
+            "cancel": ("POST", self._cancel),
+            "webhooks": ("GET", webhooks.log),
+            "webhooks/redeliver": ("POST", webhooks.redeliver),
+        }
         self._cancel_job = cancel
         self._streams = EventStreams(changes, pages=pages)
         self._clock = clock
@@ -97,16 +101,15 @@ class JobRoutes:
         raise refuse_method(scope, "GET, DELETE")
 
     async def _below(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
-        if path.endswith(_EVENTS):
-            return await self._events(scope, receive, send)
-        if path.endswith(_CANCEL):
-            return await self._cancel(scope, send)
-        if path.endswith(LOG):
-            return await self._webhooks.log(scope, send)
-        if path.endswith(REDELIVER):
-            return await self._webhooks.redeliver(scope, send)
-        raise JobNotFound
+        job_id, _, name = scope["path"][len(PREFIX) :].partition("/")
+        if name not in self._under:
+            raise JobNotFound
+        method, serve = self._under[name]
+        if scope["method"] == "OPTIONS":
+            return await respond_preflight(send, f"{method}, OPTIONS")
+        if scope["method"] != method:
+            raise refuse_method(scope, method)
+        await serve(scope, receive, send, job_id)
 
     async def _read(self, scope: Scope, receive: Receive, send: Send, job_id: str) -> None:
         reader = await self._gate.reader(scope, job_id=job_id)
@@ -121,12 +124,7 @@ class JobRoutes:
         await send(start)
         await send(body)
 
-    async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "OPTIONS":
-            return await respond_preflight(send, "GET, OPTIONS")
-        if scope["method"] != "GET":
-            raise refuse_method(scope, "GET")
-        job_id = scope["path"][len(PREFIX) : -len(_EVENTS)]
+    async def _events(self, scope: Scope, receive: Receive, send: Send, job_id: str) -> None:
         reader = await self._gate.reader(scope, job_id=job_id)
         await self._streams.serve(scope, receive, send, order=self._pages.own(job_id, reader.wallet))
 
@@ -143,12 +141,7 @@ class JobRoutes:
         following = found[-1].id if len(found) == limit else None
         await respond_json(send, 200, {"success": True, "jobs": jobs, "next": following}, [PRIVATE])
 
-    async def _cancel(self, scope: Scope, send: Send) -> None:
-        if scope["method"] == "OPTIONS":
-            return await respond_preflight(send, "POST, OPTIONS")
-        if scope["method"] != "POST":
-            raise refuse_method(scope, "POST")
-        job_id = scope["path"][len(PREFIX) : -len(_CANCEL)]
+    async def _cancel(self, scope: Scope, receive: Receive, send: Send, job_id: str) -> None:  # noqa: ARG002 - a body is not read
         signed = await self._gate.writer(scope)
         order = self._pages.own(job_id, signed.wallet)
         if order.state is None:

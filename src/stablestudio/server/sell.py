@@ -150,16 +150,24 @@ class SellRoute:
             raise
         if isinstance(answer, Held):
             return await self._hold(send, answer)
-        headers = [JSON, *CORS, PRIVATE, *receipt(answer.payment)]
-        if answer.owner is not None and self.sells_jobs:
-            # For whoever paid alone: the payment itself is on a public chain, and its replays prove nothing.
-            token = self._tokens.issue(answer.job_id, wallet=answer.owner, now_ms=self._clock.now_ms())
-            headers.append((b"poll-token", token.text.encode()))
-            if (seconds := preferred_wait(scope)) is not None:
-                order = await wait_for_turn(self._changes, answer.job_id, seconds=seconds, receive=receive)
-                page = self._pages.page(answer.job_id, answer.owner, signed=False, order=order)
-                return await respond(send, 200, page[1]["body"], [*headers, *applied(seconds)])
-        await self._accept(send, answer, headers)
+        await self._answer(scope, receive, send, answer)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, sold: Sold) -> None:
+        """Answer a sale. Whoever paid just now gets a poll token, and the whole job after the wait that it prefers.
+
+        A payment can be read on its chain, so whoever sends it again proves nothing, and learns nothing but the job's id.
+        """
+        headers = [JSON, *CORS, PRIVATE, *receipt(sold.payment)]
+        if sold.owner is None or not self.sells_jobs:
+            return await self._accept(send, sold, headers)
+        token = self._tokens.issue(sold.job_id, wallet=sold.owner, now_ms=self._clock.now_ms())
+        headers.append((b"poll-token", token.text.encode()))
+        if (seconds := preferred_wait(scope)) is not None:
+            order = await wait_for_turn(self._changes, sold.job_id, seconds=seconds, receive=receive)
+            if order is not None and order.deleted_at is None:
+                _, body = self._pages.page(sold.job_id, sold.owner, signed=False, order=order)
+                return await respond(send, 200, body["body"], [*headers, *applied(seconds)])
+        await self._accept(send, sold, headers)
 
     def _offer_again(self, scope: Scope, error: StudioError, body: bytes) -> None:
         price = self._prices.ceiling(self._offering)

@@ -15,8 +15,8 @@ from stablestudio.media.addresses import FetchRefused
 from stablestudio.media.post import Poster
 from stablestudio.protocols.webhooks import WebhookKeys
 from stablestudio.server.answers import answer
-from stablestudio.server.http import PRIVATE, Scope, Send, header, refuse_method, respond_json, respond_preflight
-from stablestudio.server.job_bodies import PREFIX, JobBodies
+from stablestudio.server.http import PRIVATE, Receive, Scope, Send, header, respond_json
+from stablestudio.server.job_bodies import JobBodies
 from stablestudio.server.job_pages import JobPages
 from stablestudio.server.sign_in import Gate
 from stablestudio.store import views
@@ -25,8 +25,6 @@ from stablestudio.store.database import Database
 from stablestudio.store.webhooks import Try, WebhookEvent
 
 KEYS_PATH = "/.well-known/webhooks.json"
-LOG = "/webhooks"
-REDELIVER = "/webhooks/redeliver"
 HEADER = "Webhook-Url"
 _HEADER = HEADER.lower().encode()
 
@@ -82,23 +80,13 @@ class WebhookRoutes:
         self._keys = keys
         self._clock = clock
 
-    async def log(self, scope: Scope, send: Send) -> None:
+    async def log(self, scope: Scope, receive: Receive, send: Send, job_id: str) -> None:  # noqa: ARG002 - a body is not read
         """Tell what was told, when, and how that went."""
-        if scope["method"] == "OPTIONS":
-            return await respond_preflight(send, "GET, OPTIONS")
-        if scope["method"] != "GET":
-            raise refuse_method(scope, "GET")
-        job_id = scope["path"][len(PREFIX) : -len(LOG)]
         order = self._pages.own(job_id, (await self._gate.reader(scope)).wallet)
         await respond_json(send, 200, await self._told(order.id), [PRIVATE])
 
-    async def redeliver(self, scope: Scope, send: Send) -> None:
+    async def redeliver(self, scope: Scope, receive: Receive, send: Send, job_id: str) -> None:  # noqa: ARG002 - as above
         """Tell everything once more, at once."""
-        if scope["method"] == "OPTIONS":
-            return await respond_preflight(send, "POST, OPTIONS")
-        if scope["method"] != "POST":
-            raise refuse_method(scope, "POST")
-        job_id = scope["path"][len(PREFIX) : -len(REDELIVER)]
         signed = await self._gate.writer(scope)
         self._pages.own(job_id, signed.wallet)
         await self._gate.burn(scope, signed)
