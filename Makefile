@@ -27,7 +27,7 @@ check: $(VENV)/.dev ## format, lint, types, floors
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bench: $(VENV)/.dev ## measure quotes, polls and paid accepts beside a bare ASGI app and the peer
+bench: $(VENV)/.dev ## measure quotes, polls, paid accepts and files beside a bare ASGI app, the peer and nginx
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 format: $(VENV)/.dev ## format and fix what can be fixed

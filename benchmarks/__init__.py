@@ -1,1 +1,1 @@
-"""Measures quotes, polls and paid accepts beside a bare ASGI app and a peer, all on loopback."""
+"""Measures quotes, polls, paid accepts and files beside a bare ASGI app, a peer and nginx, all on loopback."""

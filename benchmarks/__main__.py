@@ -11,10 +11,11 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks.measures import Bench
-from benchmarks.servers import core, install_peer, load_core, pinned
+from benchmarks.servers import LOAD_CORE, core, install_peer, pinned
 
 _QUIET_LOAD = 0.7
-MEASURES = ("quotes", "polls", "accepts", "cli", "waits")
+MEASURES = ("quotes", "polls", "accepts", "files", "cli", "waits")
+_WITH_PEER = {"quotes", "polls", "accepts"}
 
 
 def _arguments() -> argparse.Namespace:
@@ -39,13 +40,13 @@ def main() -> int:
     wanted = _arguments()
     signal.signal(signal.SIGTERM, _interrupt)
     chosen = MEASURES if "all" in wanted.measures else tuple(wanted.measures)
-    missing = "left out" if wanted.no_peer else install_peer()
+    missing = "left out" if wanted.no_peer or _WITH_PEER.isdisjoint(chosen) else install_peer()
     if missing:
         _say(f"no peer: {missing}")
     if not pinned():
         _say("fewer than two cores to pin to: the figures will be noisy")
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="stablestudio-bench-") as folder, core(load_core()):
+    with tempfile.TemporaryDirectory(prefix="stablestudio-bench-") as folder, core(LOAD_CORE):
         bench = Bench(
             folder=Path(folder), seconds=wanted.seconds, rounds=wanted.rounds, with_peer=missing is None, say=_say
         )

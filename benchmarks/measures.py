@@ -15,8 +15,9 @@ from statistics import median
 from benchmarks import servers, waits
 from benchmarks.bare import record
 from benchmarks.buyer import Wallet
+from benchmarks.files import FileBench
 from benchmarks.load import Answer, Run, ask, drive
-from benchmarks.report import BARE, HEADINGS, OURS, PEER, SINGLE, Aim, Row, table, verdict
+from benchmarks.report import BARE, OURS, PEER, SINGLE, Aim, Row, headings, table, verdict
 from benchmarks.shop import BODY, PATH, Shop, only
 
 _CONNECTIONS = 16
@@ -55,7 +56,10 @@ class Bench:
         """Take the measures; gives the report."""
         steps = {"quotes": self._quotes, "polls": self._polls, "accepts": self._accepts}
         rows = [row for name, step in steps.items() if name in measures for row in step()]
-        parts = [table([HEADINGS, *(row.cells() for row in rows)])] if rows else []
+        others = (BARE, PEER)
+        parts = [table([headings("per second", others), *(row.cells(others) for row in rows)])] if rows else []
+        if "files" in measures:
+            parts.append(FileBench(folder=self.folder, rounds=self.rounds, seconds=self.seconds, say=self.say).run())
         if "cli" in measures:
             self._cli()
         if "waits" in measures:
@@ -64,7 +68,7 @@ class Bench:
             share = f"the load generator was busy for {self._generator_busy:.0%} of its core at most"
             warning = ": it may have been the limit" if self._generator_busy > _SATURATED else ""
             self._facts.append(share + warning)
-        return "\n".join([*parts, *([""] if parts else []), *self._facts])
+        return "\n\n".join([*parts, "\n".join(self._facts)]).strip()
 
     def _quotes(self) -> list[Row]:
         aims = [Aim(other=BARE, ratio=0.5), Aim(other=PEER, ratio=8), Aim(other=SINGLE, ratio=0.8)]

@@ -8,6 +8,7 @@ from statistics import median
 
 OURS, BARE, PEER = "ours", "bare", "peer"
 SINGLE = "one rail"  # ours with a single rail instead of all
+NGINX, SOCKET, COPY = "nginx", "socket", "copy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +37,10 @@ class Row:
             return None
         return median(self.rates[OURS]) / median(self.rates[other])
 
-    def cells(self) -> list[str]:
-        """Give the row's texts, in the order of `HEADINGS`."""
-        rates = [_rate(self.rates.get(contender)) for contender in (OURS, BARE, PEER)]
-        ratios = [_times(self.ratio(other)) for other in (BARE, PEER)]
+    def cells(self, others: Sequence[str]) -> list[str]:
+        """Give the row's texts, in the order of `headings`."""
+        rates = [_rate(self.rates.get(contender)) for contender in (OURS, *others)]
+        ratios = [_times(self.ratio(other)) for other in others]
         return [self.name, *rates, *ratios, "; ".join(self._verdicts())]
 
     def _verdicts(self) -> list[str]:
@@ -50,7 +51,9 @@ class Row:
         ]
 
 
-HEADINGS = ["per second", OURS, BARE, PEER, "ours/bare", "ours/peer", "aim"]
+def headings(unit: str, others: Sequence[str]) -> list[str]:
+    """Give the headings of a table that sets us beside others."""
+    return [unit, OURS, *others, *(f"ours/{other}" for other in others), "aim"]
 
 
 def verdict(*, met: bool) -> str:

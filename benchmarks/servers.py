@@ -1,4 +1,4 @@
-"""The three servers under test, each one process on the first core; all are ended by their ids when the block ends."""
+"""The servers under test, each one process on the first core; all are ended by their ids when the block ends."""
 
 from __future__ import annotations
 
@@ -18,23 +18,33 @@ from benchmarks.load import Answer, ask
 
 PEER = Path(__file__).parent / "peer"
 _READY_SECONDS = 30.0
-_SERVER_CORE, _LOAD_CORE = 0, 1
+_NGINX_BODIES = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+SERVER_CORE, LOAD_CORE = 0, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A running server; `ready_seconds` from the start of the process to its first answer."""
+    """A running server; `ready_seconds` from the start of the process to its first answer; `data` is our data folder."""
 
     port: int
     pid: int
     ready_seconds: float
+    data: Path | None = None
 
     def memory_mib(self) -> float | None:
         """Resident memory of the process and its children; None where /proc does not tell."""
         statuses = [Path(f"/proc/{pid}/status") for pid in _family(self.pid)]
         if not statuses or not all(path.exists() for path in statuses):
             return None
-        return sum(_resident_kib(path.read_text()) for path in statuses) / 1024
+        return sum(_kib(path.read_text(), "VmRSS") for path in statuses) / 1024
+
+    def forget_peak(self) -> None:
+        """Let the kernel measure the peak of resident memory anew (proc_pid_clear_refs(5))."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def peak_mib(self) -> float:
+        """Peak of the process's resident memory."""
+        return _kib(Path(f"/proc/{self.pid}/status").read_text(), "VmHWM") / 1024
 
 
 def _family(pid: int) -> list[int]:
@@ -44,13 +54,13 @@ def _family(pid: int) -> list[int]:
     return [pid, *(member for child in children.read_text().split() for member in _family(int(child)))]
 
 
-def _resident_kib(status: str) -> int:
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
+def _kib(status: str, name: str) -> int:
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{name}:")), 0)
 
 
 def pinned() -> bool:
     """Whether the server and the load generator can have a core each."""
-    return hasattr(os, "sched_setaffinity") and {_SERVER_CORE, _LOAD_CORE} <= os.sched_getaffinity(0)
+    return hasattr(os, "sched_setaffinity") and {SERVER_CORE, LOAD_CORE} <= os.sched_getaffinity(0)
 
 
 @contextmanager
@@ -67,11 +77,6 @@ def core(number: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def load_core() -> int:
-    """Give the core of the load generator."""
-    return _LOAD_CORE
-
-
 def free_port() -> int:
     """Give a port that nothing listens on."""
     with socket.socket() as probe:
@@ -82,7 +87,7 @@ def free_port() -> int:
 
 @contextmanager
 def process(
-    command: list[str], *, environment: dict[str, str], log: Path, on: int = _SERVER_CORE, cwd: Path | None = None
+    command: list[str], *, environment: dict[str, str], log: Path, on: int = SERVER_CORE, cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command on a core until the block ends; its output goes to `log`."""
     with core(on), log.open("ab") as output:
@@ -135,7 +140,7 @@ def ours(folder: Path, **environment: str) -> Iterator[Server]:
     command = [str(program), "serve", "--port", str(port), "--data", str(data)]
     with process(command, environment=environment, log=log, cwd=folder) as child:
         ready = wait_ready(child, port=port, path="/health", log=log)
-        yield Server(port=port, pid=child.pid, ready_seconds=ready)
+        yield Server(port=port, pid=child.pid, ready_seconds=ready, data=data)
 
 
 @contextmanager
@@ -162,6 +167,27 @@ def bare(folder: Path, *, answer: Path) -> Iterator[Server]:
 
 
 @contextmanager
+def nginx(folder: Path) -> Iterator[Server]:
+    """nginx as one process that serves `folder`/served and takes files there by PUT, on settings that suit large files."""
+    port, log, served = free_port(), folder / "nginx.log", folder / "served"
+    served.mkdir()
+    temporary = " ".join(f"{name}_temp_path {folder}/{name};" for name in _NGINX_BODIES)
+    settings = folder / "nginx.conf"
+    settings.write_text(f"""
+        daemon off; master_process off; pid {folder}/nginx.pid; error_log {log};
+        events {{}}
+        http {{
+            access_log off; sendfile on; tcp_nopush on; {temporary}
+            client_max_body_size 0; client_body_buffer_size 1m;
+            server {{ listen 127.0.0.1:{port}; root {served}; location / {{ dav_methods PUT; }} }}
+        }}
+    """)
+    with process(["nginx", "-e", str(log), "-p", str(folder), "-c", str(settings)], environment={}, log=log) as child:
+        ready = wait_ready(child, port=port, path="/", log=log)
+        yield Server(port=port, pid=child.pid, ready_seconds=ready)
+
+
+@contextmanager
 def peer(folder: Path, *, checks: bool = True) -> Iterator[Server]:
     """The peer and its facilitator.
 
@@ -169,7 +195,7 @@ def peer(folder: Path, *, checks: bool = True) -> Iterator[Server]:
     process; without, it believes everything and runs on the load generator's core.
     """
     port, wicket, log = free_port(), free_port(), folder / "peer.log"
-    temper, on = ("checks", _SERVER_CORE) if checks else ("believes", _LOAD_CORE)
+    temper, on = ("checks", SERVER_CORE) if checks else ("believes", LOAD_CORE)
     with ExitStack() as stack:
         environment = {"PORT": str(wicket), "TEMPER": temper}
         child = stack.enter_context(

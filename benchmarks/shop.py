@@ -11,9 +11,12 @@ from typing import Any
 
 from benchmarks.buyer import Wallet, made_up, read_header
 from benchmarks.load import Answer, Run, ask, drive, request
+from benchmarks.streams import Place
 
 PATH = "/api/generate/nano-banana/generate"
 BODY = json.dumps({"prompt": "a lighthouse at dusk, oil on canvas", "aspectRatio": "16:9", "imageSize": "1K"}).encode()
+_UPLOAD = "/api/upload"
+_FILE = json.dumps({"filename": "clip.mp4", "contentType": "video/mp4"}).encode()
 _FINISHED_SECONDS = 120.0
 
 
@@ -30,9 +33,9 @@ class Shop:
         """Give the same unpaid order for ever."""
         return repeat(request("POST", PATH, port=self.port, body=BODY))
 
-    def quote(self, *, body: bytes = BODY) -> dict[str, Any]:
+    def quote(self, path: str = PATH, body: bytes = BODY) -> dict[str, Any]:
         """Ask once; gives the decoded PAYMENT-REQUIRED."""
-        answer = ask(self.port, "POST", PATH, body=body)
+        answer = ask(self.port, "POST", path, body=body)
         _expect(answer, status=402)
         return read_header(answer.header("payment-required"))
 
@@ -63,6 +66,16 @@ class Shop:
         for path in paths:
             self._await(path)
         return paths
+
+    def place(self) -> Place:
+        """Buy a place for a file."""
+        challenge = self.quote(_UPLOAD, _FILE)
+        self._fund(int(challenge["accepts"][0]["amount"]))
+        paid = {"PAYMENT-SIGNATURE": self.wallet.payment(challenge)}
+        answer = ask(self.port, "POST", _UPLOAD, headers=paid, body=_FILE)
+        _expect(answer, status=200)
+        told = json.loads(answer.body)
+        return Place(port=self.port, url=told["uploadUrl"], pathname=told["pathname"], token=told["clientToken"])
 
     def polls(self, paths: list[str]) -> Iterator[bytes]:
         """Poll the jobs in turn for ever, with one proof a job."""

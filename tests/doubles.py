@@ -11,7 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 from PIL import Image
 
+from stablestudio.catalog import OfferingInput
 from stablestudio.jobs.engine import EngineState
+from stablestudio.media.intake import Checked
 from stablestudio.money import Money
 from stablestudio.payments.evm.rail import ExactEvmRail
 from stablestudio.payments.rail import Asked, Outcome, Settled, Unknown
@@ -121,11 +123,11 @@ def payment_of(
     return x402.sign_exact(x402.PaymentRequired(accepts=[offer]), offer, key, now_s=clock.now_s)
 
 
-class AnyInputs:
-    """Takes every input for good."""
+class AnyFiles:
+    """Takes every file for good."""
 
-    async def check(self, media: Sequence[object], *, wallet: str) -> None:
-        return None
+    async def check(self, given: OfferingInput, *, wallet: str) -> Checked:
+        return Checked(input=given)
 
 
 class FakeEngine:

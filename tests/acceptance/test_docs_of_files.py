@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from stablestudio.cli.purge import LEFT, purge
+from stablestudio.client.files import INLINE_BYTES
+from stablestudio.client.sending import PART_BYTES
 from stablestudio.config import Settings, load_settings
 from stablestudio.jobs import keeper
 from stablestudio.jobs import purge as rules
@@ -88,5 +90,9 @@ def test_the_numbers_of_the_rules_are_told() -> None:
     assert rules._INTERVAL == 3600
     assert "once an hour" in WORDS
     assert f"at most {keeper._POSTER} pixels" in WORDS
+    assert INLINE_BYTES == 3_000_000
+    assert "while they have 3 MB together" in WORDS
+    assert PART_BYTES == 8 * 1024 * 1024
+    assert "more than 8 MiB go in parts" in WORDS
     assert len(links._INLINE_TYPES) == 4
     assert "PNG, JPEG, WebP and MP4 are shown in place" in WORDS

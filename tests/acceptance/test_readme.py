@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -67,11 +68,11 @@ def test_the_commands_of_the_buyer_s_tour_run(studio: Service, tmp_path: Path) -
     assert tour is not None
     for line in tour[1].strip().splitlines():
         command = re.sub(r"\s+#.*", "", line.removeprefix(".venv/bin/stablestudio "))
-        arguments = [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', command)]
-        arguments = [str(tmp_path / "lighthouse.png") if part == "lighthouse.png" else part for part in arguments]
+        arguments = [re.sub(r"^(.*@)?(\w+\.png)$", rf"\1{tmp_path}/\2", part) for part in shlex.split(command)]
         done = run(*arguments, home=tmp_path / "home", STABLESTUDIO_URL=studio.url)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-    assert probe((tmp_path / "lighthouse.png").read_bytes()).kind == "image"
+    for name in ("lighthouse.png", "dawn.png"):
+        assert probe((tmp_path / name).read_bytes()).kind == "image"
 
 
 def test_the_python_example_buys(studio: Service, tmp_path: Path) -> None:
@@ -82,6 +83,6 @@ def test_the_python_example_buys(studio: Service, tmp_path: Path) -> None:
     studio.fund(wallet.address)
     body = example[1].partition("\nwith ")[2].partition(":\n")[2]
     with StudioClient(studio.url, wallet, journal=Journal(tmp_path / "orders")) as client:
-        code = body.replace("    ", "").replace("fox.png", str(tmp_path / "fox.png"))
-        exec(code, {"studio": client, "Money": Money})
-    assert probe((tmp_path / "fox.png").read_bytes()).kind == "image"
+        code = re.sub(r"fox\.(?=png|mp4)", f"{tmp_path}/fox.", body.replace("    ", ""))
+        exec(code, {"studio": client, "Money": Money, "Path": Path})
+    assert [probe((tmp_path / name).read_bytes()).kind for name in ("fox.png", "fox.mp4")] == ["image", "video"]

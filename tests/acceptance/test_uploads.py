@@ -64,6 +64,8 @@ def test_a_picture_is_uploaded_confirmed_and_edited(buyer: Buyer) -> None:
 
     assert confirmed.status_code == 200, confirmed.text
     assert confirmed.json()["upload"]["id"] == ticket["uploadId"]
+    assert confirmed.json()["upload"]["expiresAt"] > ticket["expiresAt"]
+    assert confirm(buyer, ticket).json() == confirmed.json(), "the same word each time"
     job = buyer.wait(buyer.buy("/api/generate/nano-banana/edit", {"prompt": "bluer", "images": [ticket["blobUrl"]]}))
     assert job["status"] == "complete"
 

@@ -124,7 +124,7 @@ def _inline(value: Any, kinds: Mapping[str, str]) -> Any:
 def sample(kind: str) -> str:
     """Return a small file of a kind as a `data:` URI."""
     made = {
-        "image": lambda: image(size=(400, 320)),
+        "image": lambda: image(size=(480, 400)),
         "video": lambda: clip(size=(640, 480), seconds=3),
         "audio": lambda: wav(seconds=3),
     }

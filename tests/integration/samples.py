@@ -15,6 +15,7 @@ from PIL import Image
 from stablestudio.catalog import Offering
 from stablestudio.catalog.values import MediaKind
 
+_CLIP = (320, 320)
 # What makes an example small and quick; its media become files of this module.
 CHEAPEST: dict[str, dict[str, Any]] = {
     "nano-banana/generate": {"imageSize": "512"},
@@ -64,31 +65,31 @@ def data_uri(kind: MediaKind) -> str:
     return f"data:{content_type};base64,{base64.b64encode(data()).decode()}"
 
 
-def png(size: tuple[int, int] = (96, 64)) -> bytes:
+def png(size: tuple[int, int] = (480, 400)) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", size, (200, 80, 40)).save(out, "PNG")
     return out.getvalue()
 
 
 def mp4() -> bytes:
-    """A grey second."""
+    """Three grey seconds."""
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=8)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(8):
-            frame = av.VideoFrame.from_image(Image.new("RGB", (64, 48), (90, 90, 90)))  # type: ignore[no-untyped-call]
+        stream.width, stream.height, stream.pix_fmt = *_CLIP, "yuv420p"
+        for _ in range(24):
+            frame = av.VideoFrame.from_image(Image.new("RGB", _CLIP, (90, 90, 90)))  # type: ignore[no-untyped-call]
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return out.getvalue()
 
 
 def wav() -> bytes:
-    """A silent quarter of a second."""
+    """Three silent seconds."""
     out = io.BytesIO()
     with wave.open(out, "wb") as sound:
         sound.setnchannels(1)
         sound.setsampwidth(2)
         sound.setframerate(8000)
-        sound.writeframes(bytes(4000))
+        sound.writeframes(bytes(48_000))
     return out.getvalue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from stablestudio.catalog.limits import FileLimit, Measured
 from stablestudio.catalog.values import ImageOutput, MediaInput, MediaKind, Role, VideoOutput
 from stablestudio.errors import Issue
 
@@ -52,6 +53,8 @@ class OfferingInput(BaseModel):
     """A valid body, for documents and probes."""
     rules: ClassVar[tuple[Rule, ...]] = ()
     media_fields: ClassVar[tuple[MediaField, ...]] = ()
+    file_limits: ClassVar[tuple[FileLimit, ...]] = ()
+    """What the files may measure."""
     elsewhere: ClassVar[dict[str, str]] = {}
     """Fields that buyers know from sibling routes, and what to do instead of sending them here."""
     priced_by: ClassVar[tuple[str, ...]] = ()
@@ -82,6 +85,15 @@ class OfferingInput(BaseModel):
                     for index, url in enumerate(value)
                 ]
         return tuple(found)
+
+    def with_kinds(self, kinds: Sequence[MediaKind]) -> OfferingInput:  # noqa: ARG002 - most fields take one kind alone
+        """Return the input that says what its files are, in the order of `media()`, where it was left to be found out."""
+        return self
+
+    def misfits(self, files: Sequence[Measured]) -> Iterator[Issue]:
+        """Say which files, in the order of `media()`, measure what the route does not take."""
+        for limit in self.file_limits:
+            yield from limit.issues(files)
 
     def seed_value(self) -> int | None:
         """Return the buyer's random seed, where the route takes one and it was given."""

@@ -59,6 +59,12 @@ def read(model: type[Input], body: bytes) -> Input:
     return value
 
 
+def require_rules(value: OfferingInput) -> None:
+    """Raise `InvalidInput` with all issues of an input that was made from another one, field by field sound."""
+    if issues := _across(type(value), value, broken=set()):
+        raise _refusal(issues)
+
+
 def _suspicious(body: bytes, *, keys: int) -> bool:
     """Say whether a valid body may hold a key twice or a NUL.
 

@@ -12,7 +12,8 @@ COMMANDS = {
     "models": ("models", "List what is sold, with prices."),
     "job": ("jobs", "Look at a job, wait for it, download its files."),
     "jobs": ("jobs", "List the wallet's jobs."),
-    "resume": ("resume", "Continue orders whose payment was never answered, without paying again."),
+    "upload": ("upload", "Hand over a file for later orders to point to."),
+    "resume": ("resume", "Continue orders without an answer and uploads that were cut off, without paying again."),
     "wallet": ("wallet", "Create the wallet, show its address and balance, fund it."),
     "serve": ("serve", "Run the service."),
     "local": ("local", "Serve an open-weight model on this machine, as a provider."),
@@ -31,7 +32,7 @@ Exit codes:
   2  wrong usage or input, or no wallet; nothing was charged
   3  refused to pay: above the limit, not approved, or not the service that was asked; nothing was signed
   4  the service did not take the payment, for instance for lack of funds
-  5  the job failed; the output says whether the money is back
+  5  the job failed, or the upload; the output says whether the money is back
   6  the service or the network is at fault; what is paid is not lost
   7  not known or not finished yet; the output has the command that goes on, and it does not pay again
 

@@ -15,10 +15,10 @@ OK, UNEXPECTED, USAGE, REFUSED_TO_PAY, PAYMENT_FAILED, JOB_FAILED, SERVICE, UNFI
 _CODES: tuple[tuple[tuple[type[StudioError], ...], int], ...] = (
     ((errors.PurchaseRefused, siwx.SiwxChallengeRefused), REFUSED_TO_PAY),
     ((errors.PaymentRejected,), PAYMENT_FAILED),
-    ((errors.JobFailed,), JOB_FAILED),
-    ((errors.PaymentOutcomeUnknown, errors.JobStillRunning), UNFINISHED),
+    ((errors.PaymentOutcomeUnknown, errors.JobStillRunning, errors.UploadInterrupted), UNFINISHED),
+    ((errors.JobFailed, errors.UploadError), JOB_FAILED),
     ((errors.ServiceUnreachable, errors.UnreadableAnswer, errors.DownloadFailed, x402.MalformedOffer), SERVICE),
-    ((errors.WalletError, errors.InvalidAddress, errors.UnknownModel), USAGE),
+    ((errors.WalletError, errors.InvalidAddress, errors.UnknownModel, errors.FileUnusable), USAGE),
 )
 
 
@@ -52,6 +52,8 @@ def next_step(error: StudioError) -> str:
         )
     if isinstance(error, errors.PaymentOutcomeUnknown):
         return f"{command('resume')}   (never order this again by hand)"
+    if isinstance(error, errors.UploadInterrupted):
+        return command("resume")
     return error.advice
 
 
@@ -81,6 +83,8 @@ def money(error: StudioError) -> str:
         return f"not known yet whether ${error.order.price} was taken; it cannot be taken twice."
     if isinstance(error, errors.DownloadFailed):
         return "the job is paid; downloading costs nothing."
+    if isinstance(error, errors.UploadError):
+        return f"${error.order.price} was paid for the place, once."
     moved = error.money_moved if isinstance(error, errors.BuyerError) else error.charged
     return {True: "the payment was taken.", False: "none moved.", None: "not known whether any moved."}[moved]
 

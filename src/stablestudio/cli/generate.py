@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -14,12 +14,22 @@ from stablestudio.cli.inputs import FIELD_HELP, place_media, read_fields, read_m
 from stablestudio.cli.output import Output, Progress
 from stablestudio.cli.running import Dollars, connect, speaks, url_option
 from stablestudio.cli.views import file_lines, job_document, job_lines
-from stablestudio.client import Job, JobFailed, JobStillRunning, PaymentOutcomeUnknown, Quote, StudioClient
+from stablestudio.client import (
+    Job,
+    JobFailed,
+    JobStillRunning,
+    PaymentOutcomeUnknown,
+    Quote,
+    StudioClient,
+    UploadInterrupted,
+)
+from stablestudio.client.files import paths_in
 from stablestudio.client.menu import choose_operation
 from stablestudio.client.studio import DEFAULT_TIMEOUT
 from stablestudio.client.till import Approve
 from stablestudio.money import Money
 
+Bought = TypeVar("Bought")
 CONFIRM_ABOVE = Money(1_000_000)
 _REFUND_NEWS = 10.0
 
@@ -64,11 +74,16 @@ def generate(
     media = read_media(images)
     progress = out.progress()
     with connect(url, allow_mainnet=allow_mainnet, sleep=progress.sleep) as client:
-        chosen = named or choose_operation(client.models(), model=name, with_media=bool(media))
+        with_media = bool(media) or any(paths_in(fields))
+        chosen = named or choose_operation(client.models(), model=name, with_media=with_media)
         wish = ({"prompt": prompt} if prompt else {}) | place_media(media, model=name, operation=chosen) | fields
         tell_unanswered(out, client)
         approve = approval(out, max_price=max_price, yes=yes)
-        job = buy(client, name, chosen, wish, max_price=max_price, approve=approve)
+        job = interruptible(
+            client,
+            lambda: client.submit(name, chosen, wish, max_price=max_price, approve=approve, on_upload=progress.upload),
+            progress=progress,
+        )
         told = job.payment.amount if job.payment else None
         held = job.payment is not None and job.payment.state == "held"
         out.say(f"{'Signed' if held else 'Paid'} ${told}{', charged when it is done' if held else ''}; job {job.id}.")
@@ -88,35 +103,32 @@ def require_writable(target: Path) -> None:
         raise click.BadParameter(f"nothing can be saved at {target}; nothing was paid", param_hint="--output")
 
 
-def buy(
-    client: StudioClient,
-    model: str,
-    operation: str,
-    wish: Mapping[str, Any],
-    *,
-    max_price: Money | None,
-    approve: Approve,
-) -> Job:
-    """Pay once; an interrupt after the signature was sent says how to find out."""
+def interruptible(client: StudioClient, purchase: Callable[[], Bought], *, progress: Progress) -> Bought:
+    """Pay once; an interrupt after the signature was sent says how to go on."""
     known = {order.key for order in client.pending()}
     try:
-        return client.submit(model, operation, wish, max_price=max_price, approve=approve)
+        return purchase()
     except KeyboardInterrupt:
         sent = [order for order in client.pending() if order.key not in known]
         if not sent:
             raise
+        if sent[0].sending is not None and sent[0].transaction is not None:
+            raise UploadInterrupted("Interrupted while the file was on its way.", order=sent[0]) from None
         raise PaymentOutcomeUnknown("Interrupted while the payment was on its way.", order=sent[0]) from None
+    finally:
+        progress.clear()
 
 
 def approval(out: Output, *, max_price: Money | None, yes: bool) -> Approve:
     """Return who says yes to a quote: a limit that was named, `--yes`, or above a dollar the person at the terminal."""
 
     def approve(quote: Quote) -> bool:
-        out.say(f"Price ${quote.amount} on {quote.token.title}, to {quote.pay_to}.")
-        if yes or max_price is not None or quote.amount <= CONFIRM_ABOVE:
+        uploads = f", ${quote.total} with uploads" if quote.uploads else ""
+        out.say(f"Price ${quote.amount}{uploads} on {quote.token.title}, to {quote.pay_to}.")
+        if yes or max_price is not None or quote.total <= CONFIRM_ABOVE:
             return True
         if out.interactive:
-            return click.confirm(f"Pay ${quote.amount}?", err=True)
+            return click.confirm(f"Pay ${quote.total}?", err=True)
         out.say(f"Above ${CONFIRM_ABOVE} a limit (--max-price) or --yes is needed where nobody can be asked.")
         return False
 
@@ -124,12 +136,10 @@ def approval(out: Output, *, max_price: Money | None, yes: bool) -> Approve:
 
 
 def tell_unanswered(out: Output, client: StudioClient) -> None:
-    """Remind of orders whose payment was never answered."""
+    """Remind of orders whose payment was never answered, and of uploads that were cut off."""
     count = len(client.pending())
     if count:
-        out.say(
-            f"Orders without an answer: {count}. The same input continues its order; `stablestudio resume` does all."
-        )
+        out.say(f"Orders to go on with: {count}. The same input continues its order; `stablestudio resume` does all.")
 
 
 def follow_job(client: StudioClient, job: Job, *, progress: Progress, timeout: float) -> Job:

@@ -1,32 +1,34 @@
-"""From words on a command line to the input of an offering. Pure but for reading the media files that are named."""
+"""From words on a command line to the input of an offering. Pure but for a look whether the files that are named are there."""
 
 from __future__ import annotations
 
-import base64
 import json
 import math
-import mimetypes
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-FIELD_HELP = """A field of the input; repeat it for a list, or write JSON: 'urls=["https://..."]'."""
-_LARGEST_FILE = 3_000_000  # becomes 4 million characters of data: URI, which is what the service takes inline
+FIELD_HELP = """A field of the input; repeat it for a list, name it FIELD[] for a list of one, or write JSON: \
+'urls=["https://..."]'. @FILE hands over a file, @@ begins a text with @."""
 
 
 def read_fields(pairs: Iterable[str]) -> dict[str, Any]:
-    """Read `field=value` pairs: a value that is JSON counts as such, all else as text; a repeated field makes a list."""
+    """Read `field=value` pairs: a value that is JSON counts as such, `@FILE` as a path, all else as text.
+
+    A repeated field makes a list, and so does one whose name ends in `[]`.
+    """
     fields: dict[str, Any] = {}
     seen: dict[str, list[Any]] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"{pair!r} is not field=value.", param_hint="-p")
-        seen.setdefault(name, []).append(read_value(text))
+        seen.setdefault(name, []).append(name_files(read_value(text)))
     for name, values in seen.items():
-        fields[name] = values[0] if len(values) == 1 else values
+        single = len(values) == 1 and not name.endswith("[]")
+        fields[name.removesuffix("[]")] = values[0] if single else values
     return fields
 
 
@@ -41,19 +43,28 @@ def read_value(text: str) -> Any:
     return value
 
 
-def read_media(links: Iterable[str]) -> list[str]:
-    """Return links as they are (https, data:, job:ID) and files of this machine as data: URIs."""
-    return [link if _is_link(link) else _inline(Path(link)) for link in links]
+def name_files(value: Any) -> Any:
+    """Return a value with a path in place of each text that begins with `@`; `@@` stands for a text's own `@`."""
+    if isinstance(value, list):
+        return [name_files(each) for each in value]
+    if not isinstance(value, str) or not value.startswith("@"):
+        return value
+    return value[1:] if value.startswith("@@") else _present(value[1:], hint="-p")
 
 
-def place_media(links: list[str], *, model: str, operation: str) -> dict[str, Any]:
+def read_media(links: Iterable[str]) -> list[str | Path]:
+    """Return links as they are (https, data:, job:ID) and files of this machine as paths."""
+    return [link if _is_link(link) else _present(link, hint="--image") for link in links]
+
+
+def place_media(links: Sequence[str | Path], *, model: str, operation: str) -> dict[str, Any]:
     """Return the field that takes media in this family of models; any other is set by `-p`."""
     if not links:
         return {}
     if operation == "edit":
-        return {"images": links}
+        return {"images": list(links)}
     if model.startswith("seedance"):
-        return {"urls": links}
+        return {"urls": list(links)}
     field = "input_reference" if model.startswith("sora") else "image"
     if len(links) > 1:
         raise click.BadParameter(f"{model} takes one image here; name further ones with -p.", param_hint="--image")
@@ -74,13 +85,11 @@ def _is_link(text: str) -> bool:
     return text.startswith(("https://", "http://", "data:", "job:"))
 
 
-def _inline(path: Path) -> str:
-    kind = mimetypes.guess_type(path.name)[0]
-    if kind is None or not path.is_file():
-        raise click.BadParameter(f"{str(path)!r} is no link and no media file here.", param_hint="--image")
-    if path.stat().st_size > _LARGEST_FILE:
-        raise click.BadParameter(f"{path} is larger than 3 MB: give a link to it instead.", param_hint="--image")
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _present(name: str, *, hint: str) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        raise click.BadParameter(f"{name!r} is no link and no file here.", param_hint=hint)
+    return path
 
 
 def _no_number(name: str) -> float:

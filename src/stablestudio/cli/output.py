@@ -11,7 +11,10 @@ from typing import Any, TextIO
 
 import click
 
+from stablestudio.client import Sent
+
 _TICK = 0.25
+_MOVING = {"loading", "uploading"}
 
 
 class Output:
@@ -47,7 +50,7 @@ class Output:
 
 
 class Progress:
-    """Elapsed time, state and percent of a job."""
+    """Elapsed time, state and percent of a job or an upload."""
 
     def __init__(self, say: Callable[[str], None], *, stream: TextIO | None) -> None:
         self._say = say
@@ -58,12 +61,16 @@ class Progress:
 
     def update(self, status: str, percent: float | None) -> None:
         """Take a new state of the job."""
-        self._state = status if percent is None or status != "loading" else f"{status} {percent:.0f}%"
+        self._state = status if percent is None or status not in _MOVING else f"{status} {percent:.0f}%"
         if self._stream is not None:
             self._draw()
         elif status != self._told:
             self._told = status
             self._say(f"{self._elapsed()}  {status}")
+
+    def upload(self, sent: Sent) -> None:
+        """Take how much of a file has arrived."""
+        self.update("uploading", sent.percent)
 
     def sleep(self, seconds: float) -> None:
         """Sleep, and keep the clock on the line going."""

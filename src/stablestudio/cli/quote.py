@@ -10,6 +10,7 @@ from stablestudio.cli.inputs import FIELD_HELP, place_media, read_fields, read_m
 from stablestudio.cli.output import Output
 from stablestudio.cli.running import connect, speaks, url_option
 from stablestudio.cli.views import quote_document
+from stablestudio.client.files import paths_in
 from stablestudio.client.menu import choose_operation
 
 
@@ -33,10 +34,11 @@ def quote(
 ) -> None:
     """Ask what MODEL would cost for PROMPT and these fields. Nothing is signed."""
     name, named = split_model(model, operation=operation)
-    media = read_media(images)
+    media, given = read_media(images), read_fields(pairs)
     with connect(url, anonymous=True) as client:
-        chosen = named or choose_operation(client.models(), model=name, with_media=bool(media))
-        fields = place_media(media, model=name, operation=chosen) | read_fields(pairs)
+        chosen = named or choose_operation(client.models(), model=name, with_media=bool(media) or any(paths_in(given)))
+        fields = place_media(media, model=name, operation=chosen) | given
         found = client.quote(name, chosen, ({"prompt": prompt} if prompt else {}) | fields)
     line = f"${found.amount}  {name}/{chosen}, in USDC on {found.token.title} ({found.network}) to {found.pay_to}"
-    out.result(quote_document(found), line)
+    uploads = [f"${each.amount}  upload of a file that is too large to go inside" for each in found.uploads]
+    out.result(quote_document(found), line, *uploads)

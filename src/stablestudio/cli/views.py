@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stablestudio.client import Job, Quote
+from stablestudio.client import Job, Quote, Upload
 
 
 def job_document(job: Job) -> dict[str, Any]:
     """Return a job as the service told it."""
     return job.model_dump(by_alias=True, exclude_none=True)
+
+
+def upload_document(upload: Upload) -> dict[str, Any]:
+    """Return an upload as the service told it."""
+    return upload.model_dump(by_alias=True, exclude_none=True)
 
 
 # What is said of a payment that has not moved; `held` moves when the work is done.
@@ -48,6 +53,7 @@ def quote_document(quote: Quote) -> dict[str, Any]:
         "model": quote.wish.model,
         "operation": quote.wish.operation,
         "amount": str(quote.amount),
+        **({"uploads": len(quote.uploads), "total": str(quote.total)} if quote.uploads else {}),
         "currency": "USD",
         "network": quote.network,
         "asset": quote.offer.asset,

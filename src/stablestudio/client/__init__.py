@@ -3,6 +3,8 @@
 from stablestudio.client.errors import (
     BuyerError,
     DownloadFailed,
+    FileChanged,
+    FileUnusable,
     JobError,
     JobFailed,
     JobStillRunning,
@@ -12,18 +14,25 @@ from stablestudio.client.errors import (
     PurchaseRefused,
     ServiceUnreachable,
     StudioApiError,
+    UploadError,
+    UploadExpired,
+    UploadInterrupted,
+    UploadRefused,
     WalletError,
 )
 from stablestudio.client.jobs import Job
 from stablestudio.client.journal import Journal
 from stablestudio.client.offers import Quote
-from stablestudio.client.orders import Order
+from stablestudio.client.orders import Order, Upload
+from stablestudio.client.sending import Sent
 from stablestudio.client.studio import Resumed, StudioClient
 from stablestudio.client.wallet import KeyWallet
 
 __all__ = [
     "BuyerError",
     "DownloadFailed",
+    "FileChanged",
+    "FileUnusable",
     "Job",
     "JobError",
     "JobFailed",
@@ -37,8 +46,14 @@ __all__ = [
     "PurchaseRefused",
     "Quote",
     "Resumed",
+    "Sent",
     "ServiceUnreachable",
     "StudioApiError",
     "StudioClient",
+    "Upload",
+    "UploadError",
+    "UploadExpired",
+    "UploadInterrupted",
+    "UploadRefused",
     "WalletError",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlencode
 
 from stablestudio.client.answers import api_error
@@ -55,6 +55,11 @@ class Desk:
         outcome = yield from self._signed(Call(method="DELETE", url=self._url(job_id)))
         if isinstance(outcome, Trouble):
             raise outcome.error
+
+    def post(self, url: str, body: bytes) -> Flow[Reply]:
+        """Send a signed request that may be repeated, each time with a proof of its own."""
+        headers = {"content-type": "application/json"}
+        return (yield from self._steadily(Call(method="POST", url=url, headers=headers, body=body)))
 
     def wait(
         self, job: Job, *, timeout: float, until: Callable[[Job], bool], on_progress: Callable[[Job], None] | None
@@ -116,8 +121,8 @@ class Desk:
 
 def _send(call: Call, *, proof: str | None) -> Flow[Reply | Trouble]:
     """Send once; 402 is returned as a challenge, what may pass as `Trouble`, every other error is raised."""
-    headers = {siwx.HEADER: proof} if proof else {}
-    outcome = yield from ask(Call(method=call.method, url=call.url, headers={**call.headers, **headers}))
+    proven = replace(call, headers={**call.headers, siwx.HEADER: proof}) if proof else call
+    outcome = yield from ask(proven)
     if isinstance(outcome, Lost):
         return Trouble(error=ServiceUnreachable(f"The service could not be reached: {outcome.reason}."))
     if outcome.status in {425, 429} or outcome.status >= 500:

@@ -17,6 +17,12 @@ StudioError
     │   └── JobStillRunning       our patience ended, not the job
     ├── ServiceUnreachable
     ├── UnreadableAnswer
+    ├── FileUnusable              a file of the buyer's that cannot be handed over; nothing was paid for it
+    ├── UploadError               the place for a file is paid, and the file is not in it
+    │   ├── UploadInterrupted     the network or the service failed; the order is in the journal
+    │   ├── UploadRefused         the service does not take this file
+    │   ├── UploadExpired         the time for sending is over
+    │   └── FileChanged           the file is not what it was when its upload began
     ├── DownloadFailed
     │   ├── LinkExpired           an old link; the next read of the job brings a fresh one
     │   └── FilesGone             expired, or deleted by the wallet
@@ -43,6 +49,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BuyerError",
     "DownloadFailed",
+    "FileChanged",
+    "FileUnusable",
     "FilesGone",
     "ForeignOffer",
     "InvalidAddress",
@@ -62,6 +70,10 @@ __all__ = [
     "StudioApiError",
     "UnknownModel",
     "UnreadableAnswer",
+    "UploadError",
+    "UploadExpired",
+    "UploadInterrupted",
+    "UploadRefused",
     "WalletError",
     "WalletExists",
     "WalletMissing",
@@ -228,6 +240,49 @@ class UnreadableAnswer(BuyerError):
     """The service answered something that this client cannot read."""
 
     hint: ClassVar[str] = "Check that the address is a StableStudio service."
+
+
+class FileUnusable(BuyerError):
+    """This file cannot be handed over."""
+
+    hint: ClassVar[str] = "Name a PNG, JPEG, WebP, MP4, MOV, WebM, MP3, WAV, M4A or OGG file; nothing was paid for it."
+
+
+class UploadError(BuyerError):
+    """The place for a file is paid, and the file is not in it."""
+
+    hint: ClassVar[str] = "Upload the file again; until its time is over, the place that is paid is used."
+
+    def __init__(self, message: str | None = None, *, order: Order, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, charged=True, extra={"order": order.key, "price": order.price})
+        self.order = order
+
+
+class UploadInterrupted(UploadError):
+    """The file could not be sent to its end."""
+
+    hint: ClassVar[str] = "The place is paid: go on with client.resume(), `stablestudio resume` or the same call."
+    retryable: ClassVar[bool] = True
+
+
+class UploadRefused(UploadError):
+    """The service does not take this file."""
+
+    hint: ClassVar[str] = (
+        "Upload a right file of the same name and type: within the hour it gets the place that is paid."
+    )
+
+
+class UploadExpired(UploadError):
+    """The time for sending the file is over, and the place is gone."""
+
+    hint: ClassVar[str] = "Upload the file anew, for a new payment."
+
+
+class FileChanged(UploadError):
+    """The file is not what it was when its upload began."""
+
+    hint: ClassVar[str] = "Bring the former file back, or upload the new one for a payment of its own."
 
 
 class DownloadFailed(BuyerError):

@@ -29,6 +29,8 @@ class Dish(pydantic.BaseModel):
     price_from: str = ""
     price_to: str = ""
     available: bool = True
+    max_bytes: int | None = None
+    """The largest file, where files are what is sold room for."""
     typical_seconds: tuple[int | float, int | float] | None = None
     lifecycle: dict[str, Any] = pydantic.Field(default_factory=dict)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from stablestudio.client.errors import ForeignOffer, MainNetworkNotAllowed, NoUsableOffer, PriceAboveLimit
 from stablestudio.money import Money
 from stablestudio.protocols import x402
+
+if TYPE_CHECKING:
+    from stablestudio.client.orders import Sending
 
 _PORTS = {"http": 80, "https": 443}
 DEFAULT_LIMIT = Money(5_000_000)
@@ -45,23 +49,30 @@ TOKENS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a buyer wants: one offering and the exact bytes of its input."""
+    """What a buyer wants: one offering and the exact bytes of its input; for an upload also the file to send."""
 
     model: str
     operation: str
     url: str
     body: bytes
+    sending: Sending | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """The price of one wish, and the offer that this wallet would take."""
+    """The price of one wish, and the offer that this wallet would take; `uploads` are of files that have to go before it."""
 
     wish: Wish
     amount: Money
     token: Token
     offer: x402.PaymentRequirements
     required: x402.PaymentRequired
+    uploads: tuple[Quote, ...] = ()
+
+    @property
+    def total(self) -> Money:
+        """Return the price with that of its uploads."""
+        return sum((upload.amount for upload in self.uploads), self.amount)
 
     @property
     def network(self) -> str:
@@ -91,8 +102,9 @@ def check_before_signing(quote: Quote, *, limit: Money, allow_mainnet: bool, bas
         raise ForeignOffer(f"The offer is for {origin(resource.url)}, not for {origin(base_url)} which was asked.")
     if quote.token.is_main and not allow_mainnet:
         raise MainNetworkNotAllowed(f"The service asks for real money on {quote.token.title} ({quote.network}).")
-    if quote.amount > limit:
-        raise PriceAboveLimit(f"The price is ${quote.amount}, above your limit of ${limit}.")
+    if quote.total > limit:
+        told = f", ${quote.total} with its uploads" if quote.uploads else ""
+        raise PriceAboveLimit(f"The price is ${quote.amount}{told}, above your limit of ${limit}.")
 
 
 def origin(url: str) -> str:

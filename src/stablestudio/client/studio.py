@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,13 +20,17 @@ from stablestudio.client import coins
 from stablestudio.client.desk import Desk
 from stablestudio.client.downloads import Place, assets_of, save
 from stablestudio.client.errors import BuyerError, DownloadFailed, FilesGone, InvalidAddress, JobFailed, LinkExpired
+from stablestudio.client.files import open_file
 from stablestudio.client.jobs import Job
 from stablestudio.client.journal import Journal
 from stablestudio.client.menu import Dish, menu
 from stablestudio.client.offers import DEFAULT_LIMIT, Quote, Wish, origin
-from stablestudio.client.orders import Order
+from stablestudio.client.orders import Order, Upload
+from stablestudio.client.parcels import Parcels
+from stablestudio.client.sending import Sent
 from stablestudio.client.steps import Call, Flow, Lost, Outcome, Reply, Result, drive
 from stablestudio.client.till import Approve, Till
+from stablestudio.client.uploads import Courier
 from stablestudio.client.wallet import KeyWallet, home
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.money import Money
@@ -40,17 +45,19 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """What became of an order when it was continued: its job, or the error that stands in its way."""
+    """What became of an order when it was continued: its job or its upload, or the error that stands in its way."""
 
     order: Order
     job: Job | None = None
+    upload: Upload | None = None
     error: BuyerError | None = None
 
 
 class StudioClient:
     """Buy from one service with one wallet.
 
-    A call pays at most once, whatever the network does. `max_price` is the most that one call may cost ($5 unless given).
+    A call pays at most once, whatever the network does. `max_price` is the most that one call may cost ($5 unless given),
+    with the uploads of its files.
     Main networks, where coins are worth something, are refused unless `allow_mainnet`. Orders are kept in `journal`.
     """
 
@@ -80,6 +87,8 @@ class StudioClient:
             allow_mainnet=allow_mainnet,
         )
         self._desk = Desk(base_url=self.base_url, wallet=wallet, clock=clock)
+        self._courier = Courier(till=self._till, desk=self._desk)
+        self._parcels = Parcels(till=self._till, courier=self._courier)
         self._http = httpx2.Client(
             transport=transport,
             timeout=_HTTP_TIMEOUT,
@@ -104,8 +113,30 @@ class StudioClient:
         return self._run(menu(self.base_url))
 
     def quote(self, model: str, operation: str, input: Mapping[str, Any]) -> Quote:  # noqa: A002  # the contract's word
-        """Return the exact price of an input; nothing is signed and nothing leaves but the input."""
-        return self._run(self._till.quote(self._wish(model, operation, input)))
+        """Return the exact price of an input; nothing is signed and nothing leaves but the input, without its large files."""
+        return self._run(self._parcels.quote(input, wish=partial(self._wish, model, operation)))
+
+    def upload(
+        self,
+        file: Path | bytes,
+        *,
+        content_type: str | None = None,
+        max_price: Money | None = None,
+        approve: Approve | None = None,
+        on_progress: Callable[[Sent], None] | None = None,
+    ) -> Upload:
+        """Buy a place for a file, once, send the file and return what media fields take.
+
+        The first bytes tell the type unless it is given. An upload of the same file that was cut off is continued
+        instead of paid anew. Raise `FileUnusable` and what `submit` raises before anything is paid, and after that an
+        `UploadError` that says whether the place still waits.
+        """
+        opened = open_file(file, content_type=content_type)
+        wish = self._courier.wish(opened)
+        flow = self._courier.upload(wish, file=opened, limit=max_price, approve=approve, tell=on_progress)
+        upload = self._run(flow)
+        self._courier.forget(upload.blob_url)
+        return upload
 
     def submit(
         self,
@@ -115,14 +146,18 @@ class StudioClient:
         *,
         max_price: Money | None = None,
         approve: Approve | None = None,
+        on_upload: Callable[[Sent], None] | None = None,
     ) -> Job:
         """Pay for a job, once, and return it as it begins; `approve` sees the quote and may decline.
 
+        Media fields take a `Path`: files go inside the order while they have 3 MB together, any other is uploaded first.
+        `max_price` covers the uploads too, and is compared before the first payment.
         An earlier order of the same input whose payment was never answered is continued instead of paid anew. Raise
-        `PurchaseRefused` before anything is signed, `PaymentRejected` where the service took nothing, and
-        `PaymentOutcomeUnknown` where only `resume` can tell.
+        `PurchaseRefused` before anything is signed, `PaymentRejected` where the service took nothing, `PaymentOutcomeUnknown`
+        where only `resume` can tell, and for files what `upload` raises.
         """
-        return self._run(self._till.buy(self._wish(model, operation, input), limit=max_price, approve=approve))
+        wish = partial(self._wish, model, operation)
+        return self._run(self._parcels.buy(input, wish=wish, limit=max_price, approve=approve, tell=on_upload))
 
     def run(
         self,
@@ -133,11 +168,11 @@ class StudioClient:
         max_price: Money | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         on_progress: Callable[[Job], None] | None = None,
+        on_upload: Callable[[Sent], None] | None = None,
     ) -> Job:
         """Submit, wait and return the complete job; raise `JobFailed` or, after `timeout` seconds, `JobStillRunning`."""
-        job = self.wait(
-            self.submit(model, operation, input, max_price=max_price), timeout=timeout, on_progress=on_progress
-        )
+        job = self.submit(model, operation, input, max_price=max_price, on_upload=on_upload)
+        job = self.wait(job, timeout=timeout, on_progress=on_progress)
         if job.failed:
             raise JobFailed(f"Job {job.id} failed: {job.complaint or 'no reason was told'}", job=job)
         return job
@@ -181,12 +216,12 @@ class StudioClient:
         return paths
 
     def pending(self) -> list[Order]:
-        """Return this wallet's orders here whose payment was never answered."""
-        return self._till.unanswered()
+        """Return this wallet's orders here whose payment was never answered, and uploads that were cut off."""
+        return [order for order in self._till.left() if order.open]
 
-    def resume(self) -> list[Resumed]:
-        """Continue every order whose payment was never answered, with the bytes that were signed then."""
-        return [self._resume(order) for order in self.pending()]
+    def resume(self, *, on_upload: Callable[[Sent], None] | None = None) -> list[Resumed]:
+        """Continue every order whose payment was never answered, with the bytes that were signed then, and send files on."""
+        return [self._resume(order, on_upload) for order in self.pending()]
 
     def balance(self, address: str | None = None) -> Money:
         """Return the test dollars of an address, the wallet's unless given."""
@@ -196,9 +231,15 @@ class StudioClient:
         """Ask the service's faucet for test dollars."""
         return self._run(coins.fund(self.base_url, address=address or self.wallet.address))
 
-    def _resume(self, order: Order) -> Resumed:
+    def _resume(self, order: Order, on_upload: Callable[[Sent], None] | None) -> Resumed:
         try:
-            return Resumed(order=order, job=self._run(self._till.resume(order)))
+            if order.sending is not None:
+                upload = self._run(self._courier.resume(order, tell=on_upload))
+                self._courier.forget(upload.blob_url)
+                return Resumed(order=order, upload=upload)
+            job = self._run(self._till.resume(order))
+            self._courier.forget(order.body)
+            return Resumed(order=order, job=job)
         except BuyerError as error:
             return Resumed(order=order, error=error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from stablestudio.client.answers import api_error
 from stablestudio.client.errors import (
@@ -13,12 +14,13 @@ from stablestudio.client.errors import (
     PurchaseDeclined,
     ServiceUnreachable,
     UnreadableAnswer,
+    UploadExpired,
 )
 from stablestudio.client.jobs import Job, Payment, read_job
 from stablestudio.client.journal import Journal
 from stablestudio.client.offers import Quote, Wish, check_before_signing, read_quote
 from stablestudio.client.orders import Accepted, Order, Refused, SendAgain, judge, replay_delays
-from stablestudio.client.steps import Call, Flow, Lost, Reply, ask, pause
+from stablestudio.client.steps import Call, Flow, Lost, Reply, Result, ask, pause
 from stablestudio.client.wallet import KeyWallet
 from stablestudio.clock import Clock, iso
 from stablestudio.errors import StudioError
@@ -27,6 +29,15 @@ from stablestudio.money import Money
 from stablestudio.protocols import x402
 
 Approve = Callable[[Quote], bool]
+Done_co = TypeVar("Done_co", covariant=True)
+
+
+class Fulfil(Protocol[Done_co]):
+    """Sends an order's payment and does what it was bought for; `doubt` says that the payment may have been sent before."""
+
+    def __call__(self, order: Order, *, doubt: bool) -> Flow[Done_co]: ...
+
+
 _ASK_PAUSES = (0.3, 1.0)
 _LONGEST_PAUSE = 30.0
 
@@ -55,31 +66,40 @@ class Till:
 
     def buy(self, wish: Wish, *, limit: Money | None, approve: Approve | None) -> Flow[Job]:
         """Buy one job: at most one payment is signed, and an earlier unanswered order for the same is continued instead."""
-        for left in self.unanswered(wish):
+        return (yield from self.purchase(wish, limit=limit, approve=approve, fulfil=self._job))
+
+    def purchase(
+        self, wish: Wish, *, limit: Money | None, approve: Approve | None, fulfil: Fulfil[Result]
+    ) -> Flow[Result]:
+        """Find or make the order of a wish and see it through, alone; `fulfil` sends its payment and does the rest.
+
+        An earlier order that turns out never to have been charged, or that came too late, makes room for a new one.
+        """
+        for left in self.left(wish):
             with self.journal.hold(left.key) as ours:
                 if ours and self.journal.find(left.key) == left:
                     # With a doubt on it, an order is only rejected by a word that nothing was charged: then this call is free to buy.
-                    with contextlib.suppress(PaymentRejected):
-                        return (yield from self._pay(left, doubt=True))
+                    with contextlib.suppress(PaymentRejected, UploadExpired):
+                        return (yield from fulfil(left, doubt=True))
         quote = yield from self.quote(wish)
         order = self._sign(quote, limit=self.limit if limit is None else limit, approve=approve)
         with self.journal.hold(order.key):
             self.journal.write(order)
-            return (yield from self._pay(order, doubt=False))
+            return (yield from fulfil(order, doubt=False))
 
     def resume(self, order: Order) -> Flow[Job]:
         """Send an order's payment again, as it was signed; what it bought comes back."""
         with self.journal.hold(order.key):
-            return (yield from self._pay(order, doubt=True))
+            return (yield from self._job(order, doubt=True))
 
-    def unanswered(self, wish: Wish | None = None) -> list[Order]:
-        """Return the orders of this wallet here whose payment was never answered, all or those of one wish."""
+    def left(self, wish: Wish | None = None) -> list[Order]:
+        """Return the orders of this wallet here that have not come to their end, all or those of one wish."""
         return [
             order
             for order in self.journal.orders()
             if order.job_id is None
             and (order.base_url, order.payer) == (self.base_url, self.wallet.address)
-            and (wish is None or (order.url, order.body) == (wish.url, wish.body.decode()))
+            and (wish is None or order.serves(wish))
         ]
 
     def _sign(self, quote: Quote, *, limit: Money, approve: Approve | None) -> Order:
@@ -102,15 +122,16 @@ class Till:
             payer=self.wallet.address,
             created_at=iso(now_ms),
             expires_at=iso(payload.authorization.valid_before * 1000),
+            sending=quote.wish.sending,
         )
 
-    def _pay(self, order: Order, *, doubt: bool) -> Flow[Job]:
+    def pay(self, order: Order, *, doubt: bool) -> Flow[Reply]:
         """Send the payment until an answer settles the matter. `doubt` says that an earlier try may have taken it."""
         for wait in (*replay_delays(), None):
-            verdict = judge((yield from ask(_payment(order))))
+            verdict = judge((yield from ask(_payment(order))), receipt="uploadId" if order.sending else "jobId")
             match verdict:
                 case Accepted(reply=reply):
-                    return self._note(order, reply)
+                    return reply
                 case Refused():
                     raise self._refusal(order, verdict, doubt=doubt)
                 case SendAgain():
@@ -120,10 +141,10 @@ class Till:
             yield from pause(max(wait, min(verdict.after or 0, _LONGEST_PAUSE)))
         raise AssertionError("the last round returns or raises")
 
-    def _note(self, order: Order, reply: Reply) -> Job:
+    def _job(self, order: Order, *, doubt: bool) -> Flow[Job]:
+        reply = yield from self.pay(order, doubt=doubt)
         job = read_job(reply)
-        receipt = _receipt(reply)
-        transaction = (receipt.transaction or None) if receipt else None
+        transaction = transaction_of(reply)
         self.journal.write(order.model_copy(update={"job_id": job.id, "transaction": transaction}))
         told = job.payment.state if job.payment else None
         paid = Payment(
@@ -175,9 +196,10 @@ def _payment(order: Order) -> Call:
     return Call(method="POST", url=order.url, headers=headers, body=order.body.encode())
 
 
-def _receipt(reply: Reply) -> x402.SettleResponse | None:
+def transaction_of(reply: Reply) -> str | None:
+    """Return the transaction that an answer's receipt names."""
     header = reply.headers.get(x402.PAYMENT_RESPONSE.lower())
     try:
-        return x402.decode_response(header) if header else None
+        return x402.decode_response(header).transaction or None if header else None
     except x402.MalformedReceipt:
-        return None  # the job is bought all the same
+        return None  # it is bought all the same

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from stablestudio.catalog import MediaInput
-from stablestudio.errors import InvalidInput, Issue, StudioError
-from stablestudio.media.decoding import DECODER
+from stablestudio.errors import StudioError
+from stablestudio.media.copies import Copies
 from stablestudio.media.fetch import MediaFetcher
 from stablestudio.media.storage import Storage
 from stablestudio.media.uploads import UploadDesk
@@ -16,7 +14,7 @@ from stablestudio.store import jobs
 from stablestudio.store.database import Database
 
 _JOB = "job:"
-_AT_ONCE = 4  # files of one input that are fetched at the same time
+_INLINE = "data:"
 
 
 class NotYourMedia(StudioError):
@@ -33,63 +31,59 @@ class MediaNotKept(StudioError):
     hint = "Make it again, or upload it elsewhere and name its https address."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A file of an order to be: its bytes, or where it lies; `foreign` where another server sent it."""
+
+    media: bytes | Path
+    foreign: bool = False
+
+
 class InputReader:
     """Reads what a buyer's input points to."""
 
     def __init__(
-        self, database: Database, *, fetcher: MediaFetcher, storage: Storage, uploads: UploadDesk | None = None
+        self,
+        database: Database,
+        *,
+        fetcher: MediaFetcher,
+        storage: Storage,
+        uploads: UploadDesk | None = None,
+        copies: Copies | None = None,
     ) -> None:
         self._uploads = uploads
+        self._copies = copies
         self._database = database
         self._fetcher = fetcher
         self._storage = storage
 
-    async def check(self, media: Sequence[MediaInput], *, wallet: str) -> None:
-        """Look at every file that an input points to: whose it is, that it can be had, and that it is what it should be.
-
-        For whoever shows a payment that holds, before it is taken: nothing is fetched for others. Raises `InvalidInput`
-        with an issue for each field at fault, and any error of ours that passes.
-        """
-        at_once = asyncio.Semaphore(_AT_ONCE)
-        faults = await asyncio.gather(*(self._fault(each, wallet, at_once) for each in media))
-        issues = [issue for issue in faults if issue is not None]
-        if issues:
-            raise InvalidInput(issues[0].message, issues=issues)
-
-    async def _fault(self, media: MediaInput, wallet: str, at_once: asyncio.Semaphore) -> Issue | None:
-        try:
-            async with at_once:
-                seen = await DECODER.probe(await self._file(media.url, wallet=wallet))
-        except StudioError as error:
-            if error.retryable:
-                raise
-            return Issue(media.path, error.code, error.message)
-        if seen.kind == media.kind:
-            return None
-        told = f"This must be of the kind {media.kind}, but the file is of the kind {seen.kind} ({seen.content_type})."
-        return Issue(media.path, "wrong_kind_of_media", told, allowed=(media.kind,))
-
-    async def _file(self, url: str, *, wallet: str) -> Path | bytes:
-        key = await self.key_of(url, wallet=wallet, new=True)
-        if key is None and (own := self._fetcher.check_own(url)) is not None:
-            _require_kept(await self._database.read(lambda connection: jobs.find_asset(connection, own)))
-            key = own
+    async def open(self, url: str, *, wallet: str) -> Opened:
+        """Return a file for an order that is not placed yet, which it must outlive. Raises a `StudioError`."""
+        key = await self._own_key(url, wallet=wallet, new=True)
+        if key is None and (linked := self._fetcher.check_own(url)) is not None:
+            _require_kept(await self._database.read(lambda connection: jobs.find_asset(connection, linked)))
+            key = linked
         if key is None:
-            return (await self._fetcher.get(url, as_of_ms=None)).data
-        return self._storage.path(key) or await self._storage.read(key)
+            return Opened(media=(await self._fetcher.get(url)).data, foreign=url[:5].lower() != _INLINE)
+        return Opened(media=self._storage.path(key) or await self._storage.read(key))
 
-    async def read(self, url: str, *, wallet: str, as_of_ms: int) -> bytes:
-        """Return the bytes; `as_of_ms` is when the order was made, so that a link valid then stays good."""
-        key = await self.key_of(url, wallet=wallet)
+    async def read(self, url: str, *, wallet: str, order_id: str, as_of_ms: int) -> bytes:
+        """Return the bytes that an order is made from; `as_of_ms` is when it was made, as links valid then stay good."""
+        key = await self.key_of(url, wallet=wallet, order_id=order_id)
         if key is not None:
             return await self._storage.read(key)
         return (await self._fetcher.get(url, as_of_ms=as_of_ms)).data
 
-    async def key_of(self, url: str, *, wallet: str, new: bool = False) -> str | None:
-        """Return the storage key behind a `job:` reference or a blobUrl, None for any other address.
+    async def key_of(self, url: str, *, wallet: str, order_id: str) -> str | None:
+        """Return the storage key of an order's file, None for one that is not kept here."""
+        own = await self._own_key(url, wallet=wallet)
+        if own is not None or self._copies is None:
+            return own
+        copy = await self._copies.find(url, order_id=order_id)
+        return copy.key if copy is not None else None
 
-        `new` is for an order to be, which a file must outlive.
-        """
+    async def _own_key(self, url: str, *, wallet: str, new: bool = False) -> str | None:
+        """Return the storage key behind a `job:` reference or a blobUrl, None for any other address."""
         if url.startswith(_JOB):
             return await self._result(url[len(_JOB) :], wallet)
         upload = await self._uploads.resolve(url, wallet=wallet, new=new) if self._uploads is not None else None

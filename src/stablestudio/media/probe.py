@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Literal, NoReturn
 import av
 from PIL import Image, ImageOps
 
+from stablestudio import magic
 from stablestudio.errors import StudioError
 
 #: What is looked into: the bytes, or an open file that can be sought in.
@@ -35,22 +36,6 @@ _DEMUXER = {
     "audio/ogg": "ogg",
 }
 _SOUND_OF = {"video/mp4": "audio/mp4", "video/quicktime": "audio/mp4", "video/webm": "audio/webm"}
-_MAGIC: tuple[tuple[str, tuple[tuple[int, bytes], ...]], ...] = (
-    ("image/png", ((0, b"\x89PNG\r\n\x1a\n"),)),
-    ("image/jpeg", ((0, b"\xff\xd8\xff"),)),
-    ("image/gif", ((0, b"GIF87a"),)),
-    ("image/gif", ((0, b"GIF89a"),)),
-    ("image/webp", ((0, b"RIFF"), (8, b"WEBP"))),
-    ("audio/wav", ((0, b"RIFF"), (8, b"WAVE"))),
-    ("audio/mp4", ((4, b"ftypM4A "),)),
-    ("video/quicktime", ((4, b"ftypqt  "),)),
-    ("video/mp4", ((4, b"ftyp"),)),
-    ("audio/ogg", ((0, b"OggS"),)),
-    ("audio/mpeg", ((0, b"ID3"),)),
-)
-# The mov demuxer would read HEIF and AVIF stills as clips of one frame.
-_STILL_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"})
-_HEAD = 64  # bytes that name every type
 # What decoders raise for broken bytes, besides their own classes.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 
@@ -84,7 +69,7 @@ def probe(source: Source) -> Probe:
 
 def named(source: Source) -> str:
     """Return the content type that a file's first bytes promise, as `sniff`."""
-    return sniff(as_file(source).read(_HEAD))
+    return sniff(as_file(source).read(magic.HEAD))
 
 
 def as_file(source: Source) -> BinaryIO:
@@ -97,16 +82,10 @@ def as_file(source: Source) -> BinaryIO:
 
 def sniff(data: bytes) -> str:
     """Return the content type that the first bytes promise; raise UnreadableMedia for any outside the closed list."""
-    for content_type, marks in _MAGIC:
-        if all(data.startswith(mark, at) for at, mark in marks):
-            if data[4:8] == b"ftyp" and data[8:12] in _STILL_BRANDS:
-                break
-            return content_type
-    if data.startswith(b"\x1a\x45\xdf\xa3") and b"webm" in data[:_HEAD]:
-        return "video/webm"
-    if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2:
-        return "audio/mpeg"
-    raise UnreadableMedia("The file is empty." if not data else None)
+    content_type = magic.sniff(data)
+    if content_type is None:
+        raise UnreadableMedia("The file is empty." if not data else None)
+    return content_type
 
 
 def open_image(source: Source, *, at_least: tuple[int, int] | None = None) -> Image.Image:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import anyio.to_thread
@@ -20,11 +17,12 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, Per
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from stablestudio.errors import StudioError
+from stablestudio.media.folders import create_file, read_file, write_file
 from stablestudio.media.links import AssetGone, presentation
 
 log = logging.getLogger(__name__)
 CHUNK = 256 * 1024
-_WRITE = 1024 * 1024  # bytes handed to a thread at a time
+_PARTS_AT_ONCE = 4  # of 5 MiB, on their way to a bucket; obstore's twelve are 60 MiB for every upload
 # Lower case only: some file systems take two spellings for one file.
 _KEY = re.compile(r"(?:[a-z0-9][a-z0-9_-]*/)+[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9]+)*")
 _LONGEST_KEY = 200
@@ -70,12 +68,11 @@ class Kept:
 
 
 class _Tally:
-    """Counts and hashes what passes; ends it where there is too much."""
+    """Counts what passes; ends it where there is too much."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._size = 0
-        self._hash = hashlib.sha256()
+        self.size = 0
         self.fault: BaseException | None = None
 
     async def through(self, pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
@@ -88,13 +85,9 @@ class _Tally:
             raise
 
     def _count(self, piece: bytes) -> None:
-        self._size += len(piece)
-        if self._size > self._max_bytes:
+        self.size += len(piece)
+        if self.size > self._max_bytes:
             raise TooLarge(f"The file is larger than {self._max_bytes} bytes.")
-        self._hash.update(piece)
-
-    def kept(self) -> Kept:
-        return Kept(size=self._size, sha256=self._hash.hexdigest())
 
 
 class Storage:
@@ -138,25 +131,25 @@ class Storage:
             raise AssetExists(f"Another file is kept as {key} already.")
         return False
 
-    async def put_stream(self, key: str, pieces: AsyncIterable[bytes], *, content_type: str, max_bytes: int) -> Kept:
+    async def put_stream(
+        self, key: str, pieces: AsyncIterable[bytes], *, content_type: str, max_bytes: int, lasting: bool = True
+    ) -> Kept:
         """Keep what comes, in constant memory, under a key that nobody else writes. Raises `TooLarge`.
 
-        Nothing is kept where `pieces` raises, or ends too late.
+        Nothing is kept where `pieces` raises, or ends too late. A file that is not `lasting` may suffer from a power cut.
         """
         tally = _Tally(max_bytes)
         counted = tally.through(pieces)
         if self._directory:
-            await _write_file(self._directory, _checked(key), counted)
+            sha256 = await write_file(self._directory, _checked(key), counted, lasting=lasting)
         else:
-            attributes = {"Content-Type": content_type}
             try:
-                with _reaching():
-                    await obstore.put_async(self._store, _checked(key), counted, attributes=attributes)
+                sha256 = await self._send(_checked(key), counted, content_type)
             except Exception:
                 if tally.fault is not None:
                     raise tally.fault from None  # the store wraps what the stream raised
                 raise
-        return tally.kept()
+        return Kept(size=tally.size, sha256=sha256)
 
     async def size(self, key: str) -> int | None:
         """Return the size in bytes, or None if there is no such file."""
@@ -179,12 +172,11 @@ class Storage:
         """Return where a file lies on this machine, None where files are kept elsewhere."""
         return self._directory / _checked(key) if self._directory else None
 
-    async def stream(self, key: str, start: int, end: int) -> AsyncGenerator[bytes]:
-        """Yield bytes `start` to `end` (exclusive, within the file) in pieces; raise `AssetGone`."""
-        pieces = self._local_pieces if self._directory else self._remote_pieces
+    async def stream(self, key: str, start: int, end: int, *, step: int = CHUNK) -> AsyncGenerator[bytes]:
+        """Yield bytes `start` to `end` (exclusive, within the file) in pieces of about `step`; raise `AssetGone`."""
         try:
             with _reaching():
-                async for piece in pieces(_checked(key), start, end):
+                async for piece in self._pieces(_checked(key), start, end, step):
                     yield piece
         except FileNotFoundError:
             raise AssetGone from None
@@ -197,21 +189,39 @@ class Storage:
         except FileNotFoundError:
             return
 
-    async def _local_pieces(self, key: str, start: int, end: int) -> AsyncGenerator[bytes]:
-        # One read a piece: obstore's own stream of a local file goes in steps of 8 KB and costs seven times as much.
-        for offset in range(start, end, CHUNK):
-            yield bytes(await obstore.get_range_async(self._store, key, start=offset, end=min(offset + CHUNK, end)))
-
-    async def _remote_pieces(self, key: str, start: int, end: int) -> AsyncGenerator[bytes]:
+    async def _pieces(self, key: str, start: int, end: int, step: int) -> AsyncGenerator[bytes]:
         if start >= end:
             return
+        if self._directory:
+            # obstore's own stream of a local file goes in steps of 8 KB and costs seven times as much.
+            async for piece in read_file(self._directory, key, start, end, step=step):
+                yield piece
+            return
         result = await obstore.get_async(self._store, key, options={"range": (start, end)})
-        async for piece in result.stream(min_chunk_size=CHUNK):
-            yield bytes(piece)
+        async for each in result.stream(min_chunk_size=step):
+            yield bytes(each)
+
+    async def _send(self, key: str, pieces: AsyncIterable[bytes], content_type: str) -> str:
+        digest = hashlib.sha256()
+
+        async def hashed() -> AsyncGenerator[bytes]:
+            async for piece in pieces:
+                digest.update(piece)
+                yield piece
+
+        with _reaching():
+            await obstore.put_async(
+                self._store,
+                key,
+                hashed(),
+                attributes={"Content-Type": content_type},
+                max_concurrency=_PARTS_AT_ONCE,
+            )
+        return digest.hexdigest()
 
     async def _create(self, key: str, data: bytes, content_type: str) -> bool:
         if self._directory:
-            return await anyio.to_thread.run_sync(_create_file, self._directory, key, data)
+            return await anyio.to_thread.run_sync(create_file, self._directory, key, data)
         # A bucket may hand a file out by itself: it is told what our own links would say.
         shown, disposition = presentation(key, content_type)
         attributes = {"Content-Type": shown, "Content-Disposition": disposition}
@@ -241,64 +251,6 @@ def _reaching() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
-
-
-def _create_file(directory: Path, key: str, data: bytes) -> bool:
-    """Write beside the final name, sync, then link: the name never shows less than the whole, even after a power cut.
-
-    obstore's local store links likewise but never syncs, so that a paid file could be lost after its job was recorded.
-    """
-    path = directory / key
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part") as part:
-        part.write(data)
-        part.flush()
-        os.fsync(part.fileno())
-        try:
-            os.link(part.name, path)
-        except FileExistsError:
-            return False
-    for folder in path.parents:
-        _sync_folder(folder)
-        if folder == directory:
-            break
-    return True
-
-
-async def _write_file(directory: Path, key: str, pieces: AsyncIterable[bytes]) -> None:
-    """Write beside the final name piece by piece, sync, then link, as `_create_file` does."""
-    path = directory / key
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part")  # noqa: SIM115 - closed in a thread
-    try:
-        batch: list[bytes] = []
-        async for piece in pieces:
-            batch.append(piece)
-            if sum(map(len, batch)) >= _WRITE:
-                await anyio.to_thread.run_sync(part.writelines, batch)
-                batch = []
-        await anyio.to_thread.run_sync(_finish_file, part, batch, path, directory)
-    finally:
-        part.close()
-
-
-def _finish_file(part: Any, batch: list[bytes], path: Path, directory: Path) -> None:
-    part.writelines(batch)
-    part.flush()
-    os.fsync(part.fileno())
-    os.link(part.name, path)
-    for folder in path.parents:
-        _sync_folder(folder)
-        if folder == directory:
-            break
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _checked(key: str) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import anyio.to_thread
 import sqlalchemy as sa
 
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
+from stablestudio.media.links import AssetGone
 from stablestudio.media.probe import Probe, UnreadableMedia
 from stablestudio.media.storage import Kept, Storage, TooLarge
 from stablestudio.protocols.blob import BlobTokens, Grant
@@ -27,6 +30,7 @@ _CONFIRM_MS = 3_600_000
 _ABANDONED_MS = 2 * _CONFIRM_MS
 # Vercel's clients send 8 MiB. Parts are counted together once they are there, so each by itself has to be small.
 _PART_BYTES = 64 * 1024 * 1024
+_STEP = 2 * 1024 * 1024  # bytes of a part that are read and counted together at a time
 _LONGEST_JOB_MS = 24 * 3600 * 1000  # nothing is made for longer
 _BATCH = 100
 MAX_PARTS = 10_000
@@ -158,6 +162,12 @@ class UploadDesk:
         """Return the blobUrl of an upload: a name for it, by which inputs point to it; nothing is served there."""
         return self._prefix + pathname
 
+    def kept_until(self, upload: Upload) -> int | None:
+        """Return the moment (ms) at which a confirmed file goes; None where it stays."""
+        if self._kept_ms is None or upload.confirmed_at is None:
+            return None
+        return upload.confirmed_at + self._kept_ms
+
     async def find(self, pathname: str) -> Upload | None:
         """Return the upload that a token was issued for."""
         return await self._database.read(lambda connection: store.find_by_pathname(connection, pathname))
@@ -172,8 +182,11 @@ class UploadDesk:
             raise UploadTaken
         key = _fresh_key(upload)
         most = min(self.max_bytes, _PART_BYTES)
-        kept = await self._storage.put_stream(key, pieces, content_type="application/octet-stream", max_bytes=most)
-        part = Part(session=session, number=number, key=key, etag=kept.sha256[:32], size=kept.size)
+        # Whether a part has outlived a power cut shows when the parts are joined: each is compared with its etag.
+        kept = await self._storage.put_stream(
+            key, pieces, content_type="application/octet-stream", max_bytes=most, lasting=False
+        )
+        part = Part(session=session, number=number, key=key, etag=_etag(kept.sha256), size=kept.size)
         now, most = self._clock.now_ms(), self.max_bytes
         try:
             earlier = await self._database.write(
@@ -222,6 +235,7 @@ class UploadDesk:
                 return await self.confirm(
                     upload_id, wallet=wallet, url=url
                 )  # another was first, with this file or its end
+            return replace(upload, state="confirmed", confirmed_at=now)
         return upload
 
     async def resolve(self, url: str, *, wallet: str, new: bool = False) -> Upload | None:
@@ -267,9 +281,8 @@ class UploadDesk:
 
     def _ends_soon(self, upload: Upload) -> bool:
         """Tell whether a file may be gone before an order of now has been made."""
-        if self._kept_ms is None or upload.confirmed_at is None:
-            return False
-        return self._clock.now_ms() >= upload.confirmed_at + self._kept_ms - _LONGEST_JOB_MS
+        until = self.kept_until(upload)
+        return until is not None and self._clock.now_ms() >= until - _LONGEST_JOB_MS
 
     async def _write(self, upload: Upload, pieces: AsyncIterable[bytes], *, max_bytes: int) -> Kept:
         if upload.id in self._writing:
@@ -301,8 +314,15 @@ class UploadDesk:
 
     async def _joined(self, parts: Sequence[Part]) -> AsyncIterator[bytes]:
         for part in parts:
-            async for piece in self._storage.stream(part.key, 0, part.size):
-                yield piece
+            digest = hashlib.sha256()
+            try:
+                async for piece in self._storage.stream(part.key, 0, part.size, step=_STEP):
+                    await anyio.to_thread.run_sync(digest.update, piece)
+                    yield piece
+            except AssetGone:
+                raise PartMissing from None
+            if _etag(digest.hexdigest()) != part.etag:
+                raise PartMissing
 
     async def _require_announced(self, upload: Upload, key: str) -> None:
         try:
@@ -320,6 +340,10 @@ class UploadDesk:
 def _fresh_key(upload: Upload) -> str:
     """Return a key that nobody wrote before: which file is taken is the table's word, not the storage's."""
     return f"uploads/{upload.id}/{secrets.token_hex(8)}"
+
+
+def _etag(sha256: str) -> str:
+    return sha256[:32]
 
 
 def _plain(filename: str) -> str:

@@ -56,7 +56,7 @@ class MediaSource(Protocol):
 class InputFiles:
     """The files as the service itself reads them: earlier results, own links, the guarded fetch.
 
-    `publish` returns a public https link for a `job:` reference; there is none where nobody outside can follow one.
+    `publish` returns a public https link to a file that is kept here; there is none where nobody outside can follow one.
     """
 
     def __init__(self, reader: InputReader, *, publish: Publish | None = None) -> None:
@@ -70,14 +70,14 @@ class InputFiles:
         return public_url(url) is not None or (self._publish is not None and url.startswith("job:"))
 
     async def _file(self, work: Work, media: MediaInput) -> MediaFile:
-        data = await self._reader.read(media.url, wallet=work.wallet, as_of_ms=work.ordered_at)
+        data = await self._reader.read(media.url, wallet=work.wallet, order_id=work.job_id, as_of_ms=work.ordered_at)
         seen = await DECODER.probe(data)
         if seen.kind != media.kind:
             place = ".".join(map(str, media.path))
             raise UnreadableMedia(f"{place} must be of the kind {media.kind}, but the file's kind is {seen.kind}.")
-        url = public_url(media.url)
-        if url is None and self._publish is not None:
-            url = await self._publish(work, media)
+        # A link to what was checked, before an address that may lead to something else by now.
+        url = await self._publish(work, media) if self._publish is not None else None
+        url = url or public_url(media.url)
         return MediaFile(
             path=media.path,
             kind=media.kind,

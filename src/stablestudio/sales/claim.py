@@ -15,7 +15,7 @@ from stablestudio.money import Money
 from stablestudio.payments.errors import StoreUnavailable
 from stablestudio.payments.rail import Credential, Rail
 from stablestudio.sales.order import Purchase
-from stablestudio.store import echoes
+from stablestudio.store import copies, echoes
 from stablestudio.store import payments as store
 from stablestudio.store.database import Database
 from stablestudio.store.echoes import Echo, Echoed
@@ -74,11 +74,21 @@ class Claims:
         )
 
     async def claim(
-        self, order: store.Order, payment: store.Payment, echo: Echo | None, limit: int
+        self, order: store.Order, payment: store.Payment, *, echo: Echo | None, limit: int, intake: str | None = None
     ) -> store.Payment | Echoed | None:
-        """Claim a credential; None where it, or its idempotency key, was taken before. Raises `StoreUnavailable`."""
+        """Claim a credential; None where it, or its idempotency key, was taken before. Raises `StoreUnavailable`.
+
+        The order takes over the copies of its `intake`.
+        """
+
+        def take(connection: sa.Connection) -> store.Payment | Echoed:
+            taken = self._take(connection, order, payment, echo, limit)
+            if intake is not None and not isinstance(taken, Echoed):
+                copies.link(connection, intake=intake, order_id=order.id)
+            return taken
+
         try:
-            return await self._database.write(lambda connection: self._take(connection, order, payment, echo, limit))
+            return await self._database.write(take)
         except sa.exc.IntegrityError:
             return None
         except sa.exc.SQLAlchemyError as error:

@@ -10,12 +10,12 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from stablestudio import catalog
-from stablestudio.catalog import Kind, Offering
+from stablestudio.catalog import Kind, Offering, OfferingInput
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
 from stablestudio.failpoints import reach
 from stablestudio.jobs.engine import QUEUE, Engine
-from stablestudio.media.inputs import InputReader
+from stablestudio.media.intake import Checked, Intake
 from stablestudio.money import Money
 from stablestudio.payments.errors import (
     IdempotencyConflict,
@@ -49,13 +49,16 @@ class Seller:
         *,
         rails: Sequence[Rail],
         engine: Engine,
-        inputs: InputReader,
+        intake: Intake,
         clock: Clock,
         exposure_cap: Money | None = None,
         queue_of: Callable[[Offering], str] = lambda _: QUEUE,
         open_upload: Callable[[sa.Connection, store.Order], None] | None = None,
+        require_maker: Callable[[Offering, OfferingInput], object] = lambda *_: None,
     ) -> None:
         """Take the parts; `exposure_cap` is the most that one payer's held payments may add up to.
+
+        `require_maker` raises where nobody makes an input as its files turned out.
 
         `queue_of` names the engine's queue of an offering, which is that of its preferred provider. `open_upload` opens
         what an order for an upload pays for, in the transaction that it is given.
@@ -63,12 +66,14 @@ class Seller:
         self._database = database
         self._rails = {rail.name: rail for rail in rails}
         self._engine = engine
-        self._inputs = inputs
+        self._intake = intake
         self._clock = clock
         self._claims = Claims(database, clock=clock, exposure_cap=exposure_cap, start_job=self._start_job)
         self._queue_of = queue_of
         self._open_upload = open_upload
+        self._require_maker = require_maker
         self._in_flight: dict[str, asyncio.Future[None]] = {}
+        self._checks: dict[tuple[str, str, str], asyncio.Task[Checked]] = {}
 
     async def sell(self, purchase: Purchase) -> Sold | Held:
         """Sell, or answer as before if this payment was presented before.
@@ -83,15 +88,37 @@ class Seller:
             # The chain first: where only it can judge a signature, nothing is looked up for whoever wrote one.
             if (refused := await rail.admit(credential)) is not None:
                 raise rejection(refused, payer=credential.payer, network=credential.network)
-            await self._inputs.check(purchase.input.media(), wallet=str(credential.wallet))
         except StudioError:
             # Prices, clocks and balances change; a payment that was taken keeps its answer for ever.
             known = await self._known(rail, credential, mark)
             if known is None:
                 raise
             return known
-        reach("sale.verified")
-        return await self._claim(purchase, rail, credential, mark)
+        if not purchase.input.media():
+            reach("sale.verified")
+            return await self._claim(purchase, rail, credential, mark)
+        return await self._sell_with_files(purchase, rail, credential, mark)
+
+    async def _sell_with_files(self, purchase: Purchase, rail: Rail, credential: Credential, mark: str) -> Sold | Held:
+        """Sell what is made from files: copies of one payment have them looked at once, and never after the claim."""
+        known = await self._known(rail, credential, mark)
+        if known is not None:
+            return known
+        twin = (rail.name, credential.key, mark)
+        task = self._checks.get(twin)
+        if task is None:
+            task = asyncio.create_task(self._intake.check(purchase.input, wallet=str(credential.wallet)))
+            self._checks[twin] = task
+        try:
+            checked = await asyncio.shield(task)
+            if checked.input is not purchase.input:
+                self._require_maker(purchase.offering, checked.input)
+                purchase = replace(purchase, input=checked.input)
+            reach("sale.verified")
+            return await self._claim(purchase, rail, credential, mark, intake=checked.intake)
+        finally:
+            if self._checks.get(twin) is task:
+                del self._checks[twin]
 
     def _asked(self, purchase: Purchase) -> Asked:
         return Asked(
@@ -147,7 +174,9 @@ class Seller:
             "in the tokens of its offers."
         )
 
-    async def _claim(self, purchase: Purchase, rail: Rail, credential: Credential, mark: str) -> Sold | Held:
+    async def _claim(
+        self, purchase: Purchase, rail: Rail, credential: Credential, mark: str, *, intake: str | None = None
+    ) -> Sold | Held:
         limit = await self._claims.hold_limit(purchase, rail, credential)
         for _ in range(_CLAIM_TRIES):
             order, payment = open_order(
@@ -156,9 +185,8 @@ class Seller:
             done = asyncio.get_running_loop().create_future()
             self._in_flight[payment.id] = done
             try:
-                taken = await self._claims.claim(
-                    order, payment, self._claims.echo(purchase, order, payment), limit or 0
-                )
+                echo = self._claims.echo(purchase, order, payment)
+                taken = await self._claims.claim(order, payment, echo=echo, limit=limit or 0, intake=intake)
                 if isinstance(taken, Echoed):
                     return await self._answer_echo(taken, mark=mark)
                 if taken is not None:

@@ -115,7 +115,7 @@ class SandboxProvider:
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:  # noqa: ARG002 - one task, one picture
         inputs = [
-            await self._inputs.read(media.url, wallet=work.wallet, as_of_ms=work.ordered_at)
+            await self._inputs.read(media.url, wallet=work.wallet, order_id=work.job_id, as_of_ms=work.ordered_at)
             for media in work.input.media()
         ]
         brief = Brief(

@@ -23,9 +23,11 @@ from stablestudio.jobs.sweep import Sweep
 from stablestudio.jobs.webhooks import WebhookWorker
 from stablestudio.loops import every
 from stablestudio.media.addresses import FetchPolicy
+from stablestudio.media.copies import Copies
 from stablestudio.media.decoding import DECODER
 from stablestudio.media.fetch import MediaFetcher, OwnAssets
 from stablestudio.media.inputs import InputReader
+from stablestudio.media.intake import Intake
 from stablestudio.media.links import AssetDeleted, AssetExpired, LinkSigner
 from stablestudio.media.post import Poster
 from stablestudio.media.probe import Probe
@@ -58,6 +60,7 @@ from stablestudio.server.sign_in import Gate
 from stablestudio.server.storage import build_links, check, open_shelf, retention
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
 from stablestudio.server.webhooks import WebhookMessages, WebhookRoutes
+from stablestudio.store import copies as copy_store
 from stablestudio.store import echoes, migrate, nonces
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as payment_store
@@ -109,7 +112,10 @@ class House:
             look=self._look,
             kept_ms=round(settings.keep_uploads_days * 86_400_000) or None,
         )
-        self._inputs = InputReader(self.database, fetcher=fetcher, storage=self.storage, uploads=self.desk)
+        self._copies = Copies(self.database, storage=self.storage, clock=self._clock)
+        self._inputs = InputReader(
+            self.database, fetcher=fetcher, storage=self.storage, uploads=self.desk, copies=self._copies
+        )
         self.bindings = self._bind(settings, secret)
         most = max(1, settings.jobs_at_once)
         queues = {name: min(most, at_once) for name, at_once in self.providers.at_once.items()}
@@ -121,11 +127,12 @@ class House:
             self.database,
             rails=self.rails.all,
             engine=self.engine,
-            inputs=self._inputs,
+            intake=Intake(self._inputs, self._copies, clock=self._clock),
             clock=self._clock,
             exposure_cap=settings.exposure_cap,
             queue_of=self.bindings.preferred,
             open_upload=self.desk.reserve,
+            require_maker=self.bindings.first,
         )
         self.charger = Charger(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
         self.maker = Maker(
@@ -136,7 +143,7 @@ class House:
             on_failed=self.refunds.wake,
             charge=self.charger.charge,
             retention=retention(settings),
-            on_ended=self.kept.drop,
+            on_ended=self._clean_up,
         )
         self.reconciler = Reconciler(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
         self.sweep = Sweep(self.database, engine=self.engine, maker=self.maker, clock=self._clock)
@@ -197,12 +204,18 @@ class House:
     async def _tidy(self) -> None:
         """Drop what nobody can ask for any more."""
         await self.desk.purge()
+        await self._copies.purge()
         now = self._clock.now_ms()
         await self.database.write(lambda connection: nonces.forget_expired(connection, now=now))
         await self.database.write(lambda connection: echoes.forget(connection, before=now - _ECHOES_KEPT_MS, now=now))
         await self.database.write(
             lambda connection: payment_store.forget_rejected(connection, before=now - _REJECTED_KEPT_MS)
         )
+
+    async def _clean_up(self, job_id: str) -> None:
+        """Drop what was needed for a job alone."""
+        await self.kept.drop(job_id)
+        await self._copies.drop(job_id)
 
     def _bind(self, settings: Settings, secret: bytes) -> Bindings:
         sandbox = SandboxProvider(self.database, clock=self._clock, delay=settings.sandbox_delay, inputs=self._inputs)
@@ -218,8 +231,8 @@ class House:
         return Bindings(self.providers.bindings, clock=self._clock)
 
     async def _publish(self, work: Work, media: MediaInput) -> str | None:
-        """Return a link by which a vendor can fetch an earlier result, where this service can be reached from outside."""
-        key = await self._inputs.key_of(media.url, wallet=work.wallet)
+        """Return a link by which a vendor can fetch a file kept here, where this service can be reached from outside."""
+        key = await self._inputs.key_of(media.url, wallet=work.wallet, order_id=work.job_id)
         url = self._links.url(key, now_ms=self._clock.now_ms()) if key is not None else None
         return url if url is not None and public_url(url) is not None else None
 
@@ -290,7 +303,11 @@ class House:
             ),
             assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
             public=PublicRoutes(
-                prices=prices, bindings=self.bindings, networks=self.rails.networks, world=self.rails.world
+                prices=prices,
+                bindings=self.bindings,
+                networks=self.rails.networks,
+                world=self.rails.world,
+                max_upload_bytes=settings.max_upload_bytes,
             ),
             webhooks=webhooks,
             embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
@@ -302,7 +319,7 @@ class House:
     async def _describe(self, key: str) -> AssetInfo | None:
         asset = await self.database.read(lambda connection: job_store.find_asset(connection, key))
         if asset is None:
-            return await self._describe_upload(key)
+            return await self._describe_upload(key) or await self._describe_copy(key)
         if asset.gone == "deleted":
             raise AssetDeleted
         if asset.gone or (asset.expires_at is not None and asset.expires_at <= self._clock.now_ms()):
@@ -320,6 +337,14 @@ class House:
             size=upload.size,
             sha256=upload.sha256,
             made_at_s=upload.stored_at // 1000,
+        )
+
+    async def _describe_copy(self, key: str) -> AssetInfo | None:
+        copy = await self.database.read(lambda connection: copy_store.find_by_key(connection, key))
+        if copy is None:
+            return None
+        return AssetInfo(
+            content_type=copy.content_type, size=copy.size, sha256=copy.sha256, made_at_s=copy.created_at // 1000
         )
 
     async def _look(self, key: str) -> Probe:

@@ -18,11 +18,14 @@ from stablestudio.server.answers import answer
 class PublicRoutes:
     """Free routes."""
 
-    def __init__(self, *, prices: PriceTable, bindings: Bindings, networks: list[str], world: str) -> None:
+    def __init__(
+        self, *, prices: PriceTable, bindings: Bindings, networks: list[str], world: str, max_upload_bytes: int
+    ) -> None:
         self._prices = prices
         self._bindings = bindings
         self._networks = networks
         self._world = world
+        self._max_upload_bytes = max_upload_bytes
 
     async def health(self, request: Request) -> Response:  # noqa: ARG002 - nothing is asked
         """Tell that the service answers, and whether its money is real."""
@@ -56,6 +59,7 @@ class PublicRoutes:
                 "successor": lifecycle.successor,
             },
             "available": offering.kind is Kind.UPLOAD or self._bindings.serves(offering),
+            **({"maxBytes": self._max_upload_bytes} if offering.kind is Kind.UPLOAD else {}),
         }
 
 

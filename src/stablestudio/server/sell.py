@@ -22,6 +22,7 @@ from stablestudio.sales.order import Held, Purchase, Sold
 from stablestudio.sales.sell import Seller
 from stablestudio.server.challenge import Challenges
 from stablestudio.server.credentials import payment_header, read_buyer, read_payment
+from stablestudio.server.forms import is_form, read_form
 from stablestudio.server.http import (
     CORS,
     JSON,
@@ -102,6 +103,8 @@ class SellRoute:
             raise refuse_method(scope, "POST")
         payment = payment_header(scope)
         body = await read_body(receive, limit=self._body_limit)
+        if body.startswith(b"--") and is_form(content_type := header(scope, b"content-type")):
+            body = await read_form(self._offering.input, body, content_type)
         if payment is not None:
             return await self._sell(scope, receive, send, body, payment)
         self.require_maker()

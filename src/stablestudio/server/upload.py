@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from stablestudio.catalog import Offering, OfferingInput
+from stablestudio.clock import iso
 from stablestudio.errors import InvalidInput, Issue
 from stablestudio.media.uploads import UploadDesk
 from stablestudio.server.blob import PATH as BLOB
@@ -52,7 +52,7 @@ class UploadRoute(SellRoute):
             "uploadId": upload.id,
             "clientToken": ticket.token,
             "pathname": upload.pathname,
-            "expiresAt": datetime.fromtimestamp(upload.expires_at / 1000, UTC).isoformat(timespec="milliseconds"),
+            "expiresAt": iso(upload.expires_at),
             "uploadUrl": self._blob,
             "blobUrl": self._desk.url(upload.pathname),
             "maxBytes": self._desk.max_bytes,
@@ -86,7 +86,9 @@ class ConfirmRoute:
         await self._gate.burn(scope, signed)
         upload = await self._desk.confirm(wanted.uploadId, wallet=signed.wallet, url=wanted.blobUrl)
         told = {"id": upload.id, "blobUrl": self._desk.url(upload.pathname)}
-        facts = {"contentType": upload.content_type, "size": upload.size, "sha256": upload.sha256}
+        facts: dict[str, Any] = {"contentType": upload.content_type, "size": upload.size, "sha256": upload.sha256}
+        if (until := self._desk.kept_until(upload)) is not None:
+            facts["expiresAt"] = iso(until)
         await respond_json(send, 200, {"success": True, "upload": told | facts}, [PRIVATE])
 
 

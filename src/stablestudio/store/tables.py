@@ -225,6 +225,19 @@ upload_parts = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
 )
 
+copies = sa.Table(
+    "copies",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("intake", sa.Text, nullable=False, index=True),  # the check of an order to be that fetched it
+    sa.Column("order_id", sa.Text, index=True),  # whose it is since its payment was claimed; orders may be forgotten
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False, index=True),
+)
+
 assets = sa.Table(
     "assets",
     metadata,

@@ -131,7 +131,7 @@ def test_an_open_order_is_told_before_the_next_is_bought(tmp_path: Path) -> None
         shell.json("generate", "nano-banana/generate", "a fox", code=7)
         result = shell.run("generate", "nano-banana/generate", "a fox", "-o", str(tmp_path))
     assert result.exit_code == 0
-    assert "Orders without an answer: 1." in result.stderr
+    assert "Orders to go on with: 1." in result.stderr
     assert len(seller.transfers) == 1
 
 

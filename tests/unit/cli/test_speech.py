@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from stablestudio.cli.generate import approval
 from stablestudio.cli.inputs import place_media, read_fields, read_value, split_model
 from stablestudio.cli.output import Output, Progress
-from stablestudio.client import Journal, KeyWallet, StudioClient
+from stablestudio.client import Journal, KeyWallet, Sent, StudioClient
 from stablestudio.client.fakes import FakeSeller
 from stablestudio.money import Money
 
@@ -56,6 +57,26 @@ def test_any_value_can_be_sent(text: str) -> None:
 
 def test_a_repeated_field_makes_a_list_and_the_first_equals_sign_divides() -> None:
     assert read_fields(["images=a", "seed=7", "images=b=c"]) == {"images": ["a", "b=c"], "seed": 7}
+
+
+def test_a_field_with_brackets_is_a_list_of_one_too() -> None:
+    assert read_fields(["images[]=a", "urls[]=a", "urls[]=b"]) == {"images": ["a"], "urls": ["a", "b"]}
+
+
+def test_an_at_sign_names_a_file_and_two_begin_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b=c.png", "@d.png"):
+        Path(name).touch()
+    pairs = ["one=@a.png", "many=@a.png", "many=@b=c.png", 'some=["@a.png", "job:x", "@@x"]', "text=@@home", "at=a@b"]
+    assert read_fields(pairs) == {
+        "one": Path("a.png"),
+        "many": [Path("a.png"), Path("b=c.png")],
+        "some": [Path("a.png"), "job:x", "@x"],
+        "text": "@home",
+        "at": "a@b",
+    }
+    with pytest.raises(click.BadParameter, match="no file here"):
+        read_fields(["image=@missing.png"])
 
 
 @pytest.mark.parametrize(
@@ -112,11 +133,19 @@ def test_colours_are_for_terminals_that_want_them(
 def test_progress_off_a_terminal_tells_changes_and_nothing_twice() -> None:
     said: list[str] = []
     progress = Progress(said.append, stream=None)
+    progress.upload(Sent(0, 10))
+    progress.upload(Sent(5, 10))
     for status, percent in (("pending", None), ("loading", 10.0), ("loading", 60.0), ("complete", None)):
         progress.update(status, percent)
     progress.sleep(0.001)
     progress.clear()
-    assert [line.split()[-1] for line in said] == ["pending", "loading", "complete"]
+    assert [line.split()[-1] for line in said] == ["uploading", "pending", "loading", "complete"]
+
+
+def test_a_terminal_sees_how_much_of_a_file_has_arrived() -> None:
+    screen = Terminal()
+    Progress(lambda _: None, stream=screen).upload(Sent(3, 4))
+    assert screen.getvalue().endswith("uploading 75%")
 
 
 def test_progress_on_a_terminal_is_one_line_that_goes() -> None:

@@ -5,31 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from stablestudio.client import Journal, KeyWallet, Order
+from stablestudio.client import Journal, KeyWallet
 from stablestudio.client.errors import WalletExists, WalletMissing, WalletUnreadable, WalletUnsafe
 from stablestudio.client.wallet import wallet_file
 
-from .builders import KEY
-
-ADDRESS = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"  # of the key of 32 bytes 0x11, by eth-account
-
-
-def order(**changes: object) -> Order:
-    fields = {
-        "key": "order_0123456789abcdef",
-        "base_url": "http://seller.test",
-        "url": "http://seller.test/api/generate/m/o",
-        "model": "m",
-        "operation": "o",
-        "body": "{}",
-        "signature": "signed",
-        "price": "0.067",
-        "network": "eip155:84532",
-        "payer": ADDRESS,
-        "created_at": "2026-11-20T00:00:00.000Z",
-        "expires_at": "2026-11-20T00:05:00.000Z",
-    }
-    return Order.model_validate(fields | changes)
+from .builders import ADDRESS, KEY, order
 
 
 def mode(path: Path) -> int:

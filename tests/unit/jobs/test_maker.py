@@ -311,9 +311,9 @@ async def test_a_clip_is_delivered_with_its_poster_and_thumbnail(make_bench: Any
     await bench.run()
     kept = bench.database.fetch("SELECT role, content_type, width, height, milliseconds FROM assets ORDER BY role")
     assert kept == [
-        ("poster", "image/jpeg", 64, 48, None),
-        ("result", "video/mp4", 64, 48, 1000),
-        ("thumbnail", "image/jpeg", 64, 48, None),
+        ("poster", "image/jpeg", 320, 320, None),
+        ("result", "video/mp4", 320, 320, 3000),
+        ("thumbnail", "image/jpeg", 320, 320, None),
     ]
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -161,6 +163,20 @@ async def test_directory_streams_in_small_pieces(tmp_path: Path) -> None:
     await storage.put_once(KEY, bytes(3 * CHUNK + 7), content_type="image/png")
 
     assert [len(piece) for piece in await stream(storage, KEY, 0, 3 * CHUNK + 7)] == [CHUNK, CHUNK, CHUNK, 7]
+
+
+async def test_a_long_stream_is_kept_whole_and_hashed(tmp_path: Path) -> None:
+    storage, piece, count = Storage.at(str(tmp_path)), os.urandom(300_007), 130  # 39 MB
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield piece
+
+    kept = await storage.put_stream(KEY, pieces(), content_type="video/mp4", max_bytes=count * len(piece))
+
+    whole = await storage.read(KEY)
+    assert (kept.size, kept.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())
+    assert whole == piece * count
 
 
 async def test_only_a_file_on_this_machine_has_a_path(tmp_path: Path) -> None:

@@ -117,6 +117,18 @@ async def test_a_file_of_parts_that_did_not_arrive_is_not_made(desk: Desk, named
     assert (await desk.now(upload)).state == "reserved"
 
 
+@pytest.mark.parametrize("left", [b"", b"a" * 299, b"\0" * 300])
+async def test_a_part_that_a_power_cut_has_damaged_is_missing(desk: Desk, left: bytes) -> None:
+    upload = await desk.reserve()
+    etag = await desk.desk.put_part(upload, "s1", 1, pieces(b"a" * 300))
+    (part,) = (path for path in desk.folder.rglob("*") if path.is_file())
+    part.write_bytes(left)
+    with pytest.raises(PartMissing):
+        await desk.desk.complete(upload, "s1", [(1, etag)])
+    again = await desk.desk.put_part(upload, "s1", 1, pieces(b"a" * 300))
+    assert (await desk.desk.complete(upload, "s1", [(1, again)])).size == 300, "it may be sent again"
+
+
 async def test_parts_may_not_be_larger_together_than_a_file(desk: Desk) -> None:
     upload = await desk.reserve()
     await desk.desk.put_part(upload, "s1", 1, pieces(b"a" * 600))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
 
 import pytest
 from PIL import Image
@@ -35,13 +34,10 @@ class Reader:
 
     def __init__(self, *files: bytes) -> None:
         self._files = list(files)
-        self.asked: list[tuple[str, str, int]] = []
+        self.asked: list[tuple[str, str, str, int]] = []
 
-    async def check(self, media: Sequence[MediaInput], *, wallet: str) -> None:
-        raise NotImplementedError
-
-    async def read(self, url: str, *, wallet: str, as_of_ms: int) -> bytes:
-        self.asked.append((url, wallet, as_of_ms))
+    async def read(self, url: str, *, wallet: str, order_id: str, as_of_ms: int) -> bytes:
+        self.asked.append((url, wallet, order_id, as_of_ms))
         return self._files[len(self.asked) - 1]
 
 
@@ -68,17 +64,19 @@ async def test_files_come_in_the_order_of_the_input_with_their_real_types() -> N
     assert (first.path, first.content_type, first.width, first.height) == (("images", 0), "image/webp", 30, 20)
     assert (second.path, second.content_type) == (("images", 1), "image/jpeg")
     assert (first.url, second.url) == ("https://example.com/a.png", None)
-    assert reader.asked[0] == ("https://example.com/a.png", WALLET, NOW_MS)
+    assert reader.asked[0] == ("https://example.com/a.png", WALLET, order.job_id, NOW_MS)
 
 
-async def test_media_without_a_public_address_may_be_given_one() -> None:
+async def test_a_vendor_gets_the_address_of_the_file_that_was_checked_where_it_has_one() -> None:
+    links = {"job:job_1": "https://studio.example/1", "https://example.com/a.png": "https://studio.example/copy"}
+
     async def publish(work: Work, media: MediaInput) -> str | None:
-        return f"https://studio.example/{media.url}"
+        return links.get(media.url)
 
-    order = work("grok/edit", images=["job:job_1", "https://example.com/a.png"])
-    files = await files_of(Reader(samples.image(), samples.image()), publish=publish).read(order)
+    order = work("grok/edit", images=["job:job_1", "https://example.com/a.png", "https://example.com/b.png"])
+    files = await files_of(Reader(*[samples.image()] * 3), publish=publish).read(order)
 
-    assert [file.url for file in files] == ["https://studio.example/job:job_1", "https://example.com/a.png"]
+    assert [file.url for file in files] == [*links.values(), "https://example.com/b.png"]
 
 
 @pytest.mark.parametrize("data", [samples.clip(), b"<html>", samples.image("JPEG")[:-400] + b""])

@@ -18,7 +18,7 @@ from stablestudio.sales.order import Buyer, Held, Purchase, Sold
 from stablestudio.sales.reconcile import Reconciler
 from stablestudio.sales.sell import Seller
 from stablestudio.store.database import Database
-from tests.doubles import BUYER, USDC, AnyInputs, FakeEngine, ManualClock, ScriptedChain, payment_of, rail_on
+from tests.doubles import BUYER, USDC, AnyFiles, FakeEngine, ManualClock, ScriptedChain, payment_of, rail_on
 
 CAT = {"prompt": "a cat", "imageSize": "512"}
 DOG = {"prompt": "a dog", "imageSize": "512"}
@@ -36,6 +36,7 @@ class Shop:
     other_chain: Any = field(default_factory=lambda: ScriptedChain(domain=OTHER_TOKEN))
     engine: FakeEngine = field(default_factory=FakeEngine)
     exposure_cap: Money | None = None
+    intake: Any = field(default_factory=AnyFiles)
 
     def __post_init__(self) -> None:
         self.rail = rail_on(self.chain)
@@ -45,7 +46,7 @@ class Shop:
             self.database,
             rails=rails,
             engine=self.engine,
-            inputs=AnyInputs(),  # type: ignore[arg-type]
+            intake=self.intake,
             clock=self.clock,
             exposure_cap=self.exposure_cap,
         )
@@ -67,8 +68,9 @@ class Shop:
         buyer: EvmKey = BUYER,
         other: bool = False,
         companions: Sequence[Wallet] = (),
+        operation: str = "generate",
     ) -> Purchase:
-        offering = catalog.find("nano-banana", "generate")
+        offering = catalog.find("nano-banana", operation)
         assert offering is not None
         raw = json.dumps(body).encode()
         read = offering.read(raw)

@@ -364,9 +364,9 @@ class CountingStorage(Storage):
         super().__init__(*arguments, **options)
         self.closed = asyncio.Event()
 
-    async def stream(self, key: str, start: int, end: int) -> AsyncGenerator[bytes]:
+    async def stream(self, key: str, start: int, end: int, *, step: int = CHUNK) -> AsyncGenerator[bytes]:
         try:
-            async for piece in super().stream(key, start, end):
+            async for piece in super().stream(key, start, end, step=step):
                 self.taken += len(piece)
                 yield piece
         finally:
@@ -445,3 +445,33 @@ async def test_reading_stops_when_the_client_has_gone(counted: tuple[Shelf, Coun
         await storage.closed.wait()
 
     assert storage.taken < size // 2
+
+
+async def test_a_client_that_reads_slowly_holds_little_in_memory(counted: tuple[Shelf, CountingStorage]) -> None:
+    shelf, storage = counted
+    data = bytes(range(256)) * 256 * 1024  # 64 MB
+    link = await shelf.keep("jobs/job_abc/0.mp4", data, content_type="video/mp4")
+
+    async with served(edge(shelf.endpoint)) as port:
+        client = socket.create_connection(("127.0.0.1", port))
+        client.setblocking(False)  # noqa: FBT003 - the standard library's own
+        loop = asyncio.get_running_loop()
+        asked = f"GET {link.removeprefix(ORIGIN)} HTTP/1.1\r\nHost: studio.example\r\nConnection: close\r\n\r\n"
+        await loop.sock_sendall(client, asked.encode())
+        held = await _standstill(storage)
+        got = bytearray()
+        while piece := await loop.sock_recv(client, 1024 * 1024):
+            got += piece
+        client.close()
+
+    assert held < 16 * 1024 * 1024, "the kernel's buffers and two pieces, not the file"
+    assert bytes(got).partition(b"\r\n\r\n")[2] == data
+
+
+async def _standstill(storage: CountingStorage) -> int:
+    """Wait until nothing more is read for a while; return how many bytes were."""
+    seen = -1
+    while seen != storage.taken or seen <= 0:
+        seen = storage.taken
+        await asyncio.sleep(0.5)
+    return seen

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ from pydantic import Field
 from stablestudio.catalog.fields import LINK_HELP, AudioLink, CallbackUrl, ImageLink, Numeral, Prompt, VisualLink
 from stablestudio.catalog.inputs import VideoInput, rule
 from stablestudio.catalog.issues import conflict, missing, not_allowed, too_many
+from stablestudio.catalog.limits import FileLimit
 from stablestudio.catalog.links import kind_of
 from stablestudio.catalog.offering import Model, Operation
 from stablestudio.catalog.sizes import pixels
@@ -42,6 +43,12 @@ _SIZES = {
 }
 _ON_SIDE = {"9:16": "16:9", "3:4": "4:3"}
 
+# As ModelArk's guide and its resellers' have it; larger pictures are made smaller on the way.
+_FILE_LIMITS = (
+    FileLimit(kind="image", side=300, ratio=(0.4, 2.5)),
+    FileLimit(kind="video", side=300, ratio=(0.4, 2.5), seconds=(2, 15), together=15),
+    FileLimit(kind="audio", seconds=(2, 15), together=15),
+)
 _MOST: dict[MediaKind, int] = {"image": 9, "video": 3, "audio": 3}
 MENTION = re.compile(r"@(?<![\w@]@)(image|video|audio)(\d{1,9})", re.IGNORECASE)
 """A reference in a prompt, such as `@image1`: its kind and its number."""
@@ -241,6 +248,7 @@ class _I2V(_Seedance):
         media_fit_the_mode,
         mentions_exist,
     )
+    file_limits = _FILE_LIMITS
 
     prompt: Prompt | None = Field(
         default=None, description="What happens; @image1, @video1 and @audio1 name references."
@@ -255,7 +263,7 @@ class _I2V(_Seedance):
         default=None, description=f"1-2 frames, or up to 9 images and 3 videos to refer to: {LINK_HELP}."
     )
     urlMediaTypes: tuple[Literal["image", "video"], ...] | None = Field(
-        default=None, description="What each of urls is, in their order; guessed from file names where omitted."
+        default=None, description="What each of urls is, in their order; found out from the files where omitted."
     )
     audioUrls: Annotated[tuple[AudioLink, ...], Field(max_length=3)] | None = Field(
         default=None, description=f"Up to 3 audio files to refer to, in mode reference: {LINK_HELP}."
@@ -318,6 +326,13 @@ class _I2V(_Seedance):
                 for n, url in enumerate(self.audioUrls or ())
             ),
         )
+
+    def with_kinds(self, kinds: Sequence[MediaKind]) -> _I2V:
+        """Write down what each of `urls` was found to be, where the buyer left that open."""
+        seen = tuple(kinds[: len(self.urls or ())])
+        if not seen or self.urlMediaTypes is not None or "audio" in seen:
+            return self
+        return type(self).model_validate(self.model_dump(exclude_unset=True) | {"urlMediaTypes": seen})
 
     def seed_value(self) -> int | None:
         return None if self.seed == -1 else self.seed

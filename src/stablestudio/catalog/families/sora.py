@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,9 +11,12 @@ from pydantic import Field
 
 from stablestudio.catalog.fields import LINK_HELP, ImageLink, Numeral, Prompt
 from stablestudio.catalog.inputs import MediaField, VideoInput
+from stablestudio.catalog.issues import conflict
+from stablestudio.catalog.limits import Measured
 from stablestudio.catalog.offering import Model, Operation
 from stablestudio.catalog.sizes import pixels
 from stablestudio.catalog.values import Kind, Lifecycle, LifecycleState, VideoOutput
+from stablestudio.errors import Issue
 
 _RETIRED = Lifecycle(state=LifecycleState.RETIRED, ends=date(2026, 9, 24), successor="veo-3.1")
 
@@ -34,6 +38,12 @@ class _Sora(VideoInput):
     def output(self) -> VideoOutput:
         width, height = pixels(self.size)
         return VideoOutput(width=width, height=height, seconds=self.units(), audio=True)
+
+    def misfits(self, files: Sequence[Measured]) -> Iterator[Issue]:
+        for file in files:
+            if not self.autoCrop and (file.width, file.height) != pixels(self.size):
+                told = f"it has {file.width}x{file.height} pixels, not {self.size}: scale it, or leave autoCrop on"
+                yield conflict(file.media.path, told)
 
 
 class Sora(_Sora):

@@ -11,6 +11,7 @@ from pydantic import Field
 from stablestudio.catalog.fields import LINK_HELP, AudioLink, ImageLink, Numeral
 from stablestudio.catalog.inputs import MediaField, VideoInput, rule
 from stablestudio.catalog.issues import conflict
+from stablestudio.catalog.limits import FileLimit
 from stablestudio.catalog.offering import Model, Operation
 from stablestudio.catalog.sizes import pixels
 from stablestudio.catalog.values import Kind, VideoOutput
@@ -22,6 +23,8 @@ _SIZES = {
     "1920*1080": ("1080p", "16:9"),
     "1080*1920": ("1080p", "9:16"),
 }
+# From Model Studio's reference of the video models; larger pictures are made smaller on the way.
+_FILE_LIMITS = (FileLimit(kind="audio", seconds=(3, 30)), FileLimit(kind="image", side=360))
 _LARGEST_SEED = 2**31 - 1
 
 
@@ -34,6 +37,7 @@ def shots_need_expansion(value: _Wan) -> Iterator[Issue]:
 
 class _Wan(VideoInput):
     rules = (shots_need_expansion,)
+    file_limits = _FILE_LIMITS
 
     prompt: Annotated[
         str,

@@ -1,0 +1,76 @@
+"""Copies of files that buyers name by address: taken once, when an order is checked, and kept until it has ended."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stablestudio.clock import Clock
+from stablestudio.media.storage import Storage
+from stablestudio.store import copies as store
+from stablestudio.store.copies import Copy
+from stablestudio.store.database import Database
+
+# From a check to the claim of its payment it takes seconds.
+_UNCLAIMED_MS = 3_600_000
+_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreign:
+    """A file that was fetched and confirmed: its bytes and its type."""
+
+    data: bytes
+    content_type: str
+
+
+class Copies:
+    """Keeps what was checked, so that this very file is what an order is made from, whatever its address says later."""
+
+    def __init__(self, database: Database, *, storage: Storage, clock: Clock) -> None:
+        self._database = database
+        self._storage = storage
+        self._clock = clock
+
+    async def keep(self, files: Mapping[str, Foreign]) -> str:
+        """Keep files by their addresses; return the name of this intake, for `store.copies.link`."""
+        intake, now = secrets.token_hex(16), self._clock.now_ms()
+        made = [
+            Copy(
+                key=f"inputs/{intake}/{number}",
+                intake=intake,
+                url=url,
+                content_type=file.content_type,
+                size=len(file.data),
+                sha256=hashlib.sha256(file.data).hexdigest(),
+                created_at=now,
+            )
+            for number, (url, file) in enumerate(files.items())
+        ]
+        await self._database.write(lambda connection: store.insert(connection, made))
+        for copy in made:
+            await self._storage.put_once(copy.key, files[copy.url].data, content_type=copy.content_type)
+        return intake
+
+    async def find(self, url: str, *, order_id: str) -> Copy | None:
+        """Return the copy that an order was checked with."""
+        return await self._database.read(lambda connection: store.find(connection, order_id=order_id, url=url))
+
+    async def drop(self, order_id: str) -> None:
+        """Erase the copies of an order that has come to its end."""
+        for key in await self._database.read(lambda connection: store.keys_of(connection, order_id)):
+            await self._erase(key)
+
+    async def purge(self) -> int:
+        """Erase what no order took, and what a stop left behind; return how many files."""
+        before = self._clock.now_ms() - _UNCLAIMED_MS
+        keys = await self._database.read(lambda connection: store.unneeded(connection, before=before, limit=_BATCH))
+        for key in keys:
+            await self._erase(key)
+        return len(keys)
+
+    async def _erase(self, key: str) -> None:
+        await self._storage.delete(key)
+        await self._database.write(lambda connection: store.forget(connection, key))
