@@ -26,9 +26,6 @@ class CancelTooLate(StudioError):
     status = 409
     hint = "Wait for its result. If it fails after all, its payment goes back by itself."
 
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message, charged=True)
-
 
 class Canceller:
     """Ends jobs early. Whether a job was cancelled, made or had failed first is decided by one compare-and-set."""
@@ -50,7 +47,7 @@ class Canceller:
         elif not await self._has_failed(job_id):
             await self._give_up_task(job_id)
             if not await self._end(job_id, unasked=False) and not await self._has_failed(job_id):
-                raise CancelTooLate("This job was complete before it could be cancelled.")
+                raise _too_late("This job was complete before it could be cancelled.")
             log.info("job_cancelled", extra={"job": job_id, "asked": True})
         reach("cancel.ended")
         self._on_failed()
@@ -75,21 +72,25 @@ class Canceller:
         job = await self._database.read(lambda connection: store.find(connection, job_id))
         order = await self._database.read(lambda connection: store.order_input(connection, job_id))
         if job is None or order is None or job.state not in ("pending", "loading"):
-            raise CancelTooLate("This job is complete.")
+            raise _too_late("This job is complete.")
         if job.task is None:
-            raise CancelTooLate("This job is being handed to a vendor at this very moment.")
+            raise _too_late("This job is being handed to a vendor at this very moment.")
         try:
             provider: object = self._bindings.named(job.provider or "")
             work = work_of(job, order)
         except (ProviderMissing, LookupError, InvalidInput):
-            raise CancelTooLate from None
+            raise _too_late("No vendor of this service knows this job any more.") from None
         if not isinstance(provider, Cancels):
-            raise CancelTooLate("The vendor of this model cannot stop what it has begun.")
+            raise _too_late("The vendor of this model cannot stop what it has begun.")
         try:
             agreed = await provider.cancel(work, job.task)
         except Exception:
             log.exception("task_not_cancelled", extra={"job": job_id, "provider": provider.name})
-            raise CancelTooLate("The vendor did not confirm that it stops.") from None
+            raise _too_late("The vendor did not confirm that it stops.") from None
         reach("cancel.confirmed")
         if not agreed:
-            raise CancelTooLate("The vendor has gone too far with this job to stop.")
+            raise _too_late("The vendor has gone too far with this job to stop.")
+
+
+def _too_late(message: str) -> CancelTooLate:
+    return CancelTooLate(message, charged=True)

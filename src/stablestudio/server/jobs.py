@@ -39,7 +39,6 @@ class JobNotPaid(StudioError):
     """The payment of this job is not known to have arrived, so there is nothing to cancel yet."""
 
     status = 409
-    retryable = True
     hint = "Read the job until its payment is settled; if it never is, nothing is charged."
 
 
