@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks import servers
+from benchmarks import servers, waits
 from benchmarks.bare import record
 from benchmarks.buyer import Wallet
 from benchmarks.files import FileBench
@@ -22,6 +22,7 @@ from benchmarks.shop import BODY, PATH, Shop, only
 
 _CONNECTIONS = 16
 _JOBS = 16
+_OTHER_FILES = 200
 # V8 needs about this long until the peer is at its best.
 _WARM_SECONDS = 6.0
 _SATURATED = 0.95
@@ -62,6 +63,8 @@ class Bench:
             parts.append(FileBench(folder=self.folder, rounds=self.rounds, seconds=self.seconds, say=self.say).run())
         if "cli" in measures:
             self._cli()
+        if "waits" in measures:
+            self._waits()
         if self._generator_busy:
             share = f"the load generator was busy for {self._generator_busy:.0%} of its core at most"
             warning = ": it may have been the limit" if self._generator_busy > _SATURATED else ""
@@ -143,6 +146,14 @@ class Bench:
         known = [size for size in resident if size is not None]
         if known:
             self._facts.append(f"memory when idle: {median(known):.0f} MiB resident")
+
+    def _waits(self) -> None:
+        connections = min(waits.CONNECTIONS, waits.raise_limit() - _OTHER_FILES)
+        for way in (waits.STREAMS, waits.HELD):
+            with servers.ours(self.folder) as server:
+                shop = Shop(port=server.port, wallet=Wallet.generate(), is_ours=True)
+                measured = waits.measure(server, shop, way, connections=connections, say=self.say)
+                self._facts.append(measured.line())
 
     def _open_ours(self, stack: ExitStack, **environment: str) -> Shop:
         self.say("starting the service")

@@ -51,14 +51,14 @@ class Shop:
         named = {"x402": b"\r\npayment-required:", "MPP": b"\r\nwww-authenticate:"}
         return " and ".join(name for name, header in named.items() if header in head)
 
-    def purchases(self, count: int) -> list[bytes]:
+    def purchases(self, count: int, *, body: bytes = BODY) -> list[bytes]:
         """Sign so many payments, one a request, from a wallet that holds enough."""
-        challenge = self.quote()
+        challenge = self.quote(body=body)
         if self.is_ours:
             self._fund(count * int(challenge["accepts"][0]["amount"]))
         return [
             request(
-                "POST", PATH, port=self.port, headers={"PAYMENT-SIGNATURE": self.wallet.payment(challenge)}, body=BODY
+                "POST", PATH, port=self.port, headers={"PAYMENT-SIGNATURE": self.wallet.payment(challenge)}, body=body
             )
             for _ in range(count)
         ]

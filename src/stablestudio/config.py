@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(
         500_000_000, ge=1_000_000, le=5_000_000_000, description="Largest file that can be uploaded."
     )
+    webhooks_inside: bool = Field(
+        default=False, description="Whether webhooks may go to private addresses, any port and plain http, too."
+    )
     jobs_at_once: int = Field(256, ge=0, le=10_000, description="Jobs made at the same time; 0 only accepts them.")
     drain_seconds: float = Field(
         120.0, ge=0, le=3600, description="Longest wait at a stop for vendors that answer with the result itself."

@@ -126,7 +126,16 @@ def test_every_place_of_the_sources_is_killed_at() -> None:
     named = {
         part.partition('"')[0] for source in sources.rglob("*.py") for part in source.read_text().split('reach("')[1:]
     }
-    elsewhere = {"charge.claimed", "purge.marked", "purge.erased", "purge.noted"}
+    elsewhere = {
+        "charge.claimed",
+        "webhook.taken",
+        "webhook.sent",
+        "cancel.confirmed",
+        "cancel.ended",
+        "purge.marked",
+        "purge.erased",
+        "purge.noted",
+    }
     assert named == {kill.place for kill in PAID + UNPAID} | elsewhere
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": ("serve", "Run the service."),
     "local": ("local", "Serve an open-weight model on this machine, as a provider."),
     "refunds": ("refunds", "Look after refunds: list, approve, retry."),
+    "webhooks": ("webhooks", "Look after what buyers are told: list, redeliver."),
     "providers": ("providers", "Show who makes what; check that vendors take our keys."),
     "purge": ("purge", "Erase files whose time is over; --dry-run only tells which."),
     "audit": ("audit", "Prove that every order was delivered, refunded or never charged."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import quote, urljoin
@@ -111,7 +111,7 @@ class FetchPolicy:
     """What may be fetched: schemes, ports, and a judgement of each IP address."""
 
     schemes: frozenset[str] = frozenset({"https"})
-    ports: frozenset[int] = frozenset({80, 443})
+    ports: Container[int] = frozenset({80, 443})
     permits: Callable[[Address], bool] = is_public
 
 

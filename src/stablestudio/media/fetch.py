@@ -39,10 +39,10 @@ MAX_SECONDS = 30.0
 # Reading a piece costs the same however small it is. Honest hosts fill their packets, after a hesitant beginning.
 _HESITANT_PIECES = 10_000
 _LEAST_PIECE = 256  # bytes, on average
-_STEP_TIMEOUTS = {"connect": 5.0, "read": 10.0, "write": 10.0, "pool": 10.0}  # seconds
+STEP_TIMEOUTS = {"connect": 5.0, "read": 10.0, "write": 10.0, "pool": 10.0}  # seconds
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_MEDIA = ("text/", "application/json", "application/xhtml+xml", "application/xml")
-_NETWORK_ERRORS = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException)
+NETWORK_ERRORS = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException)
 
 Kind = Literal["image", "video", "audio"]
 
@@ -133,7 +133,7 @@ class MediaFetcher:
 
     async def _follow(self, target: Target, wish: _Wish) -> Fetched:
         # A pool of its own for every fetch: nothing one address did can touch the next.
-        async with httpcore2.AsyncConnectionPool(ssl_context=_tls(), network_backend=self._backend) as pool:
+        async with httpcore2.AsyncConnectionPool(ssl_context=tls_context(), network_backend=self._backend) as pool:
             for _ in range(MAX_REDIRECTS + 1):
                 answer = await _ask(pool, target, wish)
                 if isinstance(answer, Fetched):
@@ -167,7 +167,8 @@ def read_data_uri(uri: str, *, max_bytes: int) -> Fetched:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
+    """Return what outgoing TLS trusts: the usual roots, whatever the environment says."""
     return httpx2.create_ssl_context(trust_env=False)
 
 
@@ -189,15 +190,15 @@ async def _ask(pool: httpcore2.AsyncConnectionPool, target: Target, wish: _Wish)
                 "Accept-Encoding": "identity",
                 "User-Agent": f"StableStudio/{__version__}",
             },
-            extensions={"timeout": _STEP_TIMEOUTS},
+            extensions={"timeout": STEP_TIMEOUTS},
         ) as response:
             headers = {name.lower(): value for name, value in response.headers}
             if response.status in _REDIRECTS and b"location" in headers:
                 return redirected(_spelled(target), headers[b"location"].decode(errors="replace"))
             content_type = _judge(target, wish, response.status, headers)
             data = await _body(target, response, wish.max_bytes)
-    except _NETWORK_ERRORS as error:
-        raise FetchFailed(f"{target.host} {_symptom(error)}.") from error
+    except NETWORK_ERRORS as error:
+        raise FetchFailed(f"{target.host} {symptom(error)}.") from error
     return Fetched(data=data, content_type=content_type, url=_spelled(target))
 
 
@@ -234,7 +235,8 @@ def _spelled(target: Target) -> str:
     return f"{target.scheme}://{target.authority}{target.path}"
 
 
-def _symptom(error: Exception) -> str:
+def symptom(error: Exception) -> str:
+    """Return what a network error looks like from outside, as the end of a sentence."""
     if isinstance(error, httpcore2.TimeoutException):
         return "did not answer in time"
     if any(isinstance(argument, ssl.SSLError) for argument in error.args):

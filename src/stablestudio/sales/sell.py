@@ -191,9 +191,7 @@ class Seller:
                     return await self._answer_echo(taken, mark=mark)
                 if taken is not None:
                     reach("sale.claimed")
-                    if taken.state == "held":
-                        return Sold(job_id=order.id, payment=taken)
-                    return await self.finish(order, taken, await settle(rail, taken))
+                    return await self._sold_now(order, taken, rail)
             finally:
                 del self._in_flight[payment.id]
                 done.set_result(None)
@@ -203,6 +201,15 @@ class Seller:
             if holder is not None:
                 return await self._answer_again(holder, mark=mark, key=credential.key)
         raise StoreUnavailable
+
+    async def _sold_now(self, order: store.Order, taken: store.Payment, rail: Rail) -> Sold | Held:
+        """Settle what was claimed a moment ago, unless it may wait for the work."""
+        if taken.state == "held":
+            return Sold(job_id=order.id, payment=taken, owner=order.wallet)
+        answer = await self.finish(order, taken, await settle(rail, taken))
+        if isinstance(answer, Sold) and answer.job_id == order.id:
+            return replace(answer, owner=order.wallet)
+        return answer
 
     async def _answer_echo(self, echoed: Echoed, *, mark: str) -> Sold | Held:
         if echoed.fingerprint not in (None, mark):

@@ -16,7 +16,7 @@ from stablestudio.server.blob import PATH as BLOB
 from stablestudio.server.blob import BlobRoutes
 from stablestudio.server.embedded import EmbeddedRoutes
 from stablestudio.server.http import Handler, Receive, Scope, Send, refuse_method, respond_error
-from stablestudio.server.jobs import PREFIX as JOBS
+from stablestudio.server.job_bodies import PREFIX as JOBS
 from stablestudio.server.jobs import JobRoutes
 from stablestudio.server.models import PATH as MODELS
 from stablestudio.server.models import PREFIX as MODEL
@@ -25,6 +25,7 @@ from stablestudio.server.public import PublicRoutes
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.upload import PATH as CONFIRM
 from stablestudio.server.upload import ConfirmRoute
+from stablestudio.server.webhooks import KEYS_PATH, WebhookRoutes
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class App:
         jobs: JobRoutes,
         assets: AssetEndpoint,
         public: PublicRoutes,
+        webhooks: WebhookRoutes,
         embedded: EmbeddedRoutes | None,
         docs: str,
         startup: Callable[[], Awaitable[None]],
@@ -63,7 +65,7 @@ class App:
         self._jobs = jobs
         self._models = models
         self._assets = assets
-        self._rest = _rest(public, embedded)
+        self._rest = _rest(public, webhooks, embedded)
         self._docs = docs
         self._startup = startup
         self._shutdown = shutdown
@@ -119,10 +121,11 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _rest(public: PublicRoutes, embedded: EmbeddedRoutes | None) -> Router:
+def _rest(public: PublicRoutes, webhooks: WebhookRoutes, embedded: EmbeddedRoutes | None) -> Router:
     routes = [
         Route("/health", public.health, methods=["GET"]),
         Route("/docs/errors", public.errors, methods=["GET"]),
+        Route(KEYS_PATH, webhooks.key, methods=["GET"]),
     ]
     if embedded is not None:
         routes += [

@@ -14,21 +14,27 @@ from stablestudio.catalog import OFFERINGS, Kind, MediaInput, Offering, PriceTab
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.config import ConfigurationInvalid, Settings, load_secret
 from stablestudio.errors import StudioError
+from stablestudio.jobs.cancel import Canceller
+from stablestudio.jobs.changes import Changes
 from stablestudio.jobs.engine import QUEUE, DbosEngine
 from stablestudio.jobs.maker import Maker
 from stablestudio.jobs.purge import Purger
 from stablestudio.jobs.sweep import Sweep
+from stablestudio.jobs.webhooks import WebhookWorker
 from stablestudio.loops import every
+from stablestudio.media.addresses import FetchPolicy
 from stablestudio.media.copies import Copies
 from stablestudio.media.decoding import DECODER
 from stablestudio.media.fetch import MediaFetcher, OwnAssets
 from stablestudio.media.inputs import InputReader
 from stablestudio.media.intake import Intake
 from stablestudio.media.links import AssetDeleted, AssetExpired, LinkSigner
+from stablestudio.media.post import Poster
 from stablestudio.media.probe import Probe
 from stablestudio.media.uploads import UploadDesk
 from stablestudio.payments.refunds import RefundWorker
 from stablestudio.protocols.blob import BlobTokens
+from stablestudio.protocols.webhooks import WebhookKeys
 from stablestudio.providers.bindings import Bindings
 from stablestudio.providers.inputs import InputFiles, public_url
 from stablestudio.providers.kept import KeptResults
@@ -47,8 +53,11 @@ from stablestudio.server.discovery.shop import open_shop
 from stablestudio.server.documents import document_routes
 from stablestudio.server.embedded import EmbeddedRoutes
 from stablestudio.server.eta import Etas
+from stablestudio.server.job_bodies import JobBodies
+from stablestudio.server.job_pages import JobPages
 from stablestudio.server.jobs import JobRoutes
 from stablestudio.server.models import ModelRoutes
+from stablestudio.server.poll_tokens import PollTokens
 from stablestudio.server.providers import Workshop, build_providers, require_known
 from stablestudio.server.public import PublicRoutes
 from stablestudio.server.quote import PATH as QUOTE
@@ -58,6 +67,7 @@ from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
 from stablestudio.server.storage import build_links, check, open_shelf, retention
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
+from stablestudio.server.webhooks import WebhookMessages, WebhookRoutes
 from stablestudio.store import copies as copy_store
 from stablestudio.store import echoes, migrate, nonces
 from stablestudio.store import jobs as job_store
@@ -67,6 +77,8 @@ from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
 _SETTLED_SECONDS = 5.0  # by then what is loaded late, such as the Tempo library, is there
+# A receiver on this machine or in the operator's own network.
+_INSIDE = FetchPolicy(schemes=frozenset({"http", "https"}), ports=range(1, 65_536), permits=lambda _: True)
 _TIDY_SECONDS = 600.0
 _ECHOES_KEPT_MS = 3600 * 1000
 _REJECTED_KEPT_MS = 24 * 3600 * 1000
@@ -89,6 +101,7 @@ class House:
         path = settings.data / "stablestudio.db"
         migrate.upgrade(path)
         self.database = Database(path)
+        self.changes = Changes(self.database)
         shelf = open_shelf(settings)
         self.storage = shelf.storage
         self._signer = LinkSigner(secret, settings.origin, settings.link_seconds)
@@ -152,6 +165,7 @@ class House:
         """Finish what the last process left open, then go to work."""
         await check(self.storage)
         await self.rails.start()
+        self.changes.start()
         self.charger.start()
         await self.engine.start(self.maker if self._works else None)
         await self._warn_of_strays()
@@ -161,6 +175,8 @@ class House:
             self.refunds.run(),
             every(_TIDY_SECONDS, self._tidy, name="tidy"),
             self.purger.run(),
+            self.changes.run(),
+            self.webhooks.run(),
         ]
         if self._works:
             loops.append(self.sweep.run())
@@ -168,8 +184,13 @@ class House:
         asyncio.get_running_loop().call_later(_SETTLED_SECONDS, _settle_memory)
         self.on_ready()
 
+    def let_go(self) -> None:
+        """Answer everybody who waits, because the service is about to stop."""
+        self.changes.close()
+
     async def stop(self) -> None:
         """Stop in the opposite order; what was running is taken up at the next start."""
+        self.let_go()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -235,6 +256,18 @@ class House:
             origin=settings.origin,
             describe=lambda offering: bazaar.declare(offering, shop=shop),
         )
+        tokens = PollTokens(secret)
+        keys = WebhookKeys(secret)
+        poster = Poster(policy=_INSIDE if settings.webhooks_inside else None, own_origin=settings.origin)
+        bodies = JobBodies(self.database, links=self._links, clock=self._clock)
+        pages = JobPages(self.database, bodies=bodies, tokens=tokens, clock=self._clock)
+        self.webhooks = WebhookWorker(
+            self.database,
+            poster=poster,
+            keys=keys,
+            render=WebhookMessages(self.database, bodies=bodies),
+            clock=self._clock,
+        )
         parts: dict[str, Any] = {
             "seller": self.seller,
             "challenges": challenges,
@@ -243,6 +276,10 @@ class House:
             "origin": settings.origin,
             "body_limit": settings.max_body_bytes,
             "clock": self._clock,
+            "changes": self.changes,
+            "pages": pages,
+            "tokens": tokens,
+            "poster": poster,
         }
         sells: dict[str, SellRoute] = {}
         for offering in OFFERINGS:
@@ -266,9 +303,12 @@ class House:
             origin=settings.origin,
             chains=self.rails.sign_in_chains,
             clock=self._clock,
+            tokens=tokens,
             proofs=self.rails.proofs,
             judges=self.rails.judges,
         )
+        webhooks = WebhookRoutes(self.database, gate=gate, pages=pages, keys=keys, clock=self._clock)
+        canceller = Canceller(self.database, bindings=self.bindings, clock=self._clock, on_failed=self.refunds.wake)
         return App(
             sells=sells,
             free={QUOTE: quotes, **document_routes(documents(shop))},
@@ -277,9 +317,20 @@ class House:
             ),
             blob=BlobRoutes(self.desk, tokens=self._tokens, clock=self._clock),
             confirm=ConfirmRoute(self.desk, gate=gate),
-            jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock, erase=self.purger.erase_job),
+            jobs=JobRoutes(
+                self.database,
+                gate=gate,
+                bodies=bodies,
+                pages=pages,
+                changes=self.changes,
+                webhooks=webhooks,
+                cancel=canceller.cancel,
+                clock=self._clock,
+                erase=self.purger.erase_job,
+            ),
             assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
             public=PublicRoutes(networks=self.rails.networks, world=self.rails.world),
+            webhooks=webhooks,
             embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
             docs=f"{settings.origin}/docs/errors",
             startup=self.start,

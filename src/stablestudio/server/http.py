@@ -23,13 +23,11 @@ JSON = (b"content-type", b"application/json")
 NO_STORE = (b"cache-control", b"no-store")
 PRIVATE = (b"cache-control", b"private")
 # Browsers of any origin may buy: there are no cookies, a payment or a proof is the only authority.
-CORS: Headers = [
-    (b"access-control-allow-origin", b"*"),
-    (
-        b"access-control-expose-headers",
-        b"PAYMENT-REQUIRED, PAYMENT-RESPONSE, WWW-Authenticate, Payment-Receipt, Retry-After, X-Request-Id",
-    ),
-]
+_EXPOSED = (
+    b"PAYMENT-REQUIRED, PAYMENT-RESPONSE, WWW-Authenticate, Payment-Receipt, Poll-Token, Preference-Applied, "
+    b"Retry-After, X-Request-Id"
+)
+CORS: Headers = [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", _EXPOSED)]
 _PREFLIGHT: Headers = [
     *CORS,
     (b"access-control-allow-headers", b"*, Authorization"),

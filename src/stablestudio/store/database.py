@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
@@ -11,12 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
+Listener = Callable[[frozenset[str]], None]
 _GROUP = 64
+_TOLD = "told"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,9 @@ class _Write(Generic[T]):
     work: Callable[[sa.Connection], T]
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[T]
+
+
+_Result: TypeAlias = tuple[_Write[Any], Any, BaseException | None]
 
 
 class Database:
@@ -44,6 +51,7 @@ class Database:
         self.engine.connect().close()  # the first connection sets the engine up, which threads may not do side by side
         self._reader = self._connect_reader()
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
+        self._listeners: list[Listener] = []
         self._writes: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._run_writer, name="store-write", daemon=True)
         self._writer.start()
@@ -62,6 +70,13 @@ class Database:
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one indexed query at once, on the event loop's own connection: microseconds, for the polling path."""
         return self._reader.execute(sql, parameters).fetchall()
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with what was told in transactions that are on disk now.
+
+        It is called in the writer's thread, before the writers get their results, and must be quick.
+        """
+        self._listeners.append(listener)
 
     def close(self) -> None:
         """Finish the writes already queued, then close."""
@@ -92,31 +107,50 @@ class Database:
                         stop = True
                         break
                     group.append(following)
-                _commit_group(connection, group)
+                results = _commit_group(connection, group)
+                self._spread(connection)
+                _hand_over(results)
                 if stop:
                     return
 
+    def _spread(self, connection: sa.Connection) -> None:
+        if not (told := connection.info.pop(_TOLD, None)):
+            return
+        for listener in self._listeners:
+            try:
+                listener(frozenset(told))
+            except Exception:
+                log.exception("listener_failed")  # what was written is written
 
-def _commit_group(connection: sa.Connection, group: list[_Write[Any]]) -> None:
+
+def tell(connection: sa.Connection, word: str) -> None:
+    """Tell the database's listeners of something once this transaction is on disk.
+
+    They may hear it although this caller's part was undone, where others shared the commit: it is a reason to look.
+    """
+    connection.info.setdefault(_TOLD, set()).add(word)
+
+
+def _commit_group(connection: sa.Connection, group: list[_Write[Any]]) -> list[_Result]:
     if len(group) == 1:
-        return _commit_one(connection, group[0])
-    results: list[tuple[_Write[Any], Any, BaseException | None]] = []
+        return [_commit_one(connection, group[0])]
+    results: list[_Result] = []
     try:
         with _transaction(connection):
             results.extend((write, *_run_savepoint(connection, write.work)) for write in group)
     except Exception as error:  # noqa: BLE001 - the commit itself failed: nobody's work happened, and all are told
         results = [(write, None, error) for write in group]
-    _hand_over(results)
+    return results
 
 
-def _commit_one(connection: sa.Connection, write: _Write[Any]) -> None:
+def _commit_one(connection: sa.Connection, write: _Write[Any]) -> _Result:
     result, error = None, None
     try:
         with _transaction(connection):
             result = write.work(connection)
     except BaseException as fault:  # noqa: BLE001 - handed to the caller, whose work is undone
         error = fault
-    _hand_over([(write, result, error)])
+    return write, result, error
 
 
 @contextmanager
@@ -131,7 +165,7 @@ def _transaction(connection: sa.Connection) -> Iterator[None]:
             driver.rollback()
 
 
-def _hand_over(results: list[tuple[_Write[Any], Any, BaseException | None]]) -> None:
+def _hand_over(results: list[_Result]) -> None:
     for loop in {write.loop for write, _, _ in results}:
         own = [result for result in results if result[0].loop is loop]
         if not loop.is_closed():
@@ -153,7 +187,7 @@ def _run_savepoint(
     return result, None
 
 
-def _deliver(results: list[tuple[_Write[Any], Any, BaseException | None]]) -> None:
+def _deliver(results: list[_Result]) -> None:
     for write, result, error in results:
         if write.done.cancelled():
             continue

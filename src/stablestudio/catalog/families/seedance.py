@@ -100,6 +100,9 @@ class _Seedance(VideoInput):
     def audible(self) -> bool:
         return True
 
+    def callback(self) -> str | None:
+        return self.callBackUrl
+
     def output(self) -> VideoOutput:
         tier = self.cell()
         exact = self.resolution in _SHAPES and tier == "720p"
