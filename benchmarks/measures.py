@@ -151,7 +151,7 @@ class Bench:
         connections = min(waits.CONNECTIONS, waits.raise_limit() - _OTHER_FILES)
         for way in (waits.STREAMS, waits.HELD):
             with servers.ours(self.folder) as server:
-                shop = Shop(port=server.port, wallet=Wallet.generate(), is_ours=True)
+                shop = Shop(server=server, wallet=Wallet.generate(), is_ours=True)
                 measured = waits.measure(server, shop, way, connections=connections, say=self.say)
                 self._facts.append(measured.line())
 
