@@ -18,6 +18,7 @@ EDIT = "/api/generate/nano-banana/edit"
 FLUX = "/api/generate/flux-2-pro/generate"
 FIELDS = {"prompt": "the same cat", "imageSize": "512"}
 CAT = png((64, 48))
+_FIELD = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na fox\r\n'
 
 
 def _send(
@@ -104,6 +105,12 @@ def test_a_form_that_is_wrong_is_told_the_field(
         ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n' * 500 + b"--x--"),
         ("multipart/form-data; boundary=" + "x" * 5000, b"--x"),
         ("multipart/form-data; boundary=\xff", b"--x"),
+        ("multipart/form-data; boundary=x; charset=punycode", _FIELD + b"--x--"),
+        ("multipart/form-data; boundary=x; charset=utf-7", _FIELD + b"--x--"),
+        ("multipart/form-data; boundary=x", _FIELD),  # cut short
+        ("multipart/form-data; boundary=x", _FIELD + b"--x\r\n"),
+        ("multipart/form-data; boundary=x", _FIELD * 101 + b"--x--"),
+        ("multipart/form-data; boundary=x", b"--x\r\nA: " + b"a" * 100_000 + b"\r\n\r\n\r\n--x--"),
         ("application/json", b"--x\r\n"),
     ],
 )  # fmt: skip
