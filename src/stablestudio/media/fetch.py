@@ -124,6 +124,13 @@ class MediaFetcher:
         except TimeoutError:
             raise FetchFailed(f"{target.host} took longer than {self._total_seconds:g} seconds.") from None
 
+    def is_own(self, url: str) -> bool:
+        """Tell whether an address is of this service itself."""
+        try:
+            return self._own_origin is not None and read_url(url).origin == self._own_origin
+        except FetchRefused:
+            return False
+
     def check_own(self, url: str) -> str | None:
         """Return the key behind a link of ours, None for any other address; nothing is asked of anybody.
 

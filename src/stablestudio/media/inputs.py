@@ -67,6 +67,10 @@ class InputReader:
         self._fetcher = fetcher
         self._storage = storage
 
+    def is_elsewhere(self, url: str) -> bool:
+        """Tell whether another server has to be asked for a file."""
+        return not url.startswith((_JOB, _INLINE)) and not self._fetcher.is_own(url)
+
     async def open(self, url: str, *, wallet: str) -> Opened:
         """Return a file for an order that is not placed yet, which it must outlive. Raises a `StudioError`."""
         key = await self._own_key(url, wallet=wallet, new=True)
@@ -74,7 +78,7 @@ class InputReader:
             _require_kept(await self._database.read(lambda connection: jobs.find_asset(connection, linked)))
             key = linked
         if key is None:
-            return Opened(media=(await self._fetcher.get(url)).data, foreign=url[:5].lower() != _INLINE)
+            return Opened(media=(await self._fetcher.get(url)).data, foreign=self.is_elsewhere(url))
         if (await self._storage.size(key) or 0) > MAX_OWN_BYTES:
             raise MediaTooLarge(f"The file is larger than {MAX_OWN_BYTES // 1024 // 1024} MB.")
         return Opened(media=self._storage.path(key) or await self._storage.read(key))

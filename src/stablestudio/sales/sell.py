@@ -111,11 +111,15 @@ class Seller:
             self._checks[twin] = task
         try:
             checked = await asyncio.shield(task)
-            if checked.input is not purchase.input:
-                self._require_maker(purchase.offering, checked.input)
-                purchase = replace(purchase, input=checked.input)
-            reach("sale.verified")
-            return await self._claim(purchase, rail, credential, mark, intake=checked.intake)
+            try:
+                if checked.input is not purchase.input:
+                    self._require_maker(purchase.offering, checked.input)
+                    purchase = replace(purchase, input=checked.input)
+                reach("sale.verified")
+                return await self._claim(purchase, rail, credential, mark, intake=checked.intake)
+            except StudioError:
+                await self._intake.forget(checked, wallet=str(credential.wallet))
+                raise
         finally:
             if self._checks.get(twin) is task:
                 del self._checks[twin]

@@ -24,7 +24,7 @@ from stablestudio.jobs.webhooks import WebhookWorker
 from stablestudio.loops import every
 from stablestudio.media.addresses import FetchPolicy
 from stablestudio.media.copies import Copies
-from stablestudio.media.decoding import DECODER
+from stablestudio.media.decoding import DECODER, DOOR
 from stablestudio.media.fetch import MediaFetcher, OwnAssets
 from stablestudio.media.inputs import InputReader
 from stablestudio.media.intake import Intake
@@ -196,7 +196,7 @@ class House:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.maker.drain(self._drain_seconds)
         await self.engine.stop()
-        await asyncio.to_thread(DECODER.close)
+        await asyncio.gather(asyncio.to_thread(DECODER.close), asyncio.to_thread(DOOR.close))
         await self.rails.stop()
         for close in self.providers.close:
             await close()

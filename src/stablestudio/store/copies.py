@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
@@ -31,15 +30,15 @@ _OPEN = jobs.c.state.in_([sa.literal_column("'pending'"), sa.literal_column("'lo
 _UNSETTLED = payments.c.state.in_([sa.literal_column("'claimed'"), sa.literal_column("'unknown'")])
 
 
-def insert(connection: sa.Connection, made: Sequence[Copy]) -> None:
-    """Note copies before their bytes are written, so that none is ever without a row."""
-    rows = [{field.name: getattr(copy, field.name) for field in fields(Copy)} for copy in made]
-    connection.execute(sa.insert(copies), rows)
+def insert(connection: sa.Connection, copy: Copy) -> None:
+    """Note a copy before its bytes are written, so that none is ever without a row."""
+    connection.execute(sa.insert(copies).values({field.name: getattr(copy, field.name) for field in fields(Copy)}))
 
 
 def link(connection: sa.Connection, *, intake: str, order_id: str) -> None:
     """Give the copies of a check to the order that it was for."""
-    connection.execute(sa.update(copies).where(copies.c.intake == intake).values(order_id=order_id))
+    free = sa.and_(copies.c.intake == intake, copies.c.order_id.is_(None))
+    connection.execute(sa.update(copies).where(free).values(order_id=order_id))
 
 
 def find(connection: sa.Connection, *, order_id: str, url: str) -> Copy | None:
@@ -58,11 +57,15 @@ def keys_of(connection: sa.Connection, order_id: str) -> list[str]:
     return list(connection.scalars(sa.select(copies.c.key).where(copies.c.order_id == order_id)))
 
 
-def unneeded(connection: sa.Connection, *, before: int, limit: int) -> list[str]:
+def unneeded(
+    connection: sa.Connection, *, before: int, limit: int | None = None, intake: str | None = None
+) -> list[str]:
     """Return where copies made before that moment (ms) are kept that no order is going to be made from."""
     making = sa.exists().where(jobs.c.id == copies.c.order_id, _OPEN)
     paying = sa.exists().where(payments.c.order_id == copies.c.order_id, _UNSETTLED)
     statement = sa.select(copies.c.key).where(copies.c.created_at < before, ~making, ~paying)
+    if intake is not None:
+        statement = statement.where(copies.c.intake == intake)
     return list(connection.scalars(statement.order_by(copies.c.created_at).limit(limit)))
 
 
