@@ -37,7 +37,7 @@ def watched(contacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def body(url: str) -> dict[str, Any]:
-    return {"prompt": "a cat", "imageSize": "512", "images": [data_uri("image"), url]}
+    return {"prompt": "a cat", "imageSize": "512", "images": [url]}
 
 
 def test_hostile_inputs_are_refused_by_name_uncharged_and_uncontacted(watched: Service, contacts: Path) -> None:
@@ -49,7 +49,7 @@ def test_hostile_inputs_are_refused_by_name_uncharged_and_uncontacted(watched: S
 
         for url in urls:
             answer = buyer.pay(PATH, body(url), payment)
-            assert (answer.status_code, url, _fields(answer)) == (400, url, [["images", 1]])
+            assert (answer.status_code, url, _fields(answer)) == (400, url, [["images", 0]])
         assert (buyer.balance(), contacts.read_text()) == before
 
         # The same payment was never taken, so it still buys.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from stablestudio.catalog import MediaInput, OfferingInput
 from stablestudio.catalog.limits import Measured
 from stablestudio.catalog.reading import require_rules
+from stablestudio.catalog.spelling import label
 from stablestudio.clock import Clock
 from stablestudio.errors import InvalidInput, Issue, StudioError
 from stablestudio.media.copies import Copies
@@ -212,7 +213,7 @@ def _require_read(media: Sequence[MediaInput], looks: Mapping[str, _Look]) -> li
         if look.probe is not None:
             found.append(_measured(each, look.probe))
         elif look.error is not None:
-            issues.append(Issue(each.path, look.error.code, look.error.message))
+            issues.append(Issue(each.path, look.error.code, f"{label(each.path)}: {look.error.message}"))
     _refuse(issues)
     return found
 
@@ -236,7 +237,7 @@ def _require_fitting(given: OfferingInput, found: Sequence[Measured]) -> None:
 
 
 def _wrong_kind(file: Measured) -> Issue:
-    told = f"This must be of the kind {file.media.kind}, but the file is of the kind {file.kind} ({file.content_type})."
+    told = f"{label(file.media.path)} takes {file.media.kind}, but this file is {file.kind} ({file.content_type})"
     return Issue(file.media.path, "wrong_kind_of_media", told, allowed=(file.media.kind,))
 
 

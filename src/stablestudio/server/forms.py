@@ -14,6 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from stablestudio.catalog.inputs import OfferingInput
+from stablestudio.catalog.links import CONTENT_TYPES, LONGEST_DATA_URI
 from stablestudio.catalog.spelling import clipped, shown
 from stablestudio.errors import InvalidInput, Issue
 from stablestudio.magic import HEAD, sniff
@@ -126,11 +127,25 @@ def _text(data: bytes | bytearray, name: str) -> str:
 
 
 def _inline(model: type[OfferingInput], name: str, part: _Part) -> str:
-    shape = _shape(model).get(name)
-    if shape is not None and (shape.get("items") or shape).get("format") != "uri":
-        raise _refusal((name,), "not_a_file", f"{name!r} takes no file")
     content_type = sniff(bytes(part.data[:HEAD])) or "application/octet-stream"
-    return f"data:{content_type};base64,{base64.b64encode(part.data).decode()}"
+    shape = _shape(model).get(name)
+    if shape is not None:  # an unknown field is told by the input itself
+        _require_taken(shape.get("items") or shape, name, content_type)
+    uri = f"data:{content_type};base64,{base64.b64encode(part.data).decode()}"
+    if len(uri) > LONGEST_DATA_URI:
+        most = LONGEST_DATA_URI * 3 // 4 // 1_000_000
+        told = f"{name!r}: a file in a form has at most {most} MB; send it by POST /api/upload and give its blobUrl"
+        raise _refusal((name,), "file_too_large", told)
+    return uri
+
+
+def _require_taken(shape: dict[str, Any], name: str, content_type: str) -> None:
+    if "x-media" not in shape:
+        raise _refusal((name,), "not_a_file", f"{name!r} takes no file")
+    allowed = [each for kind in shape["x-media"] for each in CONTENT_TYPES[kind]]
+    if content_type not in allowed:
+        told = f"{name!r} takes files of these types: {', '.join(allowed)}; this one is of no such type"
+        raise _refusal((name,), "wrong_kind_of_media", told)
 
 
 def _value(shape: dict[str, Any], name: str, texts: list[str]) -> Any:
