@@ -44,7 +44,12 @@ def _steps(shop: Shop) -> list[str]:
         ),
         (
             f"4. Read: GET pollUrl with SIGN-IN-WITH-X of the wallet that paid{proof}, until status is complete or failed, "
-            "pollAfter seconds apart. The 402 of an unsigned read has the challenge; a proof holds for its path for 5 minutes."
+            "pollAfter seconds apart. The 402 of an unsigned read has the challenge; a proof holds for its path for 5 minutes. "
+            "The Poll-Token of the paid answer, sent as Authorization: Bearer, reads the job without a signature."
+        ),
+        (
+            "   Or wait: Prefer: wait=60 holds an answer until the job has ended, GET {pollUrl}/events streams it (SSE), and "
+            "Webhook-Url: https://... on the paid request has you called."
         ),
         (
             "5. Download result.imageUrl or result.videoUrl: a link ends after "
@@ -61,13 +66,14 @@ def _rules(shop: Shop) -> list[str]:
         "- 202 means that the payment's outcome is not known yet: send the same request again, never a new payment.",
         "- The same signed payment always gets the same job. With another body it is 409.",
         "- A failed or refused job is refunded to the payer by itself. 400, 410, 413 and 503 never charge.",
+        "- POST {pollUrl}/cancel, signed, ends a job and refunds it, as long as its vendor stops.",
         "- Every error is JSON: code, error, hint, retryable, charged, and issues with the fields at fault; GET /docs/errors.",
         "- Many clients cap payments ($1 in the x402 SDKs, $5 in agentcash): raise the cap for dear clips.",
         "- A job belongs to the wallet that paid: one paid on Solana is read with the Solana key.",
         (
             f"- Media fields take an https URL, a data: URI (request bodies up to {shop.max_body_bytes} bytes), job:ID of an "
             "earlier result of yours, or the blobUrl of an upload (POST /api/upload, PUT the file, POST /api/upload/confirm; up to "
-            f"{shop.max_upload_bytes} bytes)."
+            f"{shop.max_upload_bytes} bytes). A multipart/form-data request takes small files as parts."
         ),
         "- Files are kept: "
         + ", ".join(f"{what} {f'{days:g} days' if days else 'for ever'}" for what, days in shop.keep_days.items())
