@@ -10,7 +10,7 @@ COMMANDS = {
     "generate": ("generate", "Buy a picture or a clip and save it."),
     "quote": ("quote", "Ask the exact price of an input; nothing is signed."),
     "models": ("models", "List what is sold, with prices."),
-    "job": ("jobs", "Look at a job, wait for it, download its files."),
+    "job": ("jobs", "Look at a job, wait for it, download its files, delete them."),
     "jobs": ("jobs", "List the wallet's jobs."),
     "upload": ("upload", "Hand over a file for later orders to point to."),
     "resume": ("resume", "Continue orders without an answer and uploads that were cut off, without paying again."),
@@ -29,7 +29,7 @@ EPILOG = """\b
 Exit codes:
   0  done
   1  unexpected: a fault in this program
-  2  wrong usage or input, or no wallet; nothing was charged
+  2  wrong usage or input, or no wallet; the order was not charged
   3  refused to pay: above the limit, not approved, or not the service that was asked; nothing was signed
   4  the service did not take the payment, for instance for lack of funds
   5  the job failed, or the upload; the output says whether the money is back

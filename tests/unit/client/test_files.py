@@ -12,7 +12,7 @@ from stablestudio.catalog.links import media_problem
 from stablestudio.client import FileUnusable, Upload, UploadExpired, UploadInterrupted, UploadRefused
 from stablestudio.client.errors import UploadError
 from stablestudio.client.fakes import PIXEL, FakeSeller, error_reply
-from stablestudio.client.files import INLINE_BYTES, MediaFile, inline, open_file, paths_in, with_links
+from stablestudio.client.files import INLINE_BYTES, MediaFile, inline, open_file, sources_in, with_links
 from stablestudio.client.offers import Wish
 from stablestudio.client.orders import Order, Sending
 from stablestudio.client.sending import PART_BYTES, Carrier, Place, read_place
@@ -57,7 +57,7 @@ def test_a_file_that_goes_inside_fits_a_data_uri_of_the_catalog() -> None:
 def test_paths_and_uploads_are_found_and_replaced_however_deep() -> None:
     there = Upload(id="u", blob_url="https://s/u")
     given = {"prompt": "p", "image": A, "urls": [A, "job:1", B, there], "more": {"list": (B,)}, "n": 3}
-    assert list(paths_in(given)) == [A, A, B, B]
+    assert list(sources_in(given)) == [A, A, B, B]
     assert with_links(given, {A: "x", B: "y"}) == {
         "prompt": "p",
         "image": "x",
