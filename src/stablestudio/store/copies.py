@@ -58,17 +58,17 @@ def keys_of(connection: sa.Connection, order_id: str) -> list[str]:
     return list(connection.scalars(sa.select(copies.c.key).where(copies.c.order_id == order_id)))
 
 
-def unneeded(connection: sa.Connection, *, before: int, limit: int) -> list[str]:
-    """Return where copies made before that moment (ms) are kept that no order is going to be made from."""
+def unneeded(connection: sa.Connection, *, before: int, after: str, limit: int) -> list[str]:
+    """Return where copies made before that moment (ms) are kept that no order is going to be made from, in order."""
     making = sa.exists().where(jobs.c.id == copies.c.order_id, _OPEN)
     paying = sa.exists().where(payments.c.order_id == copies.c.order_id, _UNSETTLED)
-    statement = sa.select(copies.c.key).where(copies.c.created_at < before, ~making, ~paying)
-    return list(connection.scalars(statement.order_by(copies.c.created_at).limit(limit)))
+    statement = sa.select(copies.c.key).where(copies.c.created_at < before, copies.c.key > after, ~making, ~paying)
+    return list(connection.scalars(statement.order_by(copies.c.key).limit(limit)))
 
 
-def forget(connection: sa.Connection, key: str) -> None:
-    """Drop the row of a copy whose bytes are gone."""
-    connection.execute(sa.delete(copies).where(copies.c.key == key))
+def forget(connection: sa.Connection, keys: Sequence[str]) -> None:
+    """Drop the rows of copies whose bytes are gone."""
+    connection.execute(sa.delete(copies).where(copies.c.key.in_(keys)))
 
 
 def _one(row: sa.RowMapping | None) -> Copy | None:

@@ -66,6 +66,9 @@ class Desk:
         assert ticket is not None
         return ticket.upload
 
+    async def part(self, upload: Upload, number: int, data: bytes, *, session: str = "s1") -> str:
+        return await self.desk.put_part(upload, session, number, pieces(data), size=len(data))
+
     async def now(self, upload: Upload) -> Upload:
         found = await self.desk.find(upload.pathname)
         assert found is not None
@@ -96,7 +99,7 @@ async def test_parts_named_in_any_order_make_the_file(desk: Desk) -> None:
     data = [b"a" * 300, b"b" * 300, b"c" * 100]
     named = []
     for number in (3, 1, 2):
-        etag = await desk.desk.put_part(upload, "s1", number, pieces(data[number - 1]))
+        etag = await desk.part(upload, number, data[number - 1])
         named.append((number, etag))
     kept = await desk.desk.complete(upload, "s1", named)
     assert (kept.size, kept.sha256) == (700, hashlib.sha256(b"".join(data)).hexdigest())
@@ -109,7 +112,7 @@ async def test_parts_named_in_any_order_make_the_file(desk: Desk) -> None:
 @pytest.mark.parametrize("named", [[], [(1, "x")], [(1, None), (2, None)]])
 async def test_a_file_of_parts_that_did_not_arrive_is_not_made(desk: Desk, named: list[tuple[int, str | None]]) -> None:
     upload = await desk.reserve()
-    etag = await desk.desk.put_part(upload, "s1", 1, pieces(b"a"))
+    etag = await desk.part(upload, 1, b"a")
     with pytest.raises(PartMissing):
         await desk.desk.complete(upload, "s1", [(number, tag or etag) for number, tag in named])
     with pytest.raises(PartMissing):
@@ -120,22 +123,22 @@ async def test_a_file_of_parts_that_did_not_arrive_is_not_made(desk: Desk, named
 @pytest.mark.parametrize("left", [b"", b"a" * 299, b"\0" * 300])
 async def test_a_part_that_a_power_cut_has_damaged_is_missing(desk: Desk, left: bytes) -> None:
     upload = await desk.reserve()
-    etag = await desk.desk.put_part(upload, "s1", 1, pieces(b"a" * 300))
+    etag = await desk.part(upload, 1, b"a" * 300)
     (part,) = (path for path in desk.folder.rglob("*") if path.is_file())
     part.write_bytes(left)
     with pytest.raises(PartMissing):
         await desk.desk.complete(upload, "s1", [(1, etag)])
-    again = await desk.desk.put_part(upload, "s1", 1, pieces(b"a" * 300))
+    again = await desk.part(upload, 1, b"a" * 300)
     assert (await desk.desk.complete(upload, "s1", [(1, again)])).size == 300, "it may be sent again"
 
 
 async def test_parts_may_not_be_larger_together_than_a_file(desk: Desk) -> None:
     upload = await desk.reserve()
-    await desk.desk.put_part(upload, "s1", 1, pieces(b"a" * 600))
+    await desk.part(upload, 1, b"a" * 600)
     with pytest.raises(TooLarge):
-        await desk.desk.put_part(upload, "s2", 1, pieces(b"b" * 600))
+        await desk.part(upload, 1, b"b" * 600, session="s2")
     assert len(desk.files()) == 1
-    await desk.desk.put_part(upload, "s1", 1, pieces(b"c" * 900))
+    await desk.part(upload, 1, b"c" * 900)
     assert len(desk.files()) == 1, "a part that comes again replaces the first"
 
 
@@ -168,7 +171,7 @@ async def test_two_writers_at_once_are_one(desk: Desk) -> None:
 
 async def test_what_is_never_confirmed_goes_some_time_after_nobody_can_confirm_it(desk: Desk) -> None:
     upload = await desk.reserve()
-    await desk.desk.put_part(upload, "s1", 1, pieces(b"a"))
+    await desk.part(upload, 1, b"a")
     await desk.desk.put(upload, pieces(png()), max_bytes=_MOST)
     desk.clock.advance(7210)
     with pytest.raises(UploadNotFound):
@@ -206,7 +209,7 @@ async def test_who_confirms_a_file_that_another_look_has_dropped_hears_that_it_i
 
 async def test_a_file_of_parts_is_joined_by_one_at_a_time(desk: Desk) -> None:
     upload = await desk.reserve()
-    named = [(1, await desk.desk.put_part(upload, "s1", 1, pieces(b"a" * 500)))]
+    named = [(1, await desk.part(upload, 1, b"a" * 500))]
     ends = await asyncio.gather(*(desk.desk.complete(upload, "s1", named) for _ in range(5)), return_exceptions=True)
     assert sum(isinstance(each, UploadTaken) for each in ends) == 4
     assert len(desk.files()) == 1
