@@ -118,8 +118,9 @@ class _Draft:
 
     def _open(self) -> IO[bytes]:
         for _ in range(_TRIES):
-            # Whoever deletes the last file of a folder takes the folder along, until there is something in it.
-            with suppress(FileNotFoundError):
+            # Whoever deletes the last file of a folder takes the folder along, until there is something in it: it may
+            # go while it is made, which `mkdir` takes for a file of its name, and after.
+            with suppress(FileNotFoundError, FileExistsError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 return tempfile.NamedTemporaryFile(dir=self._path.parent, prefix=_PREFIX, suffix=_SUFFIX)
         raise FileNotFoundError(self._path.parent)

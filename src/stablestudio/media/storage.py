@@ -207,7 +207,13 @@ class Storage:
 
         A bucket shows no unfinished uploads; a rule of its own ends them.
         """
-        if self._directory and (count := await anyio.to_thread.run_sync(sweep, self._directory, self._opened_s)):
+        if self._directory is None:
+            return
+        try:
+            count = await anyio.to_thread.run_sync(sweep, self._directory, self._opened_s)
+        except OSError:
+            log.exception("drafts_not_swept")
+        else:
             log.info("drafts_swept", extra={"files": count})
 
     async def _pieces(self, key: str, start: int, end: int, step: int) -> AsyncGenerator[bytes]:

@@ -207,6 +207,8 @@ class UploadDesk:
                 kept = await self._storage.put_stream(
                     key, pieces, content_type="application/octet-stream", max_bytes=size, lasting=False
                 )
+                if kept.size == 0:
+                    raise PartEmpty
                 reach("upload.written")
                 part = replace(part, key=key, etag=_etag(kept.sha256), size=kept.size)
                 await self._database.write(partial(store.add_part, upload_id=upload.id, part=part))
