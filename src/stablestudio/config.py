@@ -90,7 +90,10 @@ class Settings(BaseSettings):
     exposure_cap: Dollars = Field(Money(20_000_000), description="Most dollars held for one payer at a time.")
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(6_000_000, description="Largest request body accepted.")
     max_upload_bytes: int = Field(
-        500_000_000, ge=1_000_000, le=5_000_000_000, description="Largest file that can be uploaded."
+        250_000_000,
+        ge=1_000_000,
+        le=5_000_000_000,
+        description="Largest file (bytes) that can be uploaded; a job made from it holds it in memory.",
     )
     webhooks_inside: bool = Field(
         default=False, description="Whether webhooks may go to private addresses, any port and plain http, too."

@@ -135,6 +135,7 @@ def test_every_place_of_the_sources_is_killed_at() -> None:
         "purge.marked",
         "purge.erased",
         "purge.noted",
+        "upload.written",
     }
     assert named == {kill.place for kill in PAID + UNPAID} | elsewhere
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
-
-import sqlalchemy as sa
+from collections.abc import Sequence
+from functools import partial
 
 from stablestudio.clock import Clock
 from stablestudio.media.storage import Storage
@@ -47,30 +46,23 @@ class Copies:
 
     async def drop(self, order_id: str) -> None:
         """Erase the copies of an order that has come to its end."""
-        for key in await self._database.read(lambda connection: store.keys_of(connection, order_id)):
-            await self._erase(key)
+        await self._erase(await self._database.read(partial(store.keys_of, order_id=order_id)))
 
     async def discard(self, intake: str) -> None:
         """Erase the copies of an intake that no order is going to be made from."""
-        now = self._clock.now_ms()
-        await self._erase_unneeded(lambda connection: store.unneeded(connection, before=now + 1, intake=intake))
+        await self._erase(await self._database.read(partial(store.unneeded_of, intake=intake)))
 
     async def purge(self) -> int:
         """Erase what no order took, and what a stop left behind; return how many files."""
         before = self._clock.now_ms() - _UNCLAIMED_MS
-        count = 0
-        while found := await self._erase_unneeded(
-            lambda connection: store.unneeded(connection, before=before, limit=_BATCH)
-        ):
-            count += found
+        count, after = 0, ""
+        while keys := await self._database.read(partial(store.unneeded, before=before, after=after, limit=_BATCH)):
+            count, after = count + await self._erase(keys), keys[-1]
         return count
 
-    async def _erase_unneeded(self, query: Callable[[sa.Connection], list[str]]) -> int:
-        keys = await self._database.read(query)
-        for key in keys:
-            await self._erase(key)
-        return len(keys)
-
-    async def _erase(self, key: str) -> None:
-        await self._storage.delete(key)
-        await self._database.write(lambda connection: store.forget(connection, key))
+    async def _erase(self, keys: Sequence[str]) -> int:
+        if not keys:
+            return 0
+        gone = await self._storage.erase(keys)
+        await self._database.write(partial(store.forget, keys=gone))
+        return len(gone)

@@ -14,7 +14,10 @@ from stablestudio.store import jobs
 from stablestudio.store.database import Database
 
 MAX_OWN_BYTES = 100 * 1024 * 1024
-"""Of a file that is kept here; work holds its files in memory. What comes from elsewhere has less, see `fetch`."""
+"""Of a file that is kept here, or more where uploads may have more; work holds its files in memory.
+
+What comes from elsewhere has less, see `fetch`.
+"""
 
 _JOB = "job:"
 _INLINE = "data:"
@@ -60,7 +63,10 @@ class InputReader:
         storage: Storage,
         uploads: UploadDesk | None = None,
         copies: Copies | None = None,
+        max_bytes: int = MAX_OWN_BYTES,
     ) -> None:
+        """Take the parts; `max_bytes` is the largest file that is kept here and work is made from."""
+        self._max_bytes = max_bytes
         self._uploads = uploads
         self._copies = copies
         self._database = database
@@ -79,8 +85,8 @@ class InputReader:
             key = linked
         if key is None:
             return Opened(media=(await self._fetcher.get(url)).data, foreign=self.is_elsewhere(url))
-        if (await self._storage.size(key) or 0) > MAX_OWN_BYTES:
-            raise MediaTooLarge(f"The file is larger than {MAX_OWN_BYTES // 1024 // 1024} MB.")
+        if (await self._storage.size(key) or 0) > self._max_bytes:
+            raise MediaTooLarge(f"The file is larger than {self._max_bytes // 1_000_000} MB.")
         return Opened(media=self._storage.path(key) or await self._storage.read(key))
 
     async def read(self, url: str, *, wallet: str, order_id: str, as_of_ms: int) -> bytes:
@@ -88,7 +94,7 @@ class InputReader:
         key = await self.key_of(url, wallet=wallet, order_id=order_id)
         if key is not None:
             return await self._storage.read(key)
-        return (await self._fetcher.get(url, max_bytes=MAX_OWN_BYTES, as_of_ms=as_of_ms)).data
+        return (await self._fetcher.get(url, max_bytes=self._max_bytes, as_of_ms=as_of_ms)).data
 
     async def key_of(self, url: str, *, wallet: str, order_id: str) -> str | None:
         """Return the storage key of an order's file, None for one that is not kept here."""

@@ -26,7 +26,7 @@ from stablestudio.media.addresses import FetchPolicy
 from stablestudio.media.copies import Copies
 from stablestudio.media.decoding import DECODER, DOOR
 from stablestudio.media.fetch import MediaFetcher, OwnAssets
-from stablestudio.media.inputs import InputReader
+from stablestudio.media.inputs import MAX_OWN_BYTES, InputReader
 from stablestudio.media.intake import Intake
 from stablestudio.media.links import AssetDeleted, AssetExpired, LinkSigner
 from stablestudio.media.post import Poster
@@ -110,19 +110,15 @@ class House:
         self.rails = build_rails(settings, database=self.database, secret=secret, clock=self._clock)
         fetcher = MediaFetcher(own=OwnAssets(links=self._links, storage=self.storage, clock=self._clock))
         self._tokens = BlobTokens(secret)
-        self.desk = UploadDesk(
-            self.database,
-            storage=self.storage,
-            tokens=self._tokens,
-            clock=self._clock,
-            origin=settings.origin,
-            max_bytes=settings.max_upload_bytes,
-            look=self._look,
-            kept_ms=round(settings.keep_uploads_days * 86_400_000) or None,
-        )
+        self.desk = self._open_desk(settings)
         self._copies = Copies(self.database, storage=self.storage, clock=self._clock)
         self._inputs = InputReader(
-            self.database, fetcher=fetcher, storage=self.storage, uploads=self.desk, copies=self._copies
+            self.database,
+            fetcher=fetcher,
+            storage=self.storage,
+            uploads=self.desk,
+            copies=self._copies,
+            max_bytes=max(MAX_OWN_BYTES, settings.max_upload_bytes),
         )
         self.bindings = self._bind(settings, secret)
         most = max(1, settings.jobs_at_once)
@@ -174,6 +170,9 @@ class House:
             self.reconciler.run(),
             self.refunds.run(),
             every(_TIDY_SECONDS, self._tidy, name="tidy"),
+            every(_TIDY_SECONDS, self.desk.purge, name="purge_uploads"),
+            every(_TIDY_SECONDS, self._copies.purge, name="purge_copies"),
+            self.storage.sweep(),
             self.purger.run(),
             self.changes.run(),
             self.webhooks.run(),
@@ -210,9 +209,7 @@ class House:
                 log.error("provider_missing", extra={"provider": name, "jobs": count})
 
     async def _tidy(self) -> None:
-        """Drop what nobody can ask for any more."""
-        await self.desk.purge()
-        await self._copies.purge()
+        """Forget what nobody can ask for any more."""
         now = self._clock.now_ms()
         await self.database.write(lambda connection: nonces.forget_expired(connection, now=now))
         await self.database.write(lambda connection: echoes.forget(connection, before=now - _ECHOES_KEPT_MS, now=now))
@@ -224,6 +221,18 @@ class House:
         """Drop what was needed for a job alone."""
         await self.kept.drop(job_id)
         await self._copies.drop(job_id)
+
+    def _open_desk(self, settings: Settings) -> UploadDesk:
+        return UploadDesk(
+            self.database,
+            storage=self.storage,
+            tokens=self._tokens,
+            clock=self._clock,
+            origin=settings.origin,
+            max_bytes=settings.max_upload_bytes,
+            look=self._look,
+            kept_ms=round(settings.keep_uploads_days * 86_400_000) or None,
+        )
 
     def _bind(self, settings: Settings, secret: bytes) -> Bindings:
         sandbox = SandboxProvider(self.database, clock=self._clock, delay=settings.sandbox_delay, inputs=self._inputs)

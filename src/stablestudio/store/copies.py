@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
@@ -28,6 +29,10 @@ class Copy:
 _COLUMNS = tuple(copies.c[field.name] for field in fields(Copy))
 _OPEN = jobs.c.state.in_([sa.literal_column("'pending'"), sa.literal_column("'loading'")])
 _UNSETTLED = payments.c.state.in_([sa.literal_column("'claimed'"), sa.literal_column("'unknown'")])
+_UNNEEDED = sa.select(copies.c.key).where(
+    ~sa.exists().where(jobs.c.id == copies.c.order_id, _OPEN),
+    ~sa.exists().where(payments.c.order_id == copies.c.order_id, _UNSETTLED),
+)
 
 
 def insert(connection: sa.Connection, copy: Copy) -> None:
@@ -57,21 +62,20 @@ def keys_of(connection: sa.Connection, order_id: str) -> list[str]:
     return list(connection.scalars(sa.select(copies.c.key).where(copies.c.order_id == order_id)))
 
 
-def unneeded(
-    connection: sa.Connection, *, before: int, limit: int | None = None, intake: str | None = None
-) -> list[str]:
-    """Return where copies made before that moment (ms) are kept that no order is going to be made from."""
-    making = sa.exists().where(jobs.c.id == copies.c.order_id, _OPEN)
-    paying = sa.exists().where(payments.c.order_id == copies.c.order_id, _UNSETTLED)
-    statement = sa.select(copies.c.key).where(copies.c.created_at < before, ~making, ~paying)
-    if intake is not None:
-        statement = statement.where(copies.c.intake == intake)
-    return list(connection.scalars(statement.order_by(copies.c.created_at).limit(limit)))
+def unneeded(connection: sa.Connection, *, before: int, after: str, limit: int) -> list[str]:
+    """Return where copies made before that moment (ms) are kept that no order is going to be made from, in order."""
+    statement = _UNNEEDED.where(copies.c.created_at < before, copies.c.key > after)
+    return list(connection.scalars(statement.order_by(copies.c.key).limit(limit)))
 
 
-def forget(connection: sa.Connection, key: str) -> None:
-    """Drop the row of a copy whose bytes are gone."""
-    connection.execute(sa.delete(copies).where(copies.c.key == key))
+def unneeded_of(connection: sa.Connection, *, intake: str) -> list[str]:
+    """Return where the copies of one check are kept, unless an order is going to be made from them."""
+    return list(connection.scalars(_UNNEEDED.where(copies.c.intake == intake)))
+
+
+def forget(connection: sa.Connection, keys: Sequence[str]) -> None:
+    """Drop the rows of copies whose bytes are gone."""
+    connection.execute(sa.delete(copies).where(copies.c.key.in_(keys)))
 
 
 def _one(row: sa.RowMapping | None) -> Copy | None:

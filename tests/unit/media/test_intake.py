@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from stablestudio import catalog
 from stablestudio.catalog import OfferingInput
 from stablestudio.errors import InvalidInput, StudioError
-from stablestudio.media import copies as copies_module
 from stablestudio.media import intake as intake_module
 from stablestudio.media.copies import Copies
 from stablestudio.media.decoding import DOOR
@@ -172,6 +171,26 @@ async def test_the_purge_takes_what_no_open_order_needs_and_nothing_else(door: D
     assert (await door.copies.purge(), len(door.files())) == (1, 1)
 
 
+async def test_a_copy_that_resists_keeps_no_other(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stablestudio.media.copies._BATCH", 1)
+    for number in range(3):
+        await door.copies.keep(f"https://x/{number}", b"x", content_type="image/png", intake="i1")
+    stuck = min(key for (key,) in door.database.fetch("SELECT key FROM copies"))
+    storage = door.copies._storage
+    genuine = storage.delete
+
+    async def delete(key: str) -> None:
+        if key == stuck:
+            raise OSError(5, "Input/output error")
+        await genuine(key)
+
+    door.clock.advance(2 * _HOUR_S)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "delete", delete)
+        assert (await door.copies.purge(), len(door.files())) == (2, 1)
+    assert (await door.copies.purge(), door.files()) == (1, [])
+
+
 async def test_a_row_whose_bytes_a_stop_has_prevented_goes_as_well(door: Door) -> None:
     lost = store.Copy(
         key="inputs/i1/0", intake="i1", url="https://x", content_type="image/png", size=1, sha256="", created_at=NOW_MS
@@ -205,6 +224,9 @@ async def test_a_file_kept_here_that_is_too_large_for_work_is_refused_before_it_
         file.truncate(large.size)
     with pytest.raises(MediaTooLarge):
         await door.reader.open(f"job:{large.job_id}", wallet=WALLET)
+    storage = Storage.at(str(door.folder))
+    wider = InputReader(database, fetcher=public_loopback(), storage=storage, max_bytes=large.size)
+    assert (await wider.open(f"job:{large.job_id}", wallet=WALLET)).media == path
 
 
 async def test_what_urls_are_is_found_out_from_the_files_and_written_into_the_order(door: Door) -> None:
@@ -322,13 +344,6 @@ async def test_whoever_finds_no_room_is_told_to_come_back_and_is_not_to_blame(
     free.set()
     await asyncio.gather(*looks)
     assert len(door.files()) == 2
-
-
-async def test_a_purge_goes_on_until_nothing_is_left(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies_module, "_BATCH", 2)
-    await door.check("nano-banana/edit", images=[f"/cat.png?{number}" for number in range(5)])
-    door.clock.advance(2 * _HOUR_S)
-    assert (await door.copies.purge(), door.files()) == (5, [])
 
 
 async def test_faults_of_long_ago_are_forgotten(clock: ManualClock) -> None:

@@ -29,7 +29,7 @@ def make(**changes: Any) -> Shop:
         "offerings": OFFERINGS,
         "ways": WAYS,
         "max_body_bytes": 6_000_000,
-        "max_upload_bytes": 500_000_000,
+        "max_upload_bytes": 250_000_000,
         "link_seconds": 1200,
         "keep_days": {"images": 30, "clips": 30, "uploads": 30},
     }
