@@ -96,9 +96,7 @@ def test_a_stock_npm_client_buys_reads_and_downloads_with_one_payment(
 @pytest.mark.parametrize("client", ["today", "older"])
 def test_a_stock_npm_client_that_knows_an_older_address_buys(studio: Service, buyer: LocalAccount, client: str) -> None:
     older = PATH.replace("/api/generate/", "/api/x402/")
-    sale = _node(
-        "buy.mjs", BASE=studio.url, PRIVATE_KEY=_key(buyer), CLIENT=client, ROUTE=older, BODY=json.dumps(BODY)
-    )
+    sale = _node("buy.mjs", BASE=studio.url, PRIVATE_KEY=_key(buyer), CLIENT=client, ROUTE=older, BODY=json.dumps(BODY))
 
     assert (sale["status"], sale["payments"]) == (200, 1)
     _check_sale(sale["receipt"], sale["job"], buyer=buyer)
