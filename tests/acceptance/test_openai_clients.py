@@ -179,14 +179,15 @@ def test_the_python_client_makes_a_video_from_a_frame(
     studio: Service, client: openai.OpenAI, transport: PayingTransport
 ) -> None:
     ordered = client.videos.create(
-        model="wan-2.6", prompt="it moves", seconds="5", input_reference=("frame.png", png((640, 480)), "image/png")
+        model="sora-2", prompt="it moves", seconds="4", input_reference=("frame.png", png((640, 480)), "image/png")
     )
+    assert ordered.model_extra is not None
     http = httpx2.Client(trust_env=False, follow_redirects=True, timeout=60)
-    reader = openai.OpenAI(base_url=f"{studio.url}/v1", api_key=ordered.pollToken, http_client=http)
+    reader = openai.OpenAI(base_url=f"{studio.url}/v1", api_key=str(ordered.model_extra["pollToken"]), http_client=http)
     made = reader.videos.poll(ordered.id, poll_interval_ms=200)
     clip = reader.videos.download_content(ordered.id).read()
 
     assert transport.payments == 1
-    assert (made.status, made.seconds) == ("completed", "5")
-    assert probe(clip).seconds == pytest.approx(5.0, abs=0.3)
+    assert (made.status, made.seconds) == ("completed", "4")
+    assert probe(clip).seconds == pytest.approx(4.0, abs=0.3)
     reader.close()

@@ -116,8 +116,7 @@ def test_an_edit_is_the_same_order_as_json_and_as_a_form(buyer: Buyer) -> None:
     assert sold.status_code == 200, sold.text
 
     fields = {"model": "flux-2-pro", "prompt": "at dawn", "n": "1", "size": "auto"}
-    files = [*((name, (None, value)) for name, value in fields.items()), ("image[]", ("a.png", png((64, 48))))]
-    asked = buyer.http.post(EDITS.path, files=files)
+    asked = buyer.http.post(EDITS.path, data=fields, files=[("image[]", ("a.png", png((64, 48))))])
     assert asked.status_code == 402, asked.text
     required = x402.decode_required(asked.headers["PAYMENT-REQUIRED"])
     assert {offer.amount for offer in required.accepts} == _amount(buyer, EDITS.path, body)
