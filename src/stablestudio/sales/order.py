@@ -36,6 +36,12 @@ class Purchase:
     buyer: Buyer
     webhook: str | None = None  # who is told when the job ends
     hold_s: int = 0  # seconds that the payment is held until the work is done; 0: settled when it is accepted
+    face: str | None = None  # the path that was asked, where that is not the offering's own
+
+    @property
+    def path(self) -> str:
+        """Return the path that the payment is bound to."""
+        return self.face or self.offering.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

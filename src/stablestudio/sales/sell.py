@@ -82,7 +82,7 @@ class Seller:
         """
         rail = self._rail_of(purchase.presented)
         credential = rail.identify(purchase.presented)
-        mark = fingerprint("POST", purchase.offering.path, purchase.body)
+        mark = fingerprint("POST", purchase.path, purchase.body)
         try:
             rail.check(purchase.presented, self._asked(purchase))
             # The chain first: where only it can judge a signature, nothing is looked up for whoever wrote one.
@@ -126,7 +126,7 @@ class Seller:
 
     def _asked(self, purchase: Purchase) -> Asked:
         return Asked(
-            path=purchase.offering.path,
+            path=purchase.path,
             body=purchase.body,
             price=purchase.price,
             now_s=self._clock.now_ms() // 1000,

@@ -49,9 +49,9 @@ class Challenges:
         mpp_rails: Sequence[MppRail] = (),
         *,
         origin: str,
-        describe: Callable[[Offering], Mapping[str, Any]] = lambda _: {},
+        describe: Callable[[Offering, str], Mapping[str, Any]] = lambda *_: {},
     ) -> None:
-        """Take the rails in the order in which they are offered; `describe` returns extensions that tell what is sold."""
+        """Take the rails in the order in which they are offered; `describe` returns extensions that tell what is sold at a path."""
         self._x402 = tuple(x402_rails)
         self._bound = tuple(rail for rail in x402_rails if isinstance(rail, BindingRail))
         self._mpp = tuple(mpp_rails)
@@ -66,14 +66,14 @@ class Challenges:
     def offers(self, offering: Offering, asked: Asked, *, accept: str | None = None) -> Headers:
         """Return PAYMENT-REQUIRED and one WWW-Authenticate for each MPP offer."""
         editions = [rail.edition for rail in self._bound]
-        sheet = self._sheets(offering, asked.price.micros, asked.hold_s, asked.now_s, *editions)
+        sheet = self._sheets(offering, asked.path, asked.price.micros, asked.hold_s, asked.now_s, *editions)
         offers = [(_REQUIRED, sheet.required(asked.body))]
         if accept is None or mpp.accepts(accept, mpp.METHOD, mpp.INTENT):
             offers += [(_AUTHENTICATE, form.fill(asked.body).encode()) for form in sheet.challenges]
         return offers
 
-    def _sheet(self, offering: Offering, micros: int, hold_s: int, now_s: int, *_editions: str) -> _Sheet:
-        asked = Asked(path=offering.path, body=b"", price=Money(micros), now_s=now_s, hold_s=hold_s)
+    def _sheet(self, offering: Offering, path: str, micros: int, hold_s: int, now_s: int, *_editions: str) -> _Sheet:
+        asked = Asked(path=path, body=b"", price=Money(micros), now_s=now_s, hold_s=hold_s)
         required = self.required(offering, asked)
         memos = [offer.extra["memo"].encode() for offer in required.accepts if "memo" in offer.extra]
         rest, slots = json.dumps(required.wire(), separators=(",", ":")).encode(), []
@@ -93,13 +93,13 @@ class Challenges:
         return x402.PaymentRequired(
             accepts=[rail.offer(asked) for rail in self._x402],
             resource=x402.Resource(
-                url=self._origin + offering.path,
+                url=self._origin + asked.path,
                 description=offering.title,
                 mime_type="application/json",
                 other={"serviceName": "StableStudio", "tags": [offering.kind.value]},
             ),
             error=note,
-            extensions=x402.declare_payment_identifier() | dict(self._describe(offering)),
+            extensions=x402.declare_payment_identifier() | dict(self._describe(offering, asked.path)),
         )
 
 

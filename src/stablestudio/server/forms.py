@@ -163,6 +163,16 @@ def _value(shape: dict[str, Any], name: str, texts: list[str]) -> Any:
     return text
 
 
+def meant(model: type[OfferingInput], name: str, text: str) -> Any:
+    """Return what the text of a form's part means as a field of an input."""
+    return _value(_shape(model).get(name, {}), name, [text])
+
+
+def takes_list(model: type[OfferingInput], name: str) -> bool:
+    """Tell whether a field of an input is a list."""
+    return _shape(model).get(name, {}).get("type") == "array"
+
+
 @lru_cache(maxsize=64)
 def _shape(model: type[OfferingInput]) -> dict[str, dict[str, Any]]:
     fields: dict[str, dict[str, Any]] = model.model_json_schema()["properties"]

@@ -53,6 +53,8 @@ from stablestudio.server.discovery.shop import open_shop
 from stablestudio.server.documents import document_routes
 from stablestudio.server.embedded import EmbeddedRoutes
 from stablestudio.server.eta import Etas
+from stablestudio.server.faces.build import build_faces
+from stablestudio.server.faces.openai import FACES
 from stablestudio.server.job_bodies import JobBodies
 from stablestudio.server.job_pages import JobPages
 from stablestudio.server.jobs import JobRoutes
@@ -263,7 +265,7 @@ class House:
             self.rails.x402,
             self.rails.mpp,
             origin=settings.origin,
-            describe=lambda offering: bazaar.declare(offering, shop=shop),
+            describe=lambda offering, path: bazaar.declare(offering, shop=shop, face=FACES.get(path)),
         )
         tokens = PollTokens(secret)
         keys = WebhookKeys(secret)
@@ -290,13 +292,17 @@ class House:
             "tokens": tokens,
             "poster": poster,
         }
+
+        def hold_s(offering: Offering) -> int:
+            held = settings.settles(offering.model, offering.operation) == "complete"
+            return settings.hold_seconds if held else 0
+
         sells: dict[str, SellRoute] = {}
         for offering in OFFERINGS:
             if offering.kind is Kind.UPLOAD:
                 sells[offering.path] = UploadRoute(offering, desk=self.desk, **parts)
                 continue
-            held = settings.settles(offering.model, offering.operation) == "complete"
-            sells[offering.path] = SellRoute(offering, hold_s=settings.hold_seconds if held else 0, **parts)
+            sells[offering.path] = SellRoute(offering, hold_s=hold_s(offering), **parts)
         etas = Etas(self.database, clock=self._clock)
         quotes = QuoteRoute(
             sells,
@@ -316,11 +322,16 @@ class House:
             proofs=self.rails.proofs,
             judges=self.rails.judges,
         )
+        faces, clips = build_faces(
+            parts, hold_s=hold_s, database=self.database, storage=self.storage, bodies=bodies, gate=gate
+        )
         webhooks = WebhookRoutes(self.database, gate=gate, pages=pages, keys=keys, clock=self._clock)
         canceller = Canceller(self.database, bindings=self.bindings, clock=self._clock, on_failed=self.refunds.wake)
         return App(
             sells=sells,
             free={QUOTE: quotes, **document_routes(documents(shop))},
+            faces=faces,
+            clips=clips,
             models=ModelRoutes(
                 prices=prices, bindings=self.bindings, etas=etas, max_upload_bytes=settings.max_upload_bytes
             ),
@@ -341,7 +352,7 @@ class House:
             public=PublicRoutes(networks=self.rails.networks, world=self.rails.world),
             webhooks=webhooks,
             embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
-            docs=f"{settings.origin}/docs/errors",
+            origin=settings.origin,
             startup=self.start,
             shutdown=self.stop,
         )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from stablestudio.catalog import MODELS, Offering, OfferingInput, PriceTable, find
 from stablestudio.catalog.reading import MOST_ISSUES
@@ -18,6 +17,7 @@ from stablestudio.server.discovery.shop import Way
 from stablestudio.server.eta import Eta, Etas
 from stablestudio.server.http import Receive, Scope, Send, read_body, refuse_method, respond_preflight
 from stablestudio.server.sell import SellRoute
+from stablestudio.server.written import Pairs, parse, write
 
 PATH = "/api/quote"
 METHODS = "POST, OPTIONS"
@@ -27,19 +27,6 @@ _MINUTE_MS = 60_000
 _GOOD_MINUTES = 6
 _EXAMPLE = '{"model": "veo-3.1", "operation": "generate", "input": {"prompt": "a fox", "durationSeconds": "4"}}'
 _OPERATIONS = {model.name: tuple(operation.name for operation in model.operations) for model in MODELS}
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as it was written, with repeated keys."""
-
-
-class _Number(str):
-    """A number as it was written."""
-
-    __slots__ = ()
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=_Number, parse_float=_Number, parse_constant=_Number)
 
 
 class QuoteRoute:
@@ -117,20 +104,19 @@ def quote(
 def read_question(body: bytes) -> tuple[Offering, bytes]:
     """Return the offering that is asked about, and its input as JSON with all the faults it came with."""
     try:
-        from_json(body)  # refuses what is nested too deeply for the decoder below
-        pairs = _DECODER.decode(body.decode())
+        pairs = parse(body)
     except ValueError:
         raise _refusal([Issue((), "invalid_json", f"The body is not valid JSON; it is like {_EXAMPLE}")]) from None
-    if not isinstance(pairs, _Pairs):
+    if not isinstance(pairs, Pairs):
         raise _refusal([Issue((), "not_an_object", f"The body must be a JSON object, e.g. {_EXAMPLE}")])
     if issues := [*_strangers(pairs), *_absent(pairs)]:
         raise _refusal(issues)
     asked = dict(pairs)
-    return _offering(asked["model"], asked.get("operation")), _write(asked["input"]).encode()
+    return _offering(asked["model"], asked.get("operation")), write(asked["input"]).encode()
 
 
-def _strangers(pairs: _Pairs) -> Iterator[Issue]:
-    names = [name for name, _ in pairs]
+def _strangers(pairs: Pairs) -> Iterator[Issue]:
+    names = pairs.names
     for name in dict.fromkeys(names):
         if name not in _FIELDS:
             yield Issue((clipped(name),), "unknown_field", f"Unknown field {shown(name)}", _FIELDS)
@@ -138,7 +124,7 @@ def _strangers(pairs: _Pairs) -> Iterator[Issue]:
             yield Issue((name,), "duplicate_key", f"Field {shown(name)} is given twice")
 
 
-def _absent(pairs: _Pairs) -> Iterator[Issue]:
+def _absent(pairs: Pairs) -> Iterator[Issue]:
     for name in ("model", "input"):
         if name not in dict(pairs):
             yield Issue((name,), "missing", f"Field {name!r} is required, as in {_EXAMPLE}")
@@ -164,12 +150,3 @@ def _not_among(field: str, value: Any, allowed: tuple[str, ...]) -> Issue:
 
 def _refusal(issues: list[Issue]) -> InvalidInput:
     return InvalidInput(issues[0].message, issues=issues[:MOST_ISSUES])
-
-
-def _write(value: Any) -> str:
-    """Write JSON as it was read: keys that came twice and numbers to the letter."""
-    if isinstance(value, _Pairs):
-        return "{" + ",".join(f"{json.dumps(name)}:{_write(each)}" for name, each in value) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_write, value)) + "]"
-    return str(value) if isinstance(value, _Number) else json.dumps(value)

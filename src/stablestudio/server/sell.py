@@ -81,9 +81,15 @@ class SellRoute:
         tokens: PollTokens,
         poster: Poster,
         hold_s: int = 0,
+        face: str | None = None,
     ) -> None:
-        """Take the parts; `hold_s` is how many seconds a payment is held for the work, 0 where it is settled at once."""
+        """Take the parts; `hold_s` is how many seconds a payment is held for the work, 0 where it is settled at once.
+
+        `face` is the path that sells, where that is not the offering's own.
+        """
         self._offering = offering
+        self._face = face
+        self._path = face or offering.path
         self._seller = seller
         self._challenges = challenges
         self._prices = prices
@@ -107,11 +113,14 @@ class SellRoute:
             if scope["method"] == "OPTIONS":
                 return await respond_preflight(send, METHODS)
             raise refuse_method(scope, "POST")
-        payment = payment_header(scope)
         body = await read_body(receive, limit=self._body_limit)
         if body.startswith(b"--") and is_form(content_type := header(scope, b"content-type")):
             body = await read_form(self._offering.input, body, content_type)
-        if payment is not None:
+        await self.serve(scope, receive, send, body)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
+        """Quote a JSON body, or take its payment."""
+        if (payment := payment_header(scope)) is not None:
             return await self._sell(scope, receive, send, body, payment)
         self.require_maker()
         price = self._prices.ceiling(self._offering) if not body.strip() else self._order(scope, body).price
@@ -123,15 +132,19 @@ class SellRoute:
 
     def _asked(self, price: Money, body: bytes) -> Asked:
         return Asked(
-            path=self._offering.path,
+            path=self._path,
             body=body,
             price=price,
             now_s=self._clock.now_ms() // 1000,
             hold_s=self._hold_s,
         )
 
+    def read(self, body: bytes) -> OfferingInput:
+        """Return the input that a body states; raise `InvalidInput`."""
+        return self._offering.read(body)
+
     def _quote(self, body: bytes) -> tuple[OfferingInput, Money]:
-        read = self._offering.read(body)
+        read = self.read(body)
         reach("quote.read")
         price = self._prices.price(self._offering, read)
         reach("quote.priced")
@@ -158,24 +171,28 @@ class SellRoute:
             raise
         if isinstance(answer, Held):
             return await self._hold(send, answer)
-        await self._answer(scope, receive, send, answer)
+        await self.answer(scope, receive, send, answer)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, sold: Sold) -> None:
-        """Answer a sale. Whoever paid just now gets a poll token, and the whole job after the wait that it prefers.
-
-        A payment can be read on its chain, so whoever sends it again proves nothing, and learns nothing but the job's id.
-        """
-        headers = [JSON, *CORS, PRIVATE, *receipt(sold.payment)]
-        if sold.owner is None or not self.sells_jobs:
-            return await self._accept(send, sold, headers)
-        token = self._tokens.issue(sold.job_id, wallet=sold.owner, now_ms=self._clock.now_ms())
-        headers.append((b"poll-token", token.text.encode()))
-        if (seconds := preferred_wait(scope)) is not None:
+    async def answer(self, scope: Scope, receive: Receive, send: Send, sold: Sold) -> None:
+        """Answer a sale. Whoever paid just now gets the whole job after the wait that it prefers."""
+        headers, token = self.head(sold)
+        if token is not None and sold.owner is not None and (seconds := preferred_wait(scope)) is not None:
             order = await wait_for_turn(self._changes, sold.job_id, seconds=seconds, receive=receive)
             if order is not None and order.deleted_at is None:
                 _, body = self._pages.page(sold.job_id, sold.owner, signed=False, order=order)
                 return await respond(send, 200, body["body"], [*headers, *applied(seconds)])
         await self._accept(send, sold, headers)
+
+    def head(self, sold: Sold) -> tuple[Headers, str | None]:
+        """Return the headers of the answer to a sale, and the poll token among them, which whoever paid just now gets.
+
+        A payment can be read on its chain, so whoever sends it again proves nothing, and learns nothing but the job's id.
+        """
+        headers = [JSON, *CORS, PRIVATE, *receipt(sold.payment)]
+        if sold.owner is None or not self.sells_jobs:
+            return headers, None
+        token = self._tokens.issue(sold.job_id, wallet=sold.owner, now_ms=self._clock.now_ms()).text
+        return [*headers, (b"poll-token", token.encode())], token
 
     def _offer_again(self, scope: Scope, error: StudioError, body: bytes) -> None:
         price = self._prices.ceiling(self._offering)
@@ -202,12 +219,13 @@ class SellRoute:
             buyer=buyer,
             webhook=ordered.webhook,
             hold_s=self._hold_s,
+            face=self._face,
         )
 
     async def _recall_or(self, wanted: Purchase | StudioError, presented: Presented, body: bytes) -> Sold | Held:
         if isinstance(wanted, Purchase):
             return await self._seller.sell(wanted)
-        answer = await self._seller.recall(presented, path=self._offering.path, body=body)
+        answer = await self._seller.recall(presented, path=self._path, body=body)
         if answer is None:
             raise wanted
         return answer
@@ -217,14 +235,7 @@ class SellRoute:
         self._bindings.first(self._offering, given)
 
     async def _accept(self, send: Send, sold: Sold, headers: Headers) -> None:
-        body = await self.sold(sold.job_id)
-        if sold.echo:
-            body["note"] = _ECHO
-        elif sold.payment.state == "held":
-            body["payment"] = {"state": "held"}
-            body["note"] = _HELD
-        elif sold.payment.state in ("released", "rejected"):
-            body |= {"status": "failed", "payment": {"state": sold.payment.state}, "note": _RELEASED}
+        body = await self.sold(sold.job_id) | notes(sold)
         await respond(send, 200, to_json(body), headers)
         reach("sale.answered")
 
@@ -246,3 +257,14 @@ class SellRoute:
             "pollUrl": f"{self._origin}/api/jobs/{job_id}",
             "pollAfter": self._offering.poll_after,
         }
+
+
+def notes(sold: Sold) -> dict[str, Any]:
+    """Return what is to be told of a sale that went another way than usual."""
+    if sold.echo:
+        return {"note": _ECHO}
+    if sold.payment.state == "held":
+        return {"payment": {"state": "held"}, "note": _HELD}
+    if sold.payment.state in ("released", "rejected"):
+        return {"status": "failed", "payment": {"state": sold.payment.state}, "note": _RELEASED}
+    return {}

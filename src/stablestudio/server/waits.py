@@ -19,7 +19,12 @@ _LONGEST = 1000
 
 
 def preferred_wait(scope: Scope) -> int | None:
-    """Return for how many seconds this request prefers to wait, `MOST_SECONDS` at most; None where it does not.
+    """Return for how many seconds this request prefers to wait, `MOST_SECONDS` at most; None where it does not."""
+    return min(stated_wait(scope) or 0, MOST_SECONDS) or None
+
+
+def stated_wait(scope: Scope) -> int | None:
+    """Return the seconds of `Prefer: wait=N`, however many; None where there is no such preference.
 
     The header may come several times and have other preferences in it; of two waits the first counts (section 2).
     """
@@ -27,7 +32,7 @@ def preferred_wait(scope: Scope) -> int | None:
         if name == _PREFER and len(value) <= _LONGEST:
             for preference in value.decode("latin-1").split(","):
                 if match := _WAIT.fullmatch(preference.partition(";")[0].strip()):
-                    return min(int(match[1]), MOST_SECONDS) or None
+                    return int(match[1])
     return None
 
 

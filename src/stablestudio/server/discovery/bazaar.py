@@ -9,16 +9,20 @@ from typing import Any
 
 from stablestudio.catalog import Offering
 from stablestudio.server.discovery.answers import sold_example
-from stablestudio.server.discovery.schemas import bare
+from stablestudio.server.discovery.schemas import Schema, bare
 from stablestudio.server.discovery.shop import Shop
+from stablestudio.server.faces.openai import Face
 
 NAME = "bazaar"
 
 
-def declare(offering: Offering, *, shop: Shop) -> dict[str, Any]:
+def declare(offering: Offering, *, shop: Shop, face: Face | None = None) -> dict[str, Any]:
     """Return the member of `extensions` for one offering; it validates its own `info` by its own `schema`."""
-    sent = {"type": "http", "method": "POST", "bodyType": "json", "body": offering.input.example}
+    body, schema = offering.input.example, bare(offering.input)
     example = sold_example(offering, origin=shop.origin, max_upload_bytes=shop.max_upload_bytes)
+    if face is not None:
+        body, schema, example = {"model": offering.model, **body}, _named(offering, schema), dict(face.answer)
+    sent = {"type": "http", "method": "POST", "bodyType": "json", "body": body}
     sending = {name: {"const": value} for name, value in sent.items() if name != "body"}
     return {
         NAME: {
@@ -29,7 +33,7 @@ def declare(offering: Offering, *, shop: Shop) -> dict[str, Any]:
                 "properties": {
                     "input": {
                         "type": "object",
-                        "properties": sending | {"body": bare(offering.input)},
+                        "properties": sending | {"body": schema},
                         "required": list(sent),
                     },
                     "output": {
@@ -41,3 +45,10 @@ def declare(offering: Offering, *, shop: Shop) -> dict[str, Any]:
             },
         }
     }
+
+
+def _named(offering: Offering, schema: Schema) -> Schema:
+    """Return the schema of a body that names its model; a face takes more names for some fields, and so requires two alone."""
+    properties = {"model": {"const": offering.model}, **schema["properties"]}
+    rest = {name: value for name, value in schema.items() if name != "additionalProperties"}
+    return rest | {"properties": properties, "required": ["model", "prompt"]}

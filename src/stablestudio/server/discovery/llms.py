@@ -10,11 +10,12 @@ from stablestudio.server.discovery.fields import lines, sketch
 from stablestudio.server.discovery.guidance import guidance, headline
 from stablestudio.server.discovery.schemas import rules
 from stablestudio.server.discovery.shop import Shop, outlook, typical
+from stablestudio.server.faces.openai import FACES, VIDEOS
 
 
 def overview(shop: Shop) -> str:
     """Return llms.txt (https://llmstxt.org): a title, a summary, and sections with links."""
-    return "\n".join([*_head(shop), *_routes(shop), "", *_inputs(shop), "", *_links(shop), ""])
+    return "\n".join([*_head(shop), *_routes(shop), "", *_faces(), "", *_inputs(shop), "", *_links(shop), ""])
 
 
 def _head(shop: Shop) -> list[str]:
@@ -48,6 +49,14 @@ def _routes(shop: Shop) -> Iterator[str]:
         told = [f"{model} ({outlook(life)})" if outlook(life) else model for model, life in missing.items()]
         yield ""
         yield f"Not sold here: {', '.join(told)}."
+
+
+def _faces() -> Iterator[str]:
+    yield "## In OpenAI's shape"
+    yield ""
+    yield "The same models at the same prices, with `model` in the body, for programs that speak OpenAI's API and can pay:"
+    yield f"POST {', '.join(FACES)}. Images are in the answer to the paid request; a video is read at GET {VIDEOS.path}/{{id}} and"
+    yield "its /content, with the answer's pollToken as Authorization: Bearer. `size` in pixels means the nearest that the model makes."
 
 
 def _inputs(shop: Shop) -> Iterator[str]:
