@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -20,6 +20,7 @@ from stablestudio.media.decoding import DOOR
 from stablestudio.media.inputs import InputReader
 from stablestudio.media.pinning import FetchFailed
 from stablestudio.media.probe import Probe
+from stablestudio.media.turns import Turns
 
 # Files that other servers send at the same time; each is held in memory until it is kept.
 _AT_ONCE = 24
@@ -71,7 +72,7 @@ class Intake:
         self._copies = copies
         self._all = asyncio.Semaphore(_AT_ONCE)
         self._decoding = asyncio.Semaphore(DOOR.processes)
-        self._turns = _Turns(_AT_ONCE_EACH)
+        self._turns = Turns(_AT_ONCE_EACH)
         self._faults = Faults(clock)
 
     async def check(self, given: OfferingInput, *, wallet: str) -> Checked:
@@ -168,27 +169,6 @@ class Faults:
         now = self._clock.now_ms()
         self._noted = {key: at for key, at in self._noted.items() if at[-1] > now - self._window_ms}
         self._noted.setdefault(wallet, deque(maxlen=self._most)).extend([now] * count)
-
-
-class _Turns:
-    """So many at once for each wallet; a wallet without work is forgotten."""
-
-    def __init__(self, each: int) -> None:
-        self._each = each
-        self._users: defaultdict[str, int] = defaultdict(int)
-        self._locks: dict[str, asyncio.Semaphore] = {}
-
-    @asynccontextmanager
-    async def of(self, wallet: str) -> AsyncIterator[None]:
-        lock = self._locks.setdefault(wallet, asyncio.Semaphore(self._each))
-        self._users[wallet] += 1
-        try:
-            async with lock:
-                yield
-        finally:
-            self._users[wallet] -= 1
-            if not self._users[wallet]:
-                del self._users[wallet], self._locks[wallet]
 
 
 def _vain(looks: Mapping[str, _Look]) -> int:
