@@ -93,6 +93,14 @@ def test_4_the_payment_is_not_taken(tmp_path: Path) -> None:
     assert len(seller.signatures) == 1
 
 
+def test_one_cause_has_one_code_whether_it_is_found_with_the_payment_or_without(tmp_path: Path) -> None:
+    refusal = error_reply(400, "invalid_input", charged=False)
+    with shop(tmp_path, quote_faults=[refusal], faults=[Fault(reply=refusal)]) as (seller, shell):
+        for _ in range(2):
+            assert shell.json(*GENERATE, code=2)["code"] == "invalid_input"
+    assert len(seller.signatures) == 1
+
+
 def test_5_the_job_failed_and_the_money_is_back(tmp_path: Path) -> None:
     with shop(tmp_path, states=("failed", "refunded")) as (_, shell):
         result = shell.run(*GENERATE)
