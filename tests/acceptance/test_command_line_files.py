@@ -151,15 +151,15 @@ def test_an_interrupted_upload_tells_how_to_go_on_and_the_same_command_does(shel
     assert round(before - float(shell.balance()), 6) == 0.01
 
 
-@pytest.mark.parametrize("by_resume", [True, False])
+@pytest.mark.parametrize("between", ["resume", "nothing"])
 def test_an_interrupted_order_pays_its_upload_once_and_is_placed_by_the_same_command(
-    shell: Shell, by_resume: bool
+    shell: Shell, between: str
 ) -> None:
     wish = ("generate", "nano-banana/edit", "night", "--image", shell.picture("big.png", 60_000_000))
     wish = (*wish, "-p", "imageSize=512", "--no-wait")
     before, out = shell.cut_off(signal.SIGINT, *wish)
     assert json.loads(out)["next"].startswith("stablestudio resume   (sends the file; then the same command again")
-    if by_resume:
+    if between == "resume":
         (told,) = shell.run("resume")["orders"]
         assert "was not placed yet: repeat your `stablestudio generate nano-banana/edit" in told["next"]
     assert shell.run(*wish)["job"]["type"] == "nano-banana-edit"

@@ -12,6 +12,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from stablestudio.cli.faults import next_step
+from stablestudio.cli.generate import interruptible
+from stablestudio.cli.output import Progress
 from stablestudio.client import (
     FileChanged,
     FileUnusable,
@@ -410,6 +413,24 @@ def test_a_file_that_was_sent_by_resume_is_there_for_its_order(shop: Shop, tmp_p
     shop.next_process().submit(*EDIT, wish)
     assert shop.spent == 45_000 + PLACE
     assert [order.sending for order in shop.journal.orders()] == [None]
+
+
+def test_an_interrupt_between_upload_and_order_says_that_the_same_command_goes_on(shop: Shop, tmp_path: Path) -> None:
+    wish = {"prompt": "x", "images": [picture(tmp_path, 4_000_000)], "imageSize": "512"}
+
+    def interrupt(call: str) -> bool:
+        if call.endswith("edit") and shop.line.count("POST /api/upload/confirm"):
+            raise KeyboardInterrupt
+        return False
+
+    shop.line.cut = interrupt
+    progress = Progress(lambda _: None, stream=None)
+    with pytest.raises(UploadInterrupted, match="before the order was placed") as caught:
+        interruptible(shop.client, lambda: shop.client.submit(*EDIT, wish), progress=progress)
+    assert next_step(caught.value).startswith("the same command again, which does not pay for the upload again")
+    shop.line.cut = lambda _: False
+    shop.client.submit(*EDIT, wish)
+    assert shop.spent == 45_000 + PLACE
 
 
 def test_an_upload_that_the_service_does_not_know_any_more_is_forgotten(shop: Shop, tmp_path: Path) -> None:
