@@ -155,8 +155,8 @@ def test_an_interrupted_upload_tells_how_to_go_on_and_the_same_command_does(shel
 def test_an_interrupted_order_pays_its_upload_once_and_is_placed_by_the_same_command(
     shell: Shell, between: str
 ) -> None:
-    wish = ("generate", "nano-banana/edit", "night", "--image", shell.picture("big.png", 60_000_000))
-    wish = (*wish, "-p", "imageSize=512", "--no-wait")
+    large = shell.picture("big.png", 60_000_000)
+    wish = ("generate", "nano-banana/edit", "night", "--image", large, "-p", "imageSize=512", "--no-wait")
     before, out = shell.cut_off(signal.SIGINT, *wish)
     assert json.loads(out)["next"].startswith("stablestudio resume   (sends the file; then the same command again")
     if between == "resume":
