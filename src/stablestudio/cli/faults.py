@@ -89,9 +89,11 @@ def command(words: str) -> str:
 
 def money(error: StudioError) -> str:
     """Return one sentence on what became of the money."""
-    uploads = error.uploads if isinstance(error, errors.BuyerError) else ()
-    told = "the order was not charged." if uploads and not error.charged else _of_order(error)
-    return " ".join([told, *(f"{upload}." for upload in uploads)])
+    told = _of_order(error)
+    if not isinstance(error, errors.BuyerError) or not error.uploads:
+        return told
+    told = "the order was not charged." if error.order_charged is False else told
+    return " ".join([told, *(f"{upload}." for upload in error.uploads)])
 
 
 def _of_order(error: StudioError) -> str:
@@ -105,7 +107,7 @@ def _of_order(error: StudioError) -> str:
         return "the job is paid; downloading costs nothing."
     if isinstance(error, errors.UploadError):
         return f"${error.order.price} was paid for the place, once."
-    moved = error.money_moved if isinstance(error, errors.BuyerError) else error.charged
+    moved = error.order_charged if isinstance(error, errors.BuyerError) else error.charged
     return {True: "the payment was taken.", False: "none moved.", None: "not known whether any moved."}[moved]
 
 

@@ -133,7 +133,7 @@ class Parcels:
 
     def _forget_unknown(self, error: BuyerError, load: Load) -> None:
         """Let go of uploads that the service does not know any more: the next order uploads their files anew."""
-        links = with_links(load.fields, load.links)
+        links = with_links(load.fields, dict.fromkeys(load.wishes, "") | load.links)
         for issue in error.issues:
             link = _at(links, issue.path)
             if issue.code == "upload_not_found" and isinstance(link, str):

@@ -50,6 +50,11 @@ def test_what_goes_inside_an_order_fits_and_nothing_that_would_fit_is_left_out(s
         room -= each.size if each in inside else 0
 
 
+def test_a_file_that_is_named_twice_takes_its_room_twice() -> None:
+    most, half = file(INLINE_BYTES), file(INLINE_BYTES // 2)
+    assert [inline([most]), inline([most, most]), inline([half, half])] == [{most}, set(), {half}]
+
+
 def test_a_file_that_goes_inside_fits_a_data_uri_of_the_catalog() -> None:
     assert media_problem(file(INLINE_BYTES).data_uri(), kinds=["image"]) is None
 
