@@ -175,7 +175,9 @@ def test_an_open_order_is_told_before_the_next_is_bought(tmp_path: Path) -> None
     assert len(seller.transfers) == 1
 
 
-@pytest.mark.parametrize("command", ["generate", "quote", "models", "job", "jobs", "resume", "wallet", "serve", "demo"])
+@pytest.mark.parametrize(
+    "command", ["generate", "quote", "models", "job", "jobs", "resume", "wallet", "serve", "validate", "demo"]
+)
 def test_each_command_has_help(tmp_path: Path, command: str) -> None:
     result = Shell(home=tmp_path).run(command, "--help")
     assert result.exit_code == 0

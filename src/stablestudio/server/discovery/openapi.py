@@ -165,13 +165,14 @@ def _others(shop: Shop) -> Document:
 
 
 def _own(shop: Shop, summary: str, answer: Document, *, tag: str = "Jobs", **more: Any) -> Document:
-    responses = {"200": answer, "402": _response("SignIn"), "default": _response("default")}
+    refusals = {name: _response(name) for name in ("400", "default")}
+    responses = {"200": answer, "402": _response("SignIn")} | refusals
     security: list[dict[str, list[str]]] = [{name: []} for name in _proofs(shop)]
     return {"summary": summary, "tags": [tag], "security": security, **more, "responses": responses}
 
 
 def _free(summary: str, answer: Document, **more: Any) -> Document:
-    responses = {"200": answer, "default": _response("default")}
+    responses = {"200": answer} | {name: _response(name) for name in ("400", "default")}
     return {"summary": summary, "tags": ["Free"], "security": [], **more, "responses": responses}
 
 
@@ -221,6 +222,7 @@ _RESPONSES: Document = {
     "402": _answer("To be paid: the offers are in the headers.", _ANYTHING, **_OFFERS),
     "SignIn": _answer("Sign in: `extensions.sign-in-with-x` is the challenge.", _ANYTHING, **_OFFERS),
     "default": _answer(
-        "Any other answer. 202: the payment's outcome is not known yet, send the same again.", _ANYTHING
+        "Any other answer. 202: the payment's outcome is not known yet, send the same again.",
+        {"anyOf": [_schema("Error"), {"required": ["success", "payment"]}]},
     ),
 } | {status: _answer(told, _schema("Error")) for status, told in _REFUSALS.items()}
