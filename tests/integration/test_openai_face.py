@@ -110,6 +110,23 @@ def test_a_failed_order_is_an_error_that_tells_of_the_refund(buyer: Buyer, mark:
     assert "PAYMENT-RESPONSE" in answer.headers
 
 
+@pytest.mark.parametrize(("face", "body"), [(IMAGES, PICTURE), (VIDEOS, CLIP)])
+def test_the_same_payment_again_tells_nobody_that_the_order_failed(
+    buyer: Buyer, face: Face, body: dict[str, Any]
+) -> None:
+    body = {**body, "prompt": "[sandbox:refuse] a fox"}
+    payment = buyer.sign(face.path, body)
+    first = buyer.pay(face.path, body, payment)
+    buyer.wait(first.json()["jobId"])
+
+    again = buyer.pay(face.path, body, payment)
+    assert again.status_code in (200, 202)
+    assert again.json()["jobId"] == first.json()["jobId"]
+    assert again.json()["status"] in ("queued", "pending")
+    assert again.json().get("error") is None
+    assert "moderation" not in again.text
+
+
 def test_an_edit_is_the_same_order_as_json_and_as_a_form(buyer: Buyer) -> None:
     body = {"model": "flux-2-pro", "prompt": "at dawn", "image": [data_uri("image")]}
     sold = buyer.pay(EDITS.path, body, buyer.sign(EDITS.path, body))

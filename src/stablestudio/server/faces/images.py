@@ -46,12 +46,12 @@ class PictureSale(FacedSale):
         order = await wait_for_turn(self._changes, sold.job_id, seconds=seconds, receive=receive)
         if order is not None and phase_of(order) is Phase.REPAYING:
             order = await wait_for_turn(self._changes, order.id, seconds=_REFUND_SECONDS, receive=receive)
-        if order is not None and state_of(order) == "failed":
-            raise self._told(failed(order, body_of_job=self.awaited(order.id)["pollUrl"]), headers)
-        if order is None or state_of(order) != "complete":
-            return await self._defer(send, sold, headers, {"hint": _LATE, "pollToken": token})
-        if token is None and not self._shows_token(scope, order):
+        if order is None or not (token or self._shows_token(scope, order)):
             return await self._defer(send, sold, headers, {"hint": _NOT_YOURS} | notes(sold))
+        if state_of(order) == "failed":
+            raise self._told(failed(order, body_of_job=self.awaited(order.id)["pollUrl"]), headers)
+        if state_of(order) != "complete":
+            return await self._defer(send, sold, headers, {"hint": _LATE, "pollToken": token})
         await respond(send, 200, to_json(await self._picture(order)), headers)
 
     async def _defer(self, send: Send, sold: Sold, headers: Headers, more: dict[str, Any]) -> None:

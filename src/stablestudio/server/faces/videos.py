@@ -58,7 +58,9 @@ class ClipSale(FacedSale):
     async def sold(self, order_id: str) -> dict[str, Any]:
         order = views.find(self._database, order_id)
         assert order is not None, "the order was written with its payment"
-        return clip(order, input_of(order, self._database)) | {"progress": 0} | self.awaited(order_id)
+        # As it was at first: whoever only sends the payment again is not told what became of it.
+        news = {"progress": 0, "completed_at": None, "error": None}
+        return clip(order, input_of(order, self._database)) | news | self.awaited(order_id)
 
     def awaited(self, job_id: str) -> dict[str, Any]:
         return super().awaited(job_id) | {"id": job_id, "object": "video", "status": "queued"}
