@@ -72,6 +72,9 @@ class PayingTransport(httpx2.BaseTransport):
         self.payments += 1
         return self._inner.handle_request(request)
 
+    def close(self) -> None:
+        self._inner.close()
+
 
 @pytest.fixture
 def transport(buyer: Buyer) -> PayingTransport:
