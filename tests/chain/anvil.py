@@ -64,9 +64,12 @@ class Anvil:
     def __enter__(self) -> Self:
         self.put_token()
         self.ask("anvil_setBalance", GAS_KEY.address, hex(_ETHER))
-        if not self._live:
+        # Calls on the genesis block see another time, so that nobody may be served before there is a second one.
+        if self._live:
+            self.mine()
+        else:
             self.ask("anvil_setBlockTimestampInterval", 0)
-            self.move_to(NOW)  # calls on the genesis block see another time
+            self.move_to(NOW)
         return self
 
     def __exit__(self, *_: object) -> None:
