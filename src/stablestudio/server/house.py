@@ -6,9 +6,13 @@ import asyncio
 import fcntl
 import gc
 import logging
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
+
+import sqlalchemy as sa
 
 from stablestudio.catalog import OFFERINGS, Kind, MediaInput, PriceTable
 from stablestudio.clock import Clock, SystemClock
@@ -55,11 +59,15 @@ from stablestudio.store import echoes, migrate, nonces
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as payment_store
 from stablestudio.store import uploads as upload_store
-from stablestudio.store.database import Database
+from stablestudio.store.database import connect, is_file
+from stablestudio.store.place import Place
 
 log = logging.getLogger(__name__)
 _SETTLED_SECONDS = 5.0  # by then what is loaded late, such as the Tempo library, is there
 _TIDY_SECONDS = 600.0
+# Of whoever makes jobs, one process at a time: it takes up at its start what the last one left.
+_EXECUTOR = "embedded"
+_PLACE_SECONDS = 2.0
 _ECHOES_KEPT_MS = 3600 * 1000
 _REJECTED_KEPT_MS = 24 * 3600 * 1000
 
@@ -70,17 +78,25 @@ class DataFolderInUse(StudioError):
     hint = "Stop the other process, or serve from another folder with --data."
 
 
+class SchemaBehind(StudioError):
+    """The database's schema is not this program's."""
+
+    hint = "Run `stablestudio db upgrade` once, with the newest program that uses this database, then start again."
+
+
 class House:
-    """Everything that runs in one process of the embedded world."""
+    """Everything that runs in one process."""
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         require_known(settings)
-        self._lock = _lock(settings.data)
+        self._alone = is_file(settings.books)
+        _make_folder(settings.data)
+        self._lock = _lock(settings.data) if self._alone else None
         secret = load_secret(settings.data)
-        path = settings.data / "stablestudio.db"
-        migrate.upgrade(path)
-        self.database = Database(path)
+        _ready_schema(settings.books)
+        self.database = connect(settings.books)
+        self._place = None if self._alone else Place(settings.books, "worker")
         shelf = open_shelf(settings)
         self.storage = shelf.storage
         self._signer = LinkSigner(secret, settings.origin, settings.link_seconds)
@@ -106,7 +122,7 @@ class House:
         self.bindings = self._bind(settings, secret)
         most = max(1, settings.jobs_at_once)
         queues = {name: min(most, at_once) for name, at_once in self.providers.at_once.items()}
-        self.engine = DbosEngine(self.database, executor_id="embedded", concurrency={QUEUE: most} | queues)
+        self.engine = DbosEngine(self.database, executor_id=_EXECUTOR, concurrency={QUEUE: most} | queues)
         self.refunds = RefundWorker(
             self.database, rails=self.rails.by_name, limits=self.rails.limits, clock=self._clock
         )
@@ -136,29 +152,59 @@ class House:
         self.sweep = Sweep(self.database, engine=self.engine, maker=self.maker, clock=self._clock)
         self.app = self._app(settings, secret)
         self._drain_seconds = settings.drain_seconds
-        self._works = settings.jobs_at_once > 0
+        self._makes = settings.jobs_at_once > 0
+        self._role = settings.role
         self._tasks: list[asyncio.Task[None]] = []
         self.on_ready: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
-        """Finish what the last process left open, then go to work."""
+        """Go to work: at once where this process is alone, else as soon as no other one does it."""
         await check(self.storage)
         await self.rails.start()
         self.charger.start()
-        await self.engine.start(self.maker if self._works else None)
+        if self._place is None:
+            await self._work()
+        else:
+            await self.engine.start(None)
+        if self._place is not None and self._role != "web":
+            mind = partial(self._mind_place, self._place)
+            await mind()
+            self._tasks.append(asyncio.create_task(every(_PLACE_SECONDS, mind, name="place")))
+        asyncio.get_running_loop().call_later(_SETTLED_SECONDS, _settle_memory)
+        self.on_ready()
+
+    async def _mind_place(self, place: Place) -> None:
+        """Begin to work when no other process does; stop where the place was lost, before another works beside us."""
+        if not place.taken:
+            if await asyncio.to_thread(place.take):
+                await self._begin_work()
+        elif not await asyncio.to_thread(place.keep):
+            log.error("place_lost")
+            signal.raise_signal(signal.SIGTERM)
+
+    async def _begin_work(self) -> None:
+        """Work, or make room for a process that can."""
+        try:
+            await self._work()
+        except Exception:
+            log.exception("work_not_begun")
+            signal.raise_signal(signal.SIGTERM)
+
+    async def _work(self) -> None:
+        """Finish what the last process left open, make jobs, and look after the money and the files."""
+        await self.engine.start(self.maker if self._makes else None)
         await self._warn_of_strays()
-        await self.reconciler.work_once(quiet_ms=0)
+        if self._alone:  # else what looks open may be in another one's hands
+            await self.reconciler.work_once(quiet_ms=0)
         loops = [
             self.reconciler.run(),
             self.refunds.run(),
             every(_TIDY_SECONDS, self._tidy, name="tidy"),
             self.purger.run(),
         ]
-        if self._works:
+        if self._makes:
             loops.append(self.sweep.run())
-        self._tasks = [asyncio.create_task(loop) for loop in loops]
-        asyncio.get_running_loop().call_later(_SETTLED_SECONDS, _settle_memory)
-        self.on_ready()
+        self._tasks += [asyncio.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:
         """Stop in the opposite order; what was running is taken up at the next start."""
@@ -171,8 +217,11 @@ class House:
         await self.rails.stop()
         for close in self.providers.close:
             await close()
+        if self._place is not None:
+            await asyncio.to_thread(self._place.give_back)
         self.database.close()
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     async def _warn_of_strays(self) -> None:
         """Tell of paid jobs that are with a provider which the settings no longer have: only its key can fetch them."""
@@ -306,10 +355,29 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationInvalid(f"data: {folder} cannot be used as a folder: {error.strerror}.") from None
+
+
+def _ready_schema(url: str) -> None:
+    """Upgrade a file that nobody else uses; what processes share is upgraded by the operator, at a time of his choice."""
+    if is_file(url):
+        migrate.upgrade(url)
+        return
+    try:
+        found = migrate.current(url)
+    except sa.exc.DBAPIError as error:
+        raise ConfigurationInvalid(f"database: it cannot be used: {str(error.orig).strip()}") from None
+    if found != migrate.HEAD:
+        raise SchemaBehind(f"The database's schema is {found or 'not there'}, this program needs {migrate.HEAD}.")
+
+
 def _lock(folder: Path) -> IO[str]:
     """Hold the data folder: two processes on one SQLite file would run each other's jobs."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         file = (folder / "lock").open("w")
     except OSError as error:
         raise ConfigurationInvalid(f"data: {folder} cannot be used as a folder: {error.strerror}.") from None

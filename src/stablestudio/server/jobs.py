@@ -112,7 +112,8 @@ class JobRoutes:
         if len(scope["path"]) > _LONGEST_PATH:
             raise JobNotFound  # a challenge repeats the path, and clients take 16 KB of headers
         if method == "GET":
-            start, body = self._read(scope["path"][len(PREFIX) :], await self._gate.reader(scope))
+            wallet = await self._gate.reader(scope)
+            start, body = await self._database.look(lambda: self._read(scope["path"][len(PREFIX) :], wallet))
             await send(start)
             return await send(body)
         if method == "DELETE":
@@ -129,15 +130,14 @@ class JobRoutes:
             raise refuse_method(scope, "GET")
         wallet = await self._gate.reader(scope)
         limit, state, before = _filters(scope["query_string"])
-        found = views.of_wallet(self._database, wallet, limit=limit, state=state, before=before)
-        jobs = [self._body(order) for order in found]
-        following = found[-1].id if len(found) == limit else None
+        jobs = await self._database.look(lambda: self._list(wallet, limit=limit, state=state, before=before))
+        following = jobs[-1]["jobId"] if len(jobs) == limit else None
         await respond_json(send, 200, {"success": True, "jobs": jobs, "next": following}, [PRIVATE])
 
     async def _delete(self, scope: Scope, send: Send) -> None:
         job_id = scope["path"][len(PREFIX) :]
         signed = await self._gate.writer(scope)
-        order = self._own(job_id, signed.wallet)
+        order = await self._database.look(lambda: self._own(job_id, signed.wallet))
         if order.state not in ("failed", "complete"):
             raise JobNotEnded(f"This job is {_state(order)}; it can be deleted when it has ended.")
         await self._gate.burn(scope, signed)
@@ -145,6 +145,10 @@ class JobRoutes:
         await self._database.write(lambda connection: _delete(connection, job_id, wallet=signed.wallet, now=now))
         await self._erase(job_id)
         await respond_json(send, 200, {"success": True, "jobId": job_id, "deleted": True}, [PRIVATE])
+
+    def _list(self, wallet: str, *, limit: int, state: str | None, before: str | None) -> list[dict[str, Any]]:
+        found = views.of_wallet(self._database, wallet, limit=limit, state=state, before=before)
+        return [self._body(order) for order in found]
 
     def _own(self, job_id: str, wallet: str) -> OrderView:
         order = views.find(self._database, job_id)

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from stablestudio.store.locking import lock_upload
 from stablestudio.store.tables import upload_parts, uploads
 
 
@@ -110,6 +111,7 @@ def add_part(connection: sa.Connection, *, upload_id: str, part: Part, max_bytes
 
     Raises `TooMuch` where all parts of the upload are larger than `max_bytes` together.
     """
+    lock_upload(connection, upload_id)
     here = sa.and_(
         upload_parts.c.upload_id == upload_id,
         upload_parts.c.session == part.session,
@@ -138,6 +140,7 @@ def parts_of(connection: sa.Connection, *, upload_id: str, session: str | None =
 
 def drop_parts(connection: sa.Connection, *, upload_id: str) -> list[str]:
     """Forget an upload's parts; return the keys of their bytes."""
+    lock_upload(connection, upload_id)
     keys = [part.key for part in parts_of(connection, upload_id=upload_id)]
     connection.execute(sa.delete(upload_parts).where(upload_parts.c.upload_id == upload_id))
     return keys
