@@ -18,6 +18,9 @@ settings.register_profile("unhurried", deadline=None, suppress_health_check=[Hea
 settings.load_profile("unhurried")
 
 
+QUICK = {"STABLESTUDIO_SANDBOX_DELAY": "0.2"}
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
@@ -26,7 +29,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A running service of the embedded world, shared by all tests of a worker; quick vendors."""
-    with Service(tmp_path_factory.mktemp("studio"), environment={"STABLESTUDIO_SANDBOX_DELAY": "0.2"}) as service:
+    with Service(tmp_path_factory.mktemp("studio"), environment=QUICK) as service:
         yield service
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -88,9 +86,8 @@ class Shop:
 
     def end_token(self) -> None:
         """Let the hour of this wallet's uploads be over."""
-        with closing(sqlite3.connect(self.studio.database, timeout=30)) as connection, connection:
-            wallet = f"eip155:{self.wallet.address.lower()}"
-            connection.execute("UPDATE uploads SET expires_at = 1000 WHERE wallet = ?", (wallet,))
+        wallet = f"eip155:{self.wallet.address.lower()}"
+        self.studio.sql("UPDATE uploads SET expires_at = 1000 WHERE wallet = :wallet", wallet=wallet)
 
 
 @pytest.fixture
