@@ -108,8 +108,9 @@ class Settings(BaseSettings):
     @field_validator("database")
     @classmethod
     def _postgresql(cls, value: Key | None) -> Key | None:
-        if not (text := reveal(value)):
+        if value is None or not value.get_secret_value():
             return None
+        text = reveal(value) or ""  # a variable that is missing must not lead to other books
         if not text.startswith("postgresql://"):
             raise ValueError("a URL such as postgresql://user:password@host/name, or nothing for a file")
         return Key(text)
@@ -182,7 +183,7 @@ def load_settings(given: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        problems = [f"{_place(item['loc'])}: {_words(item)}" for item in error.errors()]
+        problems = [f"{_place(item['loc'])}: {_words(item)}".removeprefix(": ") for item in error.errors()]
         raise ConfigurationInvalid("; ".join(problems)) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationInvalid(f"{CONFIG_FILE}: {error}") from None

@@ -10,7 +10,7 @@ _TAKE = sa.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 1))")
 
 
 class Place:
-    """Held by a connection of its own: whoever is killed leaves it at that moment, and nobody needs a clock."""
+    """Held by a connection of its own: who is killed leaves it at that moment, whose machine is gone within a minute."""
 
     def __init__(self, url: str, name: str) -> None:
         self._engine = bare_engine(url).execution_options(isolation_level="AUTOCOMMIT")

@@ -24,9 +24,22 @@ T = TypeVar("T")
 _WRITERS, _READERS, _LOOKS = 8, 4, 4
 _TRIES = 12
 _PAUSE_SECONDS = 0.01
-# A process that was stopped inside of a transaction lets go of its locks after this time.
-_IDLE_MS = 60_000
-_CONNECT_SECONDS = 10
+# Whose machine is gone, or who was stopped inside of a transaction, lets go of its locks after some time. The client
+# sees a dead line before the server does, so that nobody holds for his what another may take already.
+_CLIENT = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,  # milliseconds
+}
+_SERVER = """
+SET idle_in_transaction_session_timeout = '60s';
+SET tcp_keepalives_idle = 20;
+SET tcp_keepalives_interval = 10;
+SET tcp_keepalives_count = 3;
+SET tcp_user_timeout = '50s'
+"""
 # serialization_failure, deadlock_detected: certainly nothing was committed, and another try is what the manual asks for.
 _PASSING = frozenset({"40001", "40P01"})
 
@@ -137,7 +150,7 @@ def make_engine(url: str, **options: Any) -> sa.Engine:
     engine = sa.create_engine(
         sa.make_url(url).set(drivername="postgresql+psycopg"),
         hide_parameters=True,
-        connect_args={"connect_timeout": _CONNECT_SECONDS},
+        connect_args=_CLIENT,
         **options,
     )
     sa.event.listen(engine, "connect", _prepare)
@@ -153,7 +166,7 @@ class _Text(StrDumperUnknown):
 
 def _prepare(connection: psycopg.Connection, _record: object) -> None:
     connection.adapters.register_dumper(str, _Text)
-    connection.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_MS}")
+    connection.execute(_SERVER)
     connection.commit()  # or the pool, which rolls back what it gets, would undo it
 
 
