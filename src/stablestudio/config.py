@@ -136,6 +136,11 @@ class Settings(BaseSettings):
         )
 
     @property
+    def works(self) -> bool:
+        """Tell whether this process makes jobs, where it is not alone and others may do so."""
+        return self.role != "web" and self.jobs_at_once > 0
+
+    @property
     def origin(self) -> str:
         """Return the public origin. It never comes from a request (money rule 7)."""
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import gc
 import logging
 import signal
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import IO, Any
-
-import sqlalchemy as sa
+from typing import Any
 
 from stablestudio.catalog import OFFERINGS, Kind, MediaInput, PriceTable
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.config import ConfigurationInvalid, Settings, load_secret
-from stablestudio.errors import StudioError
 from stablestudio.jobs.engine import QUEUE, DbosEngine
 from stablestudio.jobs.maker import Maker
 from stablestudio.jobs.purge import Purger
@@ -47,6 +42,7 @@ from stablestudio.server.blob import BlobRoutes
 from stablestudio.server.challenge import Challenges
 from stablestudio.server.embedded import EmbeddedRoutes
 from stablestudio.server.jobs import JobRoutes
+from stablestudio.server.premises import lock, make_folder, ready_schema
 from stablestudio.server.providers import Workshop, build_providers, require_known
 from stablestudio.server.public import PublicRoutes
 from stablestudio.server.rails import build_rails
@@ -55,7 +51,7 @@ from stablestudio.server.sign_in import Gate
 from stablestudio.server.storage import build_links, check, open_shelf, retention
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
 from stablestudio.store import copies as copy_store
-from stablestudio.store import echoes, migrate, nonces
+from stablestudio.store import echoes, nonces
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as payment_store
 from stablestudio.store import uploads as upload_store
@@ -72,18 +68,6 @@ _ECHOES_KEPT_MS = 3600 * 1000
 _REJECTED_KEPT_MS = 24 * 3600 * 1000
 
 
-class DataFolderInUse(StudioError):
-    """Another process serves from this data folder."""
-
-    hint = "Stop the other process, or serve from another folder with --data."
-
-
-class SchemaBehind(StudioError):
-    """The database's schema is not this program's."""
-
-    hint = "Run `stablestudio db upgrade` once, with the newest program that uses this database, then start again."
-
-
 class House:
     """Everything that runs in one process."""
 
@@ -91,12 +75,12 @@ class House:
         self._clock = clock or SystemClock()
         require_known(settings)
         self._alone = is_file(settings.books)
-        _make_folder(settings.data)
-        self._lock = _lock(settings.data) if self._alone else None
+        make_folder(settings.data)
+        self._lock = lock(settings.data) if self._alone else None
         secret = load_secret(settings.data)
-        _ready_schema(settings.books)
+        ready_schema(settings.books)
         self.database = connect(settings.books)
-        self._place = None if self._alone else Place(settings.books, "worker")
+        self._place = Place(settings.books, "worker") if not self._alone and settings.works else None
         shelf = open_shelf(settings)
         self.storage = shelf.storage
         self._signer = LinkSigner(secret, settings.origin, settings.link_seconds)
@@ -153,7 +137,6 @@ class House:
         self.app = self._app(settings, secret)
         self._drain_seconds = settings.drain_seconds
         self._makes = settings.jobs_at_once > 0
-        self._role = settings.role
         self._tasks: list[asyncio.Task[None]] = []
         self.on_ready: Callable[[], None] = lambda: None
 
@@ -162,11 +145,11 @@ class House:
         await check(self.storage)
         await self.rails.start()
         self.charger.start()
-        if self._place is None:
+        if self._alone:
             await self._work()
         else:
             await self.engine.start(None)
-        if self._place is not None and self._role != "web":
+        if self._place is not None:
             mind = partial(self._mind_place, self._place)
             await mind()
             self._tasks.append(asyncio.create_task(every(_PLACE_SECONDS, mind, name="place")))
@@ -353,36 +336,3 @@ def _settle_memory() -> None:
     """Take what was loaded out of the garbage collector's rounds: it stays, and each round would walk over all of it."""
     gc.collect()
     gc.freeze()
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationInvalid(f"data: {folder} cannot be used as a folder: {error.strerror}.") from None
-
-
-def _ready_schema(url: str) -> None:
-    """Upgrade a file that nobody else uses; what processes share is upgraded by the operator, at a time of his choice."""
-    if is_file(url):
-        migrate.upgrade(url)
-        return
-    try:
-        found = migrate.current(url)
-    except sa.exc.DBAPIError as error:
-        raise ConfigurationInvalid(f"database: it cannot be used: {str(error.orig).strip()}") from None
-    if found != migrate.HEAD:
-        raise SchemaBehind(f"The database's schema is {found or 'not there'}, this program needs {migrate.HEAD}.")
-
-
-def _lock(folder: Path) -> IO[str]:
-    """Hold the data folder: two processes on one SQLite file would run each other's jobs."""
-    try:
-        file = (folder / "lock").open("w")
-    except OSError as error:
-        raise ConfigurationInvalid(f"data: {folder} cannot be used as a folder: {error.strerror}.") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise DataFolderInUse(f"Another process serves from {folder}.") from None
-    return file
