@@ -91,7 +91,7 @@ class FileBench:
         self.say("starting the service")
         server = stack.enter_context(servers.ours(self.folder))
         time.sleep(_SETTLED_SECONDS)
-        return _Ours(server=server, shop=Shop(port=server.port, wallet=Wallet.generate(), is_ours=True))
+        return _Ours(server=server, shop=Shop(server=server, wallet=Wallet.generate(), is_ours=True))
 
     def _speeds(self, piece: Piece) -> list[Row]:
         with ExitStack() as stack:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks import servers
+from benchmarks import servers, waits
 from benchmarks.bare import record
 from benchmarks.buyer import Wallet
 from benchmarks.files import FileBench
@@ -22,6 +22,7 @@ from benchmarks.shop import BODY, PATH, Shop, only
 
 _CONNECTIONS = 16
 _JOBS = 16
+_OTHER_FILES = 200
 # V8 needs about this long until the peer is at its best.
 _WARM_SECONDS = 6.0
 _SATURATED = 0.95
@@ -31,10 +32,10 @@ _Requests = Callable[[float], Iterable[bytes]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Contender:
-    """Who is measured, on which port, and what it is sent in so many seconds."""
+    """Who is measured, on which server, and what it is sent in so many seconds."""
 
     name: str
-    port: int
+    shop: Shop
     requests: _Requests
     status: int
 
@@ -57,10 +58,13 @@ class Bench:
         rows = [row for name, step in steps.items() if name in measures for row in step()]
         others = (BARE, PEER)
         parts = [table([headings("per second", others), *(row.cells(others) for row in rows)])] if rows else []
+        self._facts += [row.cost() for row in rows if row.costs]
         if "files" in measures:
             parts.append(FileBench(folder=self.folder, rounds=self.rounds, seconds=self.seconds, say=self.say).run())
         if "cli" in measures:
             self._cli()
+        if "waits" in measures:
+            self._waits()
         if self._generator_busy:
             share = f"the load generator was busy for {self._generator_busy:.0%} of its core at most"
             warning = ": it may have been the limit" if self._generator_busy > _SATURATED else ""
@@ -75,16 +79,17 @@ class Bench:
             single = self._open_ours(stack, STABLESTUDIO_RAILS=_ONE_RAIL)
             bare = self._open_bare(stack, answer=ask(shop.port, "POST", PATH, body=BODY))
             contenders = [
-                _Contender(name=OURS, port=shop.port, requests=lambda _: shop.quotes(), status=402),
-                _Contender(name=SINGLE, port=single.port, requests=lambda _: single.quotes(), status=402),
-                _Contender(name=BARE, port=bare.port, requests=lambda _: bare.quotes(), status=402),
+                _Contender(name=OURS, shop=shop, requests=lambda _: shop.quotes(), status=402),
+                _Contender(name=SINGLE, shop=single, requests=lambda _: single.quotes(), status=402),
+                _Contender(name=BARE, shop=bare, requests=lambda _: bare.quotes(), status=402),
             ]
             if self.with_peer:
                 peer = self._open_peer(stack)
                 self._facts.append(f"an unpaid order is offered: ours {shop.protocols()}; peer {peer.protocols()}")
-                contenders.append(_Contender(name=PEER, port=peer.port, requests=lambda _: peer.quotes(), status=402))
+                contenders.append(_Contender(name=PEER, shop=peer, requests=lambda _: peer.quotes(), status=402))
             self._rounds(row, contenders)
-            self._facts.append(f"quotes with one rail: {median(row.rates[SINGLE]):,.0f}/s")
+            shares = f"{median(row.rates[SINGLE]):,.0f}/s, ours/{SINGLE} {row.ratio(SINGLE):.2f}"
+            self._facts.append(f"quotes with {SINGLE}: {shares}")
         return [row]
 
     def _polls(self) -> list[Row]:
@@ -96,14 +101,14 @@ class Bench:
             jobs = shop.buy(_JOBS)
             recorded = drive(shop.port, requests=[next(iter(shop.polls(jobs)))], connections=1, keep=True).kept[0]
             bare = self._open_bare(stack, answer=recorded)
-            ours = _Contender(name=OURS, port=shop.port, requests=lambda _: shop.polls(jobs), status=200)
-            replay = _Contender(name=BARE, port=bare.port, requests=lambda _: shop.polls(jobs), status=200)
-            proven = _Contender(name=OURS, port=shop.port, requests=_proofs(shop, jobs, rate=4000), status=200)
+            ours = _Contender(name=OURS, shop=shop, requests=lambda _: shop.polls(jobs), status=200)
+            replay = _Contender(name=BARE, shop=bare, requests=lambda _: shop.polls(jobs), status=200)
+            proven = _Contender(name=OURS, shop=shop, requests=_proofs(shop, jobs, rate=4000), status=200)
             others = []
             if self.with_peer:
                 peer = self._open_peer(stack)
                 owned = peer.buy(_JOBS)
-                others = [_Contender(name=PEER, port=peer.port, requests=_proofs(peer, owned, rate=1000), status=200)]
+                others = [_Contender(name=PEER, shop=peer, requests=_proofs(peer, owned, rate=1000), status=200)]
             self._rounds(held, [ours, replay, *others])
             self._rounds(fresh, [proven])
             fresh.rates |= {PEER: held.rates[PEER]} if self.with_peer else {}
@@ -142,29 +147,41 @@ class Bench:
         if known:
             self._facts.append(f"memory when idle: {median(known):.0f} MiB resident")
 
+    def _waits(self) -> None:
+        connections = min(waits.CONNECTIONS, waits.raise_limit() - _OTHER_FILES)
+        for way in (waits.STREAMS, waits.HELD):
+            with servers.ours(self.folder) as server:
+                shop = Shop(server=server, wallet=Wallet.generate(), is_ours=True)
+                measured = waits.measure(server, shop, way, connections=connections, say=self.say)
+                self._facts.append(measured.line())
+
     def _open_ours(self, stack: ExitStack, **environment: str) -> Shop:
         self.say("starting the service")
         server = stack.enter_context(servers.ours(self.folder, **environment))
-        return Shop(port=server.port, wallet=Wallet.generate(), is_ours=True)
+        return Shop(server=server, wallet=Wallet.generate(), is_ours=True)
 
     def _open_bare(self, stack: ExitStack, *, answer: Answer) -> Shop:
         path = self.folder / "answer.json"
         record(answer, to=path)
         server = stack.enter_context(servers.bare(self.folder, answer=path))
-        return Shop(port=server.port, wallet=Wallet.generate(), is_ours=False)
+        return Shop(server=server, wallet=Wallet.generate(), is_ours=False)
 
     def _open_peer(self, stack: ExitStack, *, checks: bool = True) -> Shop:
         self.say("starting the peer")
         server = stack.enter_context(servers.peer(self.folder, checks=checks))
-        return Shop(port=server.port, wallet=Wallet.generate(), is_ours=False)
+        return Shop(server=server, wallet=Wallet.generate(), is_ours=False)
 
     def _rounds(self, row: Row, contenders: Sequence[_Contender]) -> None:
         for contender in contenders:
             self._drive(contender, seconds=_WARM_SECONDS)
         for number in range(1, self.rounds + 1):
             for contender in contenders:
+                before = contender.shop.server.cpu_seconds()
                 run = self._drive(contender, seconds=self.seconds)
+                after = contender.shop.server.cpu_seconds()
                 row.add(contender.name, run.rate)
+                if before is not None and after is not None:
+                    row.costs.setdefault(contender.name, []).append((after - before) / len(run.latencies))
                 self.say(
                     f"{row.name}: round {number} of {self.rounds}, {contender.name}: {run.rate:,.0f}/s, "
                     f"p50 {run.percentile(0.5):.1f} ms, p99 {run.percentile(0.99):.1f} ms"
@@ -173,7 +190,7 @@ class Bench:
     def _drive(self, contender: _Contender, *, seconds: float) -> Run:
         requests = contender.requests(seconds)
         before = time.process_time()
-        run = drive(contender.port, requests=requests, connections=_CONNECTIONS, seconds=seconds)
+        run = drive(contender.shop.port, requests=requests, connections=_CONNECTIONS, seconds=seconds)
         self._generator_busy = max(self._generator_busy, (time.process_time() - before) / run.seconds)
         return only(run, status=contender.status)
 
@@ -183,9 +200,7 @@ def _proofs(shop: Shop, jobs: list[str], *, rate: int) -> _Requests:
 
 
 def _buyer(name: str, shop: Shop, *, rate: int) -> _Contender:
-    return _Contender(
-        name=name, port=shop.port, requests=lambda seconds: shop.purchases(int(seconds * rate)), status=200
-    )
+    return _Contender(name=name, shop=shop, requests=lambda seconds: shop.purchases(int(seconds * rate)), status=200)
 
 
 def _timed(command: list[str]) -> float:

@@ -21,11 +21,12 @@ class Aim:
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """One measure: rates per second by contender, one a round."""
+    """One measure: by contender, rates per second and the server's CPU seconds an answer, one a round."""
 
     name: str
     aims: Sequence[Aim] = ()
     rates: dict[str, list[float]] = field(default_factory=dict)
+    costs: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, contender: str, rate: float) -> None:
         """Note one round's rate."""
@@ -36,6 +37,11 @@ class Row:
         if OURS not in self.rates or other not in self.rates:
             return None
         return median(self.rates[OURS]) / median(self.rates[other])
+
+    def cost(self) -> str:
+        """Tell the CPU time of the servers: other work on the machine moves it less than the rates."""
+        shares = [f"{contender} {median(costs) * 1e6:,.0f} us" for contender, costs in self.costs.items()]
+        return f"{self.name}, CPU time of the server an answer: {', '.join(shares)}"
 
     def cells(self, others: Sequence[str]) -> list[str]:
         """Give the row's texts, in the order of `headings`."""

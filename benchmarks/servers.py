@@ -20,6 +20,7 @@ PEER = Path(__file__).parent / "peer"
 _READY_SECONDS = 30.0
 _NGINX_BODIES = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 SERVER_CORE, LOAD_CORE = 0, 1
+_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +47,24 @@ class Server:
         """Peak of the process's resident memory."""
         return _kib(Path(f"/proc/{self.pid}/status").read_text(), "VmHWM") / 1024
 
+    def cpu_seconds(self) -> float | None:
+        """CPU time of the process and its children so far; None where /proc does not tell."""
+        stats = [Path(f"/proc/{pid}/stat") for pid in _family(self.pid)]
+        if not stats or not all(path.exists() for path in stats):
+            return None
+        return sum(_ticks(path.read_text()) for path in stats) / os.sysconf("SC_CLK_TCK")
+
 
 def _family(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children")
     if not children.exists():
         return [pid]
     return [pid, *(member for child in children.read_text().split() for member in _family(int(child)))]
+
+
+def _ticks(stat: str) -> int:
+    # Behind the name in brackets, which may hold spaces, the 12th and 13th are user and system time.
+    return sum(int(field) for field in stat.rpartition(")")[2].split()[11:13])
 
 
 def _kib(status: str, name: str) -> int:
@@ -70,7 +83,8 @@ def core(number: int) -> Iterator[None]:
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {number} & before or before)
+    # Of all cores, not of those left to the caller: a load generator on its own core starts servers on the other.
+    os.sched_setaffinity(0, {number} & _CORES or before)
     try:
         yield
     finally:

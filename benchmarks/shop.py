@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.buyer import Wallet, made_up, read_header
 from benchmarks.load import Answer, Run, ask, drive, request
+from benchmarks.servers import Server
 from benchmarks.streams import Place
 
 PATH = "/api/generate/nano-banana/generate"
@@ -24,10 +25,15 @@ _FINISHED_SECONDS = 120.0
 class Shop:
     """One server as a buyer sees it; ours has a faucet and wants a proof to carry a nonce that it issued."""
 
-    port: int
+    server: Server
     wallet: Wallet
     is_ours: bool
     _balance: int = 0
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self.server.port
 
     def quotes(self) -> Iterator[bytes]:
         """Give the same unpaid order for ever."""
@@ -45,14 +51,14 @@ class Shop:
         named = {"x402": b"\r\npayment-required:", "MPP": b"\r\nwww-authenticate:"}
         return " and ".join(name for name, header in named.items() if header in head)
 
-    def purchases(self, count: int) -> list[bytes]:
+    def purchases(self, count: int, *, body: bytes = BODY) -> list[bytes]:
         """Sign so many payments, one a request, from a wallet that holds enough."""
-        challenge = self.quote()
+        challenge = self.quote(body=body)
         if self.is_ours:
             self._fund(count * int(challenge["accepts"][0]["amount"]))
         return [
             request(
-                "POST", PATH, port=self.port, headers={"PAYMENT-SIGNATURE": self.wallet.payment(challenge)}, body=BODY
+                "POST", PATH, port=self.port, headers={"PAYMENT-SIGNATURE": self.wallet.payment(challenge)}, body=body
             )
             for _ in range(count)
         ]

@@ -148,6 +148,9 @@ class AnyFiles:
     async def check(self, given: OfferingInput, *, wallet: str) -> Checked:
         return Checked(input=given)
 
+    async def forget(self, checked: Checked, *, wallet: str) -> None:
+        return None
+
 
 class FakeEngine:
     """Remembers what it was asked; its states are set by the test."""

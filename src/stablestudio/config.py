@@ -46,6 +46,12 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None, description="Origin that buyers use, e.g. https://studio.example; host and port above if not set."
     )
+    contact: str | None = Field(
+        None,
+        pattern=r"^(https://\S+|[^@\s]+@[^@\s]+)$",
+        max_length=200,
+        description="Where buyers reach you: an e-mail address or an https URL; told in the documents.",
+    )
     storage: str | None = Field(
         None,
         description="Where files are kept: a folder, or s3://bucket/prefix; `assets` in the data folder if not set.",
@@ -91,7 +97,13 @@ class Settings(BaseSettings):
     exposure_cap: Dollars = Field(Money(20_000_000), description="Most dollars held for one payer at a time.")
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(6_000_000, description="Largest request body accepted.")
     max_upload_bytes: int = Field(
-        500_000_000, ge=1_000_000, le=5_000_000_000, description="Largest file that can be uploaded."
+        250_000_000,
+        ge=1_000_000,
+        le=5_000_000_000,
+        description="Largest file (bytes) that can be uploaded; a job made from it holds it in memory.",
+    )
+    webhooks_inside: bool = Field(
+        default=False, description="Whether webhooks may go to private addresses, any port and plain http, too."
     )
     jobs_at_once: int = Field(256, ge=0, le=10_000, description="Jobs made at the same time; 0 only accepts them.")
     drain_seconds: float = Field(

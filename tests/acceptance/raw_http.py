@@ -71,6 +71,7 @@ def check_error(answer: Answer, *, secrets: Iterable[str] = ()) -> dict[str, Any
     check_discreet(answer, secrets=secrets)
     body: dict[str, Any] = answer.json()
     optional = {"issues", "requestId"} | (SIGN_IN if str(body.get("code")).startswith("siwx_") else set())
+    optional |= {"links"} if body.get("code") == "route_not_found" else set()
     assert SHAPE <= set(body) <= SHAPE | optional, sorted(body)
     assert body["success"] is False
     assert body["charged"] is False

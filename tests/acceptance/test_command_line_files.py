@@ -53,19 +53,19 @@ class Shell:
     def balance(self) -> str:
         return str(self.run("wallet", "balance")["balance"])
 
-    def picture(self, name: str, size: int = 0) -> str:
+    def picture(self, name: str, size: int = 0, *, pixels: tuple[int, int] = (64, 48)) -> str:
         """Return a real picture in the folder, filled up to a size."""
         path = self.folder / name
-        path.write_bytes(png((64, 48)))
+        path.write_bytes(png(pixels))
         if size:
             os.truncate(path, size)
         return name
 
-    def cut_off(self, sent: signal.Signals, name: str) -> tuple[float, str]:
-        """Upload a file and send a signal once a part has arrived; return the balance before, and what was written."""
+    def cut_off(self, sent: signal.Signals, *arguments: str) -> tuple[float, str]:
+        """Upload by a command and send a signal once a part has arrived; return the balance before, and what was written."""
         for _ in range(10):
             before = float(self.balance())
-            process = self.start("upload", name)
+            process = self.start(*arguments)
             while process.poll() is None and not any(note["etags"] for note in self._notes()):
                 time.sleep(0.005)
             process.send_signal(sent)
@@ -103,6 +103,7 @@ def test_generate_takes_files_small_and_large_alone_and_in_lists(shell: Shell) -
         told = shell.run(*wish, *named)
         assert (told["job"]["status"], told["job"]["type"]) == ("complete", "nano-banana-edit")
     assert round(float(before) - float(shell.balance()), 6) == 3 * 0.045 + 2 * 0.01
+    small = shell.picture("c.png", pixels=(400, 400))
     one = shell.run("generate", "wan-2.6/i2v", "it moves", "-p", f"image=@{small}", "-p", "duration=5", "--no-wait")
     assert one["job"]["type"] == "wan-2.6-i2v"
     assert [json.loads(path.read_text())["model"] for path in shell.orders.glob("*.json")] == ["wan-2.6"]
@@ -133,7 +134,7 @@ def test_each_failure_has_its_exit_code_and_tells_the_money(
 
 
 def test_a_killed_upload_is_resumed_and_not_paid_again(shell: Shell) -> None:
-    before, _ = shell.cut_off(signal.SIGKILL, shell.picture("big.png", LARGE))
+    before, _ = shell.cut_off(signal.SIGKILL, "upload", shell.picture("big.png", LARGE))
     told = shell.run("resume")
     assert told["orders"][0]["upload"]["size"] == LARGE
     assert round(before - float(shell.balance()), 6) == 0.01
@@ -141,10 +142,35 @@ def test_a_killed_upload_is_resumed_and_not_paid_again(shell: Shell) -> None:
 
 
 def test_an_interrupted_upload_tells_how_to_go_on_and_the_same_command_does(shell: Shell) -> None:
-    before, out = shell.cut_off(signal.SIGINT, shell.picture("big.png", LARGE))
+    before, out = shell.cut_off(signal.SIGINT, "upload", shell.picture("big.png", LARGE))
     told = json.loads(out)
     assert (told["exitCode"], told["code"], told["charged"]) == (7, "upload_interrupted", True)
     assert told["next"] == "stablestudio resume"
 
     assert shell.run("upload", "big.png")["upload"]["size"] == LARGE
     assert round(before - float(shell.balance()), 6) == 0.01
+
+
+@pytest.mark.parametrize("between", ["resume", "nothing"])
+def test_an_interrupted_order_pays_its_upload_once_and_is_placed_by_the_same_command(
+    shell: Shell, between: str
+) -> None:
+    large = shell.picture("big.png", 60_000_000)
+    wish = ("generate", "nano-banana/edit", "night", "--image", large, "-p", "imageSize=512", "--no-wait")
+    before, out = shell.cut_off(signal.SIGINT, *wish)
+    assert json.loads(out)["next"].startswith("stablestudio resume   (sends the file; then the same command again")
+    if between == "resume":
+        (told,) = shell.run("resume")["orders"]
+        assert "was not placed yet: repeat your `stablestudio generate nano-banana/edit" in told["next"]
+    assert shell.run(*wish)["job"]["type"] == "nano-banana-edit"
+    assert round(before - float(shell.balance()), 6) == 0.045 + 0.01
+
+
+def test_an_order_that_is_refused_after_its_upload_tells_what_was_paid(shell: Shell) -> None:
+    wish = ("generate", "wan-2.6/i2v", "x", "-p", "duration=5", "-p")
+    told = shell.run(*wish, f"image=@{shell.picture('b.png', 4_000_000)}", code=2)
+    assert (told["charged"], told["issues"][0]["code"]) == (True, "file_out_of_limits")
+    assert "$0.01 was paid for the upload of b.png, which stays usable until 2" in told["error"]
+    assert "nothing was charged for the order itself" in told["hint"]
+    small = shell.run(*wish, f"image=@{shell.picture('a.png')}", code=2)
+    assert (small["charged"], small["issues"][0]["code"]) == (False, "file_out_of_limits")

@@ -55,7 +55,18 @@ _known = st.sampled_from(
     [
         *SELLING,
         *("/api/upload", "/api/upload/confirm", "/api/jobs", "/api/jobs/job_x", "/assets/job_x/0.png", "/health"),
-        *("/api/models", "/docs/errors", "/faucet", "/rpc/base-sepolia", "/", "*", "http://evil.example/health"),
+        *(
+            "/api/models",
+            "/api/models/veo-3.1",
+            "/api/quote",
+            "/openapi.json",
+            "/docs/errors",
+            "/faucet",
+            "/rpc/base-sepolia",
+            "/",
+            "*",
+            "http://evil.example/health",
+        ),
     ]
 )
 _twists = st.sampled_from(

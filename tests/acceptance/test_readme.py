@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 
+from stablestudio.catalog import OFFERINGS, Kind, PriceTable
 from stablestudio.client import Journal, KeyWallet, StudioClient
 from stablestudio.config import Settings
 from stablestudio.media.probe import probe
@@ -19,6 +21,7 @@ from tests.service import Service
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STUDIO = Path(sys.executable).parent / "stablestudio"
 
 
@@ -53,6 +56,45 @@ def test_folders_exist() -> None:
     for folder in re.findall(r"^\| `(\w+)/`(?:, `(\w+)/`)? \| ", README, re.MULTILINE):
         for name in filter(None, folder):
             assert (ROOT / "src" / "stablestudio" / name).is_dir(), name
+
+
+def test_each_route_that_the_documentation_names_is_there(studio: Service) -> None:
+    models = {offering.model for offering in OFFERINGS}
+    for page in PAGES:
+        for method, path in re.findall(r"`(GET|POST|PUT|DELETE) (/[^` ?]*)", page.read_text()):
+            operation = OFFERINGS[0].operation
+            exact = path.replace("{model}", OFFERINGS[0].model).replace("{operation}", operation)
+            answer = httpx2.request(method, studio.url + re.sub(r"\{\w+\}", "x", exact), trust_env=False, timeout=30)
+            assert answer.status_code not in (405, 501), f"{page.name}: {method} {path}"
+            assert (
+                answer.headers["content-type"] != "application/json" or answer.json().get("code") != "route_not_found"
+            )
+        for named in re.findall(r"/api/generate/([\w.-]+)/", page.read_text()):
+            assert named in models, f"{page.name}: {named}"
+
+
+def test_the_documents_that_are_promised_are_served(studio: Service) -> None:
+    table = README.partition("<!-- documents:")[2].partition("\n\n")[0]
+    told = [
+        path for cells in re.findall(r"^\| (`/.*?) \|", table, re.MULTILINE) for path in re.findall(r"`(/.*?)`", cells)
+    ]
+    assert len(told) >= 8
+    for path in told:
+        answer = httpx2.get(studio.url + path.replace("{model}", "veo-3.1"), trust_env=False, timeout=30)
+        assert answer.status_code == 200, path
+        assert "etag" in answer.headers, path
+
+
+def test_prices_in_the_documentation_are_the_catalog_s() -> None:
+    prices = PriceTable(OFFERINGS)
+    upload = next(offering for offering in OFFERINGS if offering.kind is Kind.UPLOAD)
+    told = re.findall(r"`POST /api/upload`[^\n]*paid \(([\d.]+)\)", "\n".join(page.read_text() for page in PAGES))
+    assert told == [str(prices.floor(upload))]
+
+
+def test_the_number_of_paid_routes_is_told_right() -> None:
+    told = re.findall(r"(\d+) paid routes", "\n".join(page.read_text() for page in (*PAGES, ROOT / "CHANGELOG.md")))
+    assert set(told) <= {str(len(OFFERINGS))}
 
 
 def test_the_demo_leaves_a_picture_and_a_clip(tmp_path: Path) -> None:

@@ -93,6 +93,18 @@ def test_a_stock_npm_client_buys_reads_and_downloads_with_one_payment(
 @pytest.mark.npm
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("client", ["today", "older"])
+def test_a_stock_npm_client_that_knows_an_older_address_buys(studio: Service, buyer: LocalAccount, client: str) -> None:
+    older = PATH.replace("/api/generate/", "/api/x402/")
+    sale = _node("buy.mjs", BASE=studio.url, PRIVATE_KEY=_key(buyer), CLIENT=client, ROUTE=older, BODY=json.dumps(BODY))
+
+    assert (sale["status"], sale["payments"]) == (200, 1)
+    _check_sale(sale["receipt"], sale["job"], buyer=buyer)
+
+
+@pytest.mark.npm
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("packages")
 def test_a_stock_npm_client_is_told_of_a_wrong_field_and_pays_nothing(studio: Service, buyer: LocalAccount) -> None:
     refused = _buy(studio, buyer, resolutoin="1 MP")
 

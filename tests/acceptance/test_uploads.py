@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import struct
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,26 @@ def test_a_picture_is_uploaded_confirmed_and_edited(buyer: Buyer) -> None:
     assert confirm(buyer, ticket).json() == confirmed.json(), "the same word each time"
     job = buyer.wait(buyer.buy("/api/generate/nano-banana/edit", {"prompt": "bluer", "images": [ticket["blobUrl"]]}))
     assert job["status"] == "complete"
+
+
+def test_an_order_takes_whatever_was_large_enough_to_upload(buyer: Buyer) -> None:
+    ticket, filler = order(buyer, filename="long.mp4", contentType="video/mp4"), 110_000_000
+    long = clip(size=(320, 320), seconds=3) + struct.pack(">I", filler) + b"free" + bytes(filler - 8)
+    assert put(buyer, ticket, long, **{"x-content-type": "video/mp4"}).status_code == 200
+    assert confirm(buyer, ticket).status_code == 200
+    body = {"prompt": "x", "urls": [ticket["blobUrl"]], "urlMediaTypes": ["video"], "mode": "reference"}
+    assert buyer.wait(buyer.buy("/api/generate/seedance/i2v", body))["status"] == "complete"
+
+
+def test_of_many_confirmations_of_a_bad_file_none_is_an_error_of_ours(buyer: Buyer) -> None:
+    ticket, path = order(buyer), "/api/upload/confirm"
+    put(buyer, ticket, b"no picture")
+    body = {"uploadId": ticket["uploadId"], "blobUrl": ticket["blobUrl"]}
+    proofs = [buyer.proof(path, fresh=True) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(lambda proof: buyer.http.post(path, json=body, headers=proof).json()["code"], proofs))
+    assert "upload_not_media" in told
+    assert set(told) <= {"upload_not_media", "upload_missing"}
 
 
 def test_the_same_payment_gets_the_same_place_and_no_second_one(buyer: Buyer) -> None:

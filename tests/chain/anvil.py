@@ -43,12 +43,12 @@ def runtime(contract: str) -> str:
 class Anvil:
     """A chain with Base Sepolia's id, whose time stands still at `NOW` until it is moved; a `live` one has our time."""
 
-    def __init__(self, *, live: bool = False) -> None:
+    def __init__(self, *, live: bool = False, chain_id: int = USDC.chain_id) -> None:
         binary = next(packages().glob("@foundry-rs/anvil-*/bin/anvil*"))
         self._live = live
         # A live chain's clock goes on while nobody sends anything, as everywhere.
         time = ["--block-time", "5", "--mixed-mining"] if live else ["--timestamp", str(NOW)]
-        options = ["--port", "0", "--chain-id", str(USDC.chain_id), *time, "--accounts", "2"]
+        options = ["--port", "0", "--chain-id", str(chain_id), *time, "--accounts", "2"]
         self._process = subprocess.Popen(
             [binary, *options, "--block-base-fee-per-gas", "1000000"], stdout=subprocess.PIPE, text=True
         )
@@ -64,9 +64,12 @@ class Anvil:
     def __enter__(self) -> Self:
         self.put_token()
         self.ask("anvil_setBalance", GAS_KEY.address, hex(_ETHER))
-        if not self._live:
+        # Calls on the genesis block see another time, so that nobody may be served before there is a second one.
+        if self._live:
+            self.mine()
+        else:
             self.ask("anvil_setBlockTimestampInterval", 0)
-            self.move_to(NOW)  # calls on the genesis block see another time
+            self.move_to(NOW)
         return self
 
     def __exit__(self, *_: object) -> None:

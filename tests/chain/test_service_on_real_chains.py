@@ -244,7 +244,7 @@ def test_fifty_copies_of_one_payment_are_one_transfer(
         payment = client.sign(PATH, BODY)
         with ThreadPoolExecutor(50) as pool:
             answers = list(pool.map(lambda _: client.pay(PATH, BODY, payment), range(50)))
-    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.status_code for answer in answers} == {200}, answers[0].text
     assert len({answer.content for answer in answers}) == 1
     assert _spent(chains, buyer, "x402") == PRICE
 

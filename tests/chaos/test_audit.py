@@ -18,7 +18,7 @@ from .zygote import ForkedService, Zygote
 _GOOD = "(SELECT id FROM jobs WHERE state = 'complete')"
 BREACHES = {
     "order without exactly one payment": "INSERT INTO orders SELECT 'x', wallet, model, operation, input, price_micros, "
-    "NULL, revision, created_at FROM orders LIMIT 1",
+    "NULL, revision, created_at, NULL FROM orders LIMIT 1",
     "payment for another amount than the price": "UPDATE payments SET amount = amount - 1",
     "one credential with two live payments": "DROP INDEX uq_payments_rail_key; UPDATE payments SET key = 'x'",
     "job whose payment is neither settled nor to be settled after the work": "UPDATE payments SET state = 'claimed'",

@@ -10,18 +10,23 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from stablestudio.cli.faults import next_step
+from stablestudio.cli.generate import interruptible
+from stablestudio.cli.output import Progress
 from stablestudio.client import (
     FileChanged,
     FileUnusable,
     Journal,
     KeyWallet,
     PaymentOutcomeUnknown,
+    PaymentRejected,
     PriceAboveLimit,
     Sent,
     ServiceUnreachable,
     StudioClient,
     UploadExpired,
     UploadInterrupted,
+    UploadNotOpen,
     UploadRefused,
 )
 from stablestudio.client.sending import PART_BYTES
@@ -83,6 +88,11 @@ class Shop:
     @property
     def spent(self) -> int:
         return self._before - self.client.balance().micros
+
+    def lose_uploads(self) -> None:
+        """Let the service know nothing of this wallet's uploads any more."""
+        mine = f"eip155:{self.wallet.address.lower()}"
+        self.studio.sql("UPDATE uploads SET wallet = 'nobody' WHERE wallet = :mine", mine=mine)
 
     def end_token(self) -> None:
         """Let the hour of this wallet's uploads be over."""
@@ -359,3 +369,114 @@ def test_an_upload_outlives_an_order_that_came_to_nothing(shop: Shop, tmp_path: 
     shop.next_process().submit(*EDIT, wish)
     assert shop.spent == 45_000 + PLACE
     assert [order.sending for order in shop.journal.orders()] == [None]
+
+
+def cut(moment: str) -> Callable[[str], bool]:
+    """Return what breaks the line before requests whose description ends so leave this machine."""
+
+    def refuse(call: str) -> bool:
+        if call.endswith(moment):
+            raise httpx2.ConnectError("refused")
+        return False
+
+    return refuse
+
+
+def test_an_order_that_is_refused_after_its_upload_tells_what_was_paid_for_it(shop: Shop, tmp_path: Path) -> None:
+    wish = {"prompt": "x", "image": picture(tmp_path, 4_000_000), "duration": "5"}
+    with pytest.raises(PaymentRejected, match="each side needs at least 360") as caught:
+        shop.client.submit("wan-2.6", "i2v", wish)
+    (paid,) = caught.value.uploads
+    assert (paid.file, paid.price.micros, shop.spent) == ("cat.png", PLACE, PLACE)
+    assert f"$0.01 was paid for the upload of cat.png, which stays usable until {paid.usable_until}" in str(
+        caught.value
+    )
+    assert (caught.value.money_moved, caught.value.body()["charged"]) == (True, True)
+    with pytest.raises(PaymentRejected) as again:
+        shop.next_process().submit("wan-2.6", "i2v", wish)
+    assert (again.value.uploads, again.value.money_moved, shop.spent) == ((), False, PLACE)
+
+
+def test_a_file_that_was_sent_by_resume_is_there_for_its_order(shop: Shop, tmp_path: Path) -> None:
+    wish = {"prompt": "x", "images": [picture(tmp_path, 4_000_000)], "imageSize": "512"}
+    shop.line.cut = lambda call: "PUT" in call
+    with pytest.raises(UploadInterrupted):
+        shop.client.submit(*EDIT, wish)
+    shop.line.cut = lambda _: False
+    (resumed,) = shop.next_process().resume()
+    assert (resumed.upload is not None, resumed.wanted_for) == (True, "nano-banana/edit")
+    shop.next_process().submit(*EDIT, wish)
+    assert shop.spent == 45_000 + PLACE
+    assert [order.sending for order in shop.journal.orders()] == [None]
+
+
+def test_an_interrupt_between_upload_and_order_says_that_the_same_command_goes_on(shop: Shop, tmp_path: Path) -> None:
+    wish = {"prompt": "x", "images": [picture(tmp_path, 4_000_000)], "imageSize": "512"}
+
+    def interrupt(call: str) -> bool:
+        if call.endswith("edit") and shop.line.count("POST /api/upload/confirm"):
+            raise KeyboardInterrupt
+        return False
+
+    shop.line.cut = interrupt
+    progress = Progress(lambda _: None, stream=None)
+    with pytest.raises(UploadInterrupted, match="before the order was placed") as caught:
+        interruptible(shop.client, lambda: shop.client.submit(*EDIT, wish), progress=progress)
+    assert next_step(caught.value).startswith("the same command again, which does not pay for the upload again")
+    shop.line.cut = lambda _: False
+    shop.client.submit(*EDIT, wish)
+    assert shop.spent == 45_000 + PLACE
+
+
+def test_an_upload_that_the_service_does_not_know_any_more_is_forgotten(shop: Shop, tmp_path: Path) -> None:
+    wish = {"prompt": "x", "images": [picture(tmp_path, 4_000_000)], "imageSize": "512"}
+    shop.line.cut = cut("edit +")
+    with pytest.raises(ServiceUnreachable):
+        shop.client.submit(*EDIT, wish)
+    shop.line.cut = lambda _: False
+    shop.lose_uploads()
+    with pytest.raises(PaymentRejected) as caught:
+        shop.client.submit(*EDIT, wish)
+    assert ([issue.code for issue in caught.value.issues], shop.journal.orders()) == (["upload_not_found"], [])
+    shop.client.submit(*EDIT, wish)
+    assert shop.spent == 45_000 + 2 * PLACE
+
+
+def test_an_upload_that_cannot_be_sent_any_more_is_given_up_by_its_id(shop: Shop, tmp_path: Path) -> None:
+    path = picture(tmp_path)
+    shop.line.cut = lambda call: "PUT" in call
+    with pytest.raises(UploadInterrupted):
+        shop.client.upload(path)
+    shop.line.cut = lambda _: False
+    path.write_bytes(png((8, 8)))
+    (left,) = shop.client.resume()
+    assert left.error is not None
+    assert f"`stablestudio resume --drop {left.order.key}`" in left.error.advice
+    assert shop.client.drop(left.order.key) == left.order
+    assert (shop.client.resume(), shop.journal.orders()) == ([], [])
+
+
+def test_the_order_of_a_job_is_never_given_up(shop: Shop) -> None:
+    shop.line.lose = lambda call: call.endswith("generate +")
+    with pytest.raises(PaymentOutcomeUnknown) as caught:
+        shop.client.submit("nano-banana", "generate", {"prompt": "x", "imageSize": "512"})
+    shop.line.lose = lambda _: False
+    with pytest.raises(UploadNotOpen):
+        shop.client.drop(caught.value.order.key)
+    assert len(shop.client.pending()) == 1
+
+
+def test_a_file_that_is_named_twice_counts_twice_of_what_goes_inside(shop: Shop, tmp_path: Path) -> None:
+    path = picture(tmp_path, 2_500_000)
+    shop.client.submit(*EDIT, {"prompt": "x", "images": [path, path], "imageSize": "512"})
+    assert shop.spent == 45_000 + PLACE
+
+
+def test_names_and_open_files_are_uploaded_as_paths_are(shop: Shop, tmp_path: Path) -> None:
+    path = picture(tmp_path)
+    assert shop.client.upload(str(path)).size == path.stat().st_size
+    with path.open("rb") as file:
+        assert shop.client.upload(file).size == path.stat().st_size
+        wish = {"prompt": "x", "images": [file, path.read_bytes()], "imageSize": "512"}
+        shop.client.quote(*EDIT, wish)
+        assert shop.client.submit(*EDIT, wish).id

@@ -18,6 +18,7 @@ EDIT = "/api/generate/nano-banana/edit"
 FLUX = "/api/generate/flux-2-pro/generate"
 FIELDS = {"prompt": "the same cat", "imageSize": "512"}
 CAT = png((64, 48))
+_FIELD = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na fox\r\n'
 
 
 def _send(
@@ -76,9 +77,9 @@ def test_numbers_and_truth_are_read_from_their_text(buyer: Buyer) -> None:
         (FLUX, {"promt": "a"}, [], ["promt"], "unknown_field"),
         (FLUX, {}, [("prompt", ("words.txt", b"a fox", "text/plain"))], ["prompt"], "not_a_file"),
         (FLUX, {"prompt": "a"}, [("prompt", (None, "b"))], ["prompt"], "duplicate_key"),
-        (EDIT, FIELDS, [("images", ("page.html", b"<html>", "text/html"))], ["images", 0], "invalid_link"),
-        (EDIT, FIELDS, [("images", ("empty.png", b"", "image/png"))], ["images", 0], "invalid_link"),
-        (EDIT, FIELDS, [("images", ("big.png", CAT + bytes(4_000_000), "image/png"))], ["images", 0], "invalid_link"),
+        (EDIT, FIELDS, [("images", ("page.html", b"<html>", "text/html"))], ["images"], "wrong_kind_of_media"),
+        (EDIT, FIELDS, [("images", ("empty.png", b"", "image/png"))], ["images"], "wrong_kind_of_media"),
+        (EDIT, FIELDS, [("images", ("big.png", CAT + bytes(4_000_000), "image/png"))], ["images"], "file_too_large"),
         (EDIT, FIELDS, [("pictures", ("cat.png", CAT, "image/png"))], ["pictures"], "unknown_field"),
     ],
 )  # fmt: skip
@@ -104,6 +105,12 @@ def test_a_form_that_is_wrong_is_told_the_field(
         ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n' * 500 + b"--x--"),
         ("multipart/form-data; boundary=" + "x" * 5000, b"--x"),
         ("multipart/form-data; boundary=\xff", b"--x"),
+        ("multipart/form-data; boundary=x; charset=punycode", _FIELD + b"--x--"),
+        ("multipart/form-data; boundary=x; charset=utf-7", _FIELD + b"--x--"),
+        ("multipart/form-data; boundary=x", _FIELD),  # cut short
+        ("multipart/form-data; boundary=x", _FIELD + b"--x\r\n"),
+        ("multipart/form-data; boundary=x", _FIELD * 101 + b"--x--"),
+        ("multipart/form-data; boundary=x", b"--x\r\nA: " + b"a" * 100_000 + b"\r\n\r\n\r\n--x--"),
         ("application/json", b"--x\r\n"),
     ],
 )  # fmt: skip

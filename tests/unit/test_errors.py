@@ -96,7 +96,7 @@ def test_a_status_is_one_of_http(error: type[StudioError]) -> None:
 
 @each_served
 def test_a_retry_is_promised_only_where_the_same_request_may_do_better(error: type[StudioError]) -> None:
-    assert not error.retryable or error.status in (408, 429, 500, 503)
+    assert not error.retryable or error.status in (408, 409, 429, 500, 503)
     # And where the hint tells to send the same again later, the flag says so too.
     assert error.retryable or not re.search(r"(same|unchanged).* again (in|later)|[Tt]ry again later", error.hint)
 

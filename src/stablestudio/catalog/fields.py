@@ -53,11 +53,13 @@ def _link(*kinds: MediaKind) -> AfterValidator:
     return _checked(partial(media_problem, kinds=kinds), code="invalid_link")
 
 
-_URI = Field(json_schema_extra={"format": "uri"})
+def _media(*kinds: MediaKind) -> Any:
+    return Field(json_schema_extra={"format": "uri", "x-media": [*kinds]})
 
-ImageLink = Annotated[str, _link("image"), _URI]
-VisualLink = Annotated[str, _link("image", "video"), _URI]
-AudioLink = Annotated[str, _link("audio"), _URI]
-CallbackUrl = Annotated[str, _checked(callback_problem, code="invalid_url"), _URI]
+
+ImageLink = Annotated[str, _link("image"), _media("image")]
+VisualLink = Annotated[str, _link("image", "video"), _media("image", "video")]
+AudioLink = Annotated[str, _link("audio"), _media("audio")]
+CallbackUrl = Annotated[str, _checked(callback_problem, code="invalid_url"), Field(json_schema_extra={"format": "uri"})]
 
 LINK_HELP = "an https URL, the blobUrl of an upload, a data: URI, or job:<id> of an earlier result"

@@ -99,6 +99,10 @@ class OfferingInput(BaseModel):
         """Return the buyer's random seed, where the route takes one and it was given."""
         return None
 
+    def callback(self) -> str | None:
+        """Return the address that is to be called when the job ends, where the route takes one and it was given."""
+        return None
+
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         document = handler.resolve_ref_schema(handler(schema))

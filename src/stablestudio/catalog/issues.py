@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from stablestudio.catalog.inputs import OfferingInput, choices
-from stablestudio.catalog.spelling import clipped, nearest, shown
+from stablestudio.catalog.spelling import clipped, label, nearest, shown
 from stablestudio.errors import Issue
 
 Path = tuple[str | int, ...]
@@ -39,13 +39,13 @@ def field_issue(model: type[OfferingInput], error: ErrorDetails) -> Issue:
     if code == "literal_error":
         return not_allowed(path, choices(model.model_fields[str(path[0])].annotation))
     if code == "missing":
-        return Issue(path, code, f"Field {_label(path)} is required")
+        return Issue(path, code, f"Field {label(path)} is required")
     if code in _TYPES:
-        return Issue(path, "wrong_type", f"{_label(path)} must be {_TYPES[code]}")
+        return Issue(path, "wrong_type", f"{label(path)} must be {_TYPES[code]}")
     if code in _LIMITS:
         public, words = _LIMITS[code]
-        return Issue(path, public, f"{_label(path)} {words(error.get('ctx', {}))}")
-    return Issue(path, code, f"{_label(path)}: {error['msg']}")
+        return Issue(path, public, f"{label(path)} {words(error.get('ctx', {}))}")
+    return Issue(path, code, f"{label(path)}: {error['msg']}")
 
 
 def unknown_field(model: type[OfferingInput], name: str) -> Issue:
@@ -62,9 +62,7 @@ def unknown_field(model: type[OfferingInput], name: str) -> Issue:
 def not_allowed(path: Path, allowed: tuple[Any, ...]) -> Issue:
     """Refuse a value and list the right ones."""
     values = ", ".join(repr(value) for value in allowed)
-    return Issue(
-        path, "not_allowed", f"{_label(path)} must be {'one of ' if len(allowed) > 1 else ''}{values}", allowed
-    )
+    return Issue(path, "not_allowed", f"{label(path)} must be {'one of ' if len(allowed) > 1 else ''}{values}", allowed)
 
 
 def missing(field: str, why: str) -> Issue:
@@ -74,14 +72,9 @@ def missing(field: str, why: str) -> Issue:
 
 def conflict(path: Path, message: str, *, allowed: tuple[Any, ...] | None = None) -> Issue:
     """Refuse a value that is right alone and wrong beside the others."""
-    return Issue(path, "conflict", f"{_label(path)}: {message}", allowed)
+    return Issue(path, "conflict", f"{label(path)}: {message}", allowed)
 
 
 def too_many(field: str, message: str) -> Issue:
     """Refuse a list that is too long beside the other fields."""
     return Issue((field,), "too_many", f"{field!r}: {message}")
-
-
-def _label(path: Path) -> str:
-    name, *indexes = path
-    return repr(str(name) + "".join(f"[{index}]" for index in indexes))

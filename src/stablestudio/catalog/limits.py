@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from stablestudio.catalog.spelling import label
 from stablestudio.catalog.values import MediaInput, MediaKind
 from stablestudio.errors import Issue
 
@@ -70,6 +71,4 @@ class FileLimit:
 
 
 def _misfit(file: Measured, message: str) -> Issue:
-    name, *indexes = file.media.path
-    place = str(name) + "".join(f"[{index}]" for index in indexes)
-    return Issue(file.media.path, "file_out_of_limits", f"{place!r}: {message}")
+    return Issue(file.media.path, "file_out_of_limits", f"{label(file.media.path)}: {message}")

@@ -27,6 +27,7 @@ _LOOPBACK = re.compile(rf"http://(?:(?:{_NAME}\.)?localhost|127(?:\.\d{{1,3}}){{
 _AUTHORITY = re.compile(r"https?://([^/?#]*)")
 _DATA = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,")
 _JOB = re.compile(r"job:[A-Za-z0-9_-]{1,64}")
+_VISUAL_NAME = re.compile(r"\.(?:mp4|m4v|mov|webm|png|jpe?g|webp)(?:$|\?)", re.IGNORECASE)
 _VIDEO_NAME = re.compile(r"\.(?:mp4|m4v|mov|webm)(?:$|\?)", re.IGNORECASE)
 
 
@@ -57,6 +58,11 @@ def kind_of(url: str) -> MediaKind:
     if data := _DATA.match(url):
         return _KIND_OF_TYPE.get(data[1], "image")
     return "video" if _VIDEO_NAME.search(url) else "image"
+
+
+def tells_kind(url: str) -> bool:
+    """Tell whether a link itself says what it leads to, so that `kind_of` does not only guess."""
+    return url.startswith("data:") or _VISUAL_NAME.search(url) is not None
 
 
 def _url_problem(text: str, *, pattern: re.Pattern[str]) -> str | None:

@@ -23,7 +23,7 @@ Input = TypeVar("Input", bound=OfferingInput)
 MOST_ISSUES = 50
 _LONGEST_NUMBER = 32
 # The longest texts may be all commas; a list of a million mistakes would hold up everybody else for seconds.
-_MOST_COMMAS = 80_000
+MOST_COMMAS = 80_000
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -41,7 +41,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=_whole)
 
 def read(model: type[Input], body: bytes) -> Input:
     """Return the input that a JSON body states; raise `InvalidInput` with all its issues."""
-    if body.count(b",") > _MOST_COMMAS:
+    if body.count(b",") > MOST_COMMAS:
         raise _refusal([Issue((), "too_many_values", "The body holds more values than any route takes")])
     try:
         value = model.model_validate_json(body)

@@ -28,3 +28,9 @@ def clipped(name: str) -> str:
 
 def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
+
+
+def label(path: tuple[str | int, ...]) -> str:
+    """Return a place in an input as messages spell it, e.g. `'urls[1]'`."""
+    name, *indexes = path
+    return repr(str(name) + "".join(f"[{index}]" for index in indexes))

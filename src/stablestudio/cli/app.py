@@ -10,7 +10,7 @@ COMMANDS = {
     "generate": ("generate", "Buy a picture or a clip and save it."),
     "quote": ("quote", "Ask the exact price of an input; nothing is signed."),
     "models": ("models", "List what is sold, with prices."),
-    "job": ("jobs", "Look at a job, wait for it, download its files."),
+    "job": ("jobs", "Look at a job, wait for it, download its files, delete them."),
     "jobs": ("jobs", "List the wallet's jobs."),
     "upload": ("upload", "Hand over a file for later orders to point to."),
     "resume": ("resume", "Continue orders without an answer and uploads that were cut off, without paying again."),
@@ -18,10 +18,12 @@ COMMANDS = {
     "serve": ("serve", "Run the service."),
     "local": ("local", "Serve an open-weight model on this machine, as a provider."),
     "refunds": ("refunds", "Look after refunds: list, approve, retry."),
+    "webhooks": ("webhooks", "Look after what buyers are told: list, redeliver."),
     "providers": ("providers", "Show who makes what; check that vendors take our keys."),
     "purge": ("purge", "Erase files whose time is over; --dry-run only tells which."),
     "audit": ("audit", "Prove that every order was delivered, refunded or never charged."),
     "db": ("db", "Upgrade the database's schema, or check it."),
+    "validate": ("validate", "Check that a seller keeps the rules of x402, MPP and their clients; nothing is paid."),
     "demo": ("demo", "Run the service, buy a picture and a clip from it, and get a refund."),
 }
 
@@ -29,7 +31,7 @@ EPILOG = """\b
 Exit codes:
   0  done
   1  unexpected: a fault in this program
-  2  wrong usage or input, or no wallet; nothing was charged
+  2  wrong usage or input, or no wallet; the order was not charged
   3  refused to pay: above the limit, not approved, or not the service that was asked; nothing was signed
   4  the service did not take the payment, for instance for lack of funds
   5  the job failed, or the upload; the output says whether the money is back

@@ -28,7 +28,7 @@ from stablestudio.media.probe import probe
 from stablestudio.money import Money
 
 _PATIENCE = 25.0
-_START_PATIENCE = 20.0
+_START_PATIENCE = 60.0
 _STOP_PATIENCE = 12.0
 
 

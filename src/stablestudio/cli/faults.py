@@ -6,7 +6,7 @@ import click
 from click.core import ParameterSource
 
 from stablestudio.cli.output import Output
-from stablestudio.client import errors
+from stablestudio.client import Order, errors
 from stablestudio.errors import Issue, StudioError
 from stablestudio.protocols import siwx, x402
 
@@ -14,12 +14,16 @@ OK, UNEXPECTED, USAGE, REFUSED_TO_PAY, PAYMENT_FAILED, JOB_FAILED, SERVICE, UNFI
 
 _CODES: tuple[tuple[tuple[type[StudioError], ...], int], ...] = (
     ((errors.PurchaseRefused, siwx.SiwxChallengeRefused), REFUSED_TO_PAY),
-    ((errors.PaymentRejected,), PAYMENT_FAILED),
     ((errors.PaymentOutcomeUnknown, errors.JobStillRunning, errors.UploadInterrupted), UNFINISHED),
     ((errors.JobFailed, errors.UploadError), JOB_FAILED),
     ((errors.ServiceUnreachable, errors.UnreadableAnswer, errors.DownloadFailed, x402.MalformedOffer), SERVICE),
-    ((errors.WalletError, errors.InvalidAddress, errors.UnknownModel, errors.FileUnusable), USAGE),
+    (
+        (errors.WalletError, errors.InvalidAddress, errors.UnknownModel, errors.FileUnusable, errors.UploadNotOpen),
+        USAGE,
+    ),
 )
+# What a service says of a payment; of anything else it says the same with a payment as without.
+_OF_PAYMENTS = {402, 409}
 
 
 def exit_code(error: StudioError) -> int:
@@ -27,6 +31,8 @@ def exit_code(error: StudioError) -> int:
     for kinds, code in _CODES:
         if isinstance(error, kinds):
             return code
+    if isinstance(error, errors.PaymentRejected) and error.status in _OF_PAYMENTS:
+        return PAYMENT_FAILED
     if isinstance(error, errors.StudioApiError):
         return SERVICE if error.status >= 500 or error.status == 429 else USAGE
     return UNEXPECTED
@@ -53,8 +59,16 @@ def next_step(error: StudioError) -> str:
     if isinstance(error, errors.PaymentOutcomeUnknown):
         return f"{command('resume')}   (never order this again by hand)"
     if isinstance(error, errors.UploadInterrupted):
-        return command("resume")
+        return _after_interruption(error.order)
     return error.advice
+
+
+def _after_interruption(order: Order) -> str:
+    """Return how a file is sent on, and the order placed that it is for."""
+    if order.sending is None or order.sending.wanted_for is None:
+        return command("resume")
+    again = "the same command again, which does not pay for the upload again"
+    return f"{command('resume')}   (sends the file; then {again})" if order.open else again
 
 
 _LATER = "Order again in some minutes, or choose another model"
@@ -75,6 +89,14 @@ def command(words: str) -> str:
 
 def money(error: StudioError) -> str:
     """Return one sentence on what became of the money."""
+    told = _of_order(error)
+    if not isinstance(error, errors.BuyerError) or not error.uploads:
+        return told
+    told = "the order was not charged." if error.order_charged is False else told
+    return " ".join([told, *(f"{upload}." for upload in error.uploads)])
+
+
+def _of_order(error: StudioError) -> str:
     if isinstance(error, errors.JobFailed):
         return _of_failed_job(error)
     if isinstance(error, errors.JobStillRunning):
@@ -85,7 +107,7 @@ def money(error: StudioError) -> str:
         return "the job is paid; downloading costs nothing."
     if isinstance(error, errors.UploadError):
         return f"${error.order.price} was paid for the place, once."
-    moved = error.money_moved if isinstance(error, errors.BuyerError) else error.charged
+    moved = error.order_charged if isinstance(error, errors.BuyerError) else error.charged
     return {True: "the payment was taken.", False: "none moved.", None: "not known whether any moved."}[moved]
 
 

@@ -23,7 +23,7 @@ from stablestudio.client import (
     StudioClient,
     UploadInterrupted,
 )
-from stablestudio.client.files import paths_in
+from stablestudio.client.files import sources_in
 from stablestudio.client.menu import choose_operation
 from stablestudio.client.studio import DEFAULT_TIMEOUT
 from stablestudio.client.till import Approve
@@ -74,7 +74,7 @@ def generate(
     media = read_media(images)
     progress = out.progress()
     with connect(url, allow_mainnet=allow_mainnet, sleep=progress.sleep) as client:
-        with_media = bool(media) or any(paths_in(fields))
+        with_media = bool(media) or any(sources_in(fields))
         chosen = named or choose_operation(client.models(), model=name, with_media=with_media)
         wish = ({"prompt": prompt} if prompt else {}) | place_media(media, model=name, operation=chosen) | fields
         tell_unanswered(out, client)
@@ -104,12 +104,17 @@ def require_writable(target: Path) -> None:
 
 
 def interruptible(client: StudioClient, purchase: Callable[[], Bought], *, progress: Progress) -> Bought:
-    """Pay once; an interrupt after the signature was sent says how to go on."""
-    known = {order.key for order in client.pending()}
+    """Pay once; an interrupt after a signature was sent says how to go on."""
+    pending, kept = client.pending(), client.kept()
     try:
         return purchase()
     except KeyboardInterrupt:
-        sent = [order for order in client.pending() if order.key not in known]
+        sent = [order for order in client.pending() if order not in pending]
+        there = [order for order in client.kept() if order not in kept]
+        if not sent and there:
+            raise UploadInterrupted(
+                "Interrupted before the order was placed; its file is there.", order=there[0]
+            ) from None
         if not sent:
             raise
         if sent[0].sending is not None and sent[0].transaction is not None:

@@ -86,10 +86,18 @@ def _is_link(text: str) -> bool:
 
 
 def _present(name: str, *, hint: str) -> Path:
-    path = Path(name)
+    path = _at_home(name)
     if not path.is_file():
         raise click.BadParameter(f"{name!r} is no link and no file here.", param_hint=hint)
     return path
+
+
+def _at_home(name: str) -> Path:
+    """Return a path with `~` read as shells do, which leave it alone behind an @."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(name)
 
 
 def _no_number(name: str) -> float:

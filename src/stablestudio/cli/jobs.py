@@ -18,14 +18,31 @@ from stablestudio.client.studio import DEFAULT_TIMEOUT
 @click.argument("job_id", metavar="ID")
 @click.option("--wait", is_flag=True, help="Wait until the job has ended.")
 @click.option("--download", is_flag=True, help="Save its files.")
+@click.option("--delete", is_flag=True, help="Delete its files for good, a failed job altogether.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), default=Path(), help="File or folder.")
 @click.option("--timeout", type=click.FloatRange(min=0), default=DEFAULT_TIMEOUT, show_default=True, help="Seconds.")
 @url_option
 @speaks
-def job(out: Output, *, job_id: str, wait: bool, download: bool, target: Path, timeout: float, url: str) -> None:
-    """Show the job ID; with --wait until it has ended, with --download with its files."""
+def job(
+    out: Output,
+    *,
+    job_id: str,
+    wait: bool,
+    download: bool,
+    delete: bool,
+    yes: bool,
+    target: Path,
+    timeout: float,
+    url: str,
+) -> None:
+    """Show the job ID; with --wait until it has ended, with --download with its files, with --delete for the last time."""
     if not is_job_id(job_id):
         raise click.BadParameter(f"{job_id!r} is no job id.", param_hint="ID")
+    if delete and (wait or download):
+        raise click.UsageError("--delete goes alone: download the files first.")
+    if delete:
+        return remove(out, job_id=job_id, yes=yes, url=url)
     progress = out.progress()
     with connect(url, sleep=progress.sleep) as client:
         found = client.job(job_id)
@@ -37,6 +54,15 @@ def job(out: Output, *, job_id: str, wait: bool, download: bool, target: Path, t
         require_success(found)
     out.result({"success": True, "job": job_document(found)}, *job_lines(found))
     return None
+
+
+def remove(out: Output, *, job_id: str, yes: bool, url: str) -> None:
+    """Delete a job that has ended; a person at a terminal is asked first."""
+    if out.interactive and not yes:
+        click.confirm(f"Delete the files of job {job_id} for good?", err=True, abort=True)
+    with connect(url) as client:
+        client.delete(job_id)
+    out.result({"success": True, "deleted": job_id}, f"Deleted {job_id}.")
 
 
 @click.command()

@@ -14,7 +14,7 @@ import click
 from stablestudio.client import Sent
 
 _TICK = 0.25
-_MOVING = {"loading", "uploading"}
+_MOVING = {"loading", "uploading", "asking"}
 
 
 class Output:

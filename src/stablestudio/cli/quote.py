@@ -10,7 +10,7 @@ from stablestudio.cli.inputs import FIELD_HELP, place_media, read_fields, read_m
 from stablestudio.cli.output import Output
 from stablestudio.cli.running import connect, speaks, url_option
 from stablestudio.cli.views import quote_document
-from stablestudio.client.files import paths_in
+from stablestudio.client.files import sources_in
 from stablestudio.client.menu import choose_operation
 
 
@@ -36,7 +36,9 @@ def quote(
     name, named = split_model(model, operation=operation)
     media, given = read_media(images), read_fields(pairs)
     with connect(url, anonymous=True) as client:
-        chosen = named or choose_operation(client.models(), model=name, with_media=bool(media) or any(paths_in(given)))
+        chosen = named or choose_operation(
+            client.models(), model=name, with_media=bool(media) or any(sources_in(given))
+        )
         fields = place_media(media, model=name, operation=chosen) | given
         found = client.quote(name, chosen, ({"prompt": prompt} if prompt else {}) | fields)
     line = f"${found.amount}  {name}/{chosen}, in USDC on {found.token.title} ({found.network}) to {found.pay_to}"

@@ -10,8 +10,21 @@ from stablestudio.client import Job, Quote, Upload
 
 
 def job_document(job: Job) -> dict[str, Any]:
-    """Return a job as the service told it."""
-    return job.model_dump(by_alias=True, exclude_none=True)
+    """Return a job as the service told it, with its small inputs in short."""
+    told: dict[str, Any] = shortened(job.model_dump(by_alias=True, exclude_none=True))
+    return told
+
+
+def shortened(value: Any) -> Any:
+    """Return a value with the beginning of each `data:` URI, which nobody reads to its end."""
+    match value:
+        case str() if value.startswith("data:") and len(value) > _LONGEST:
+            return f"{value[:_LONGEST]}... ({len(value):,} characters)"
+        case dict():
+            return {name: shortened(each) for name, each in value.items()}
+        case list() | tuple():
+            return [shortened(each) for each in value]
+    return value
 
 
 def upload_document(upload: Upload) -> dict[str, Any]:
@@ -19,6 +32,7 @@ def upload_document(upload: Upload) -> dict[str, Any]:
     return upload.model_dump(by_alias=True, exclude_none=True)
 
 
+_LONGEST = 60  # characters of a `data:` URI
 # What is said of a payment that has not moved; `held` moves when the work is done.
 _PAYMENTS = {"held": "held", "released": "released", "rejected": "not paid", "unknown": "unclear"}
 

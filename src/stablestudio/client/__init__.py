@@ -8,6 +8,7 @@ from stablestudio.client.errors import (
     JobError,
     JobFailed,
     JobStillRunning,
+    PaidUpload,
     PaymentOutcomeUnknown,
     PaymentRejected,
     PriceAboveLimit,
@@ -17,6 +18,7 @@ from stablestudio.client.errors import (
     UploadError,
     UploadExpired,
     UploadInterrupted,
+    UploadNotOpen,
     UploadRefused,
     WalletError,
 )
@@ -40,6 +42,7 @@ __all__ = [
     "Journal",
     "KeyWallet",
     "Order",
+    "PaidUpload",
     "PaymentOutcomeUnknown",
     "PaymentRejected",
     "PriceAboveLimit",
@@ -54,6 +57,7 @@ __all__ = [
     "UploadError",
     "UploadExpired",
     "UploadInterrupted",
+    "UploadNotOpen",
     "UploadRefused",
     "WalletError",
 ]

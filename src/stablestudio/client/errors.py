@@ -23,6 +23,7 @@ StudioError
     │   ├── UploadRefused         the service does not take this file
     │   ├── UploadExpired         the time for sending is over
     │   └── FileChanged           the file is not what it was when its upload began
+    ├── UploadNotOpen             there is no such upload to give up
     ├── DownloadFailed
     │   ├── LinkExpired           an old link; the next read of the job brings a fresh one
     │   └── FilesGone             expired, or deleted by the wallet
@@ -38,9 +39,11 @@ StudioError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stablestudio.errors import Issue, StudioError
+from stablestudio.money import Money
 
 if TYPE_CHECKING:
     from stablestudio.client.jobs import Job
@@ -73,6 +76,7 @@ __all__ = [
     "UploadError",
     "UploadExpired",
     "UploadInterrupted",
+    "UploadNotOpen",
     "UploadRefused",
     "WalletError",
     "WalletExists",
@@ -82,19 +86,56 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaidUpload:
+    """A file that was uploaded and paid for an order which then came to nothing; until `usable_until` it is not paid again."""
+
+    file: str
+    price: Money
+    blob_url: str
+    usable_until: str
+
+    def __str__(self) -> str:
+        return f"${self.price} was paid for the upload of {self.file}, which stays usable until {self.usable_until}"
+
+    def body(self) -> dict[str, str]:
+        return {
+            "file": self.file,
+            "price": str(self.price),
+            "blobUrl": self.blob_url,
+            "usableUntil": self.usable_until,
+        }
+
+
 class BuyerError(StudioError):
     """Something stopped the buyer's side.
 
-    `status` is 0 where no HTTP answer stands behind the error; `money_moved` is None where nobody knows yet.
+    `status` is 0 where no HTTP answer stands behind the error; `money_moved` is None where nobody knows yet;
+    `uploads` are those that were paid before it.
     """
 
     status: ClassVar[int] = 0
     hint: ClassVar[str] = "Read the message; nothing was sent that has to be undone."
+    uploads: tuple[PaidUpload, ...] = ()
 
     @property
     def money_moved(self) -> bool | None:
-        """Tell whether this purchase took money: yes, no, or not known (None)."""
+        """Tell whether this purchase took money, with its uploads: yes, no, or not known (None)."""
+        return True if self.uploads and self.order_charged is False else self.order_charged
+
+    @property
+    def order_charged(self) -> bool | None:
+        """Tell whether what the error is about took money: yes, no, or not known (None)."""
         return self.charged
+
+    def after(self, uploads: Sequence[PaidUpload]) -> None:
+        """Tell of uploads that were paid before: what else is said speaks of the order alone."""
+        self.uploads = tuple(uploads)
+        self.message = " ".join([self.message, *(f"{upload}." for upload in uploads)])
+        self.args = (self.message,)
+        self.extra["uploads"] = [upload.body() for upload in uploads]
+        for free in ("nothing was charged", "nothing was signed", "nothing was paid"):
+            self.advice = self.advice.replace(free, f"{free} for the order itself")
 
     def body(self) -> dict[str, Any]:
         """Return the JSON shape of contract section 6, without a status where there was no HTTP answer."""
@@ -127,7 +168,7 @@ class StudioApiError(BuyerError):
         self._charged = charged
 
     @property
-    def money_moved(self) -> bool | None:
+    def order_charged(self) -> bool | None:
         return self._charged
 
 
@@ -189,7 +230,7 @@ class PaymentOutcomeUnknown(BuyerError):
         self.order = order
 
     @property
-    def money_moved(self) -> bool | None:
+    def order_charged(self) -> bool | None:
         return None
 
 
@@ -218,7 +259,7 @@ class JobFailed(JobError):
     )
 
     @property
-    def money_moved(self) -> bool | None:
+    def order_charged(self) -> bool | None:
         return not (self.job.refunded or self.job.uncharged)
 
 
@@ -283,6 +324,20 @@ class FileChanged(UploadError):
     """The file is not what it was when its upload began."""
 
     hint: ClassVar[str] = "Bring the former file back, or upload the new one for a payment of its own."
+
+    def __init__(
+        self, message: str | None = None, *, order: Order, hint: str | None = None, waits: bool = True
+    ) -> None:
+        drop = f" client.drop({order.key!r}) or `stablestudio resume --drop {order.key}` gives the former up."
+        super().__init__(message, order=order, hint=(hint or type(self).hint) + (drop if waits else ""))
+
+
+class UploadNotOpen(BuyerError):
+    """No upload of this wallet that could be given up has this id."""
+
+    hint: ClassVar[str] = (
+        "client.pending() and `stablestudio resume` tell the ids; an order of a job is continued, never given up."
+    )
 
 
 class DownloadFailed(BuyerError):

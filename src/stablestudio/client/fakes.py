@@ -20,6 +20,12 @@ PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
     "0000000a49444154789c63680000008200815d3f9c4b0000000049454e44ae426082"
 )
+_PICTURE = {"type": "string", "x-media": ["image"]}
+_MENU: dict[tuple[str, str], dict[str, Any]] = {
+    ("nano-banana", "generate"): {},
+    ("nano-banana", "edit"): {"images": {"type": "array", "items": _PICTURE}},
+    ("veo-3.1", "generate"): {"image": _PICTURE, "lastFrame": _PICTURE},
+}
 _PAY_TO = "0x1111111111111111111111111111111111111111"
 
 
@@ -167,12 +173,15 @@ class FakeSeller:
             extra={"name": name, "version": version},
         )
 
-    def _models(self, _: Call) -> Reply:
-        models = [
-            {"model": model, "operation": operation, "priceFrom": "0.045", "priceTo": "0.151", "typicalSeconds": [5, 5]}
-            for model, operation in (("nano-banana", "generate"), ("nano-banana", "edit"), ("veo-3.1", "generate"))
+    def _models(self, call: Call) -> Reply:
+        told = {"priceFrom": "0.045", "priceTo": "0.151", "typicalSeconds": [5, 5]}
+        model = urlsplit(call.url).path.removeprefix("/api/models").removeprefix("/")
+        dishes = [
+            {"model": each, "operation": operation} | told | ({"input": _input(fields)} if model else {})
+            for (each, operation), fields in _MENU.items()
+            if model in ("", each)
         ]
-        return _json(200, {"models": models})
+        return _json(200, {"models": dishes})
 
     def _jobs(self, call: Call) -> Reply | None:
         path = urlsplit(call.url).path
@@ -230,6 +239,10 @@ class FakeSeller:
     def _asset(self, call: Call) -> Reply:
         fresh = call.url.endswith(f"link={self.links}")
         return Reply(status=200, headers={"content-type": "image/png"}, body=PIXEL) if fresh else Reply(status=410)
+
+
+def _input(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {"prompt": {"type": "string"}, **fields}}
 
 
 def _json(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Reply:

@@ -6,10 +6,11 @@ import base64
 import contextlib
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from stablestudio.client.errors import FileUnusable
 from stablestudio.client.orders import Upload
@@ -19,6 +20,10 @@ INLINE_BYTES = 3_000_000
 """Becomes 4 million characters of `data:` URI; the service takes a little more, and a body of 6 million bytes."""
 
 Source = Path | bytes
+Handed = Path | bytes | bytearray | memoryview | IO[bytes]
+"""What a program may put into a media field."""
+
+_HANDED = "Hand over a pathlib.Path, bytes, or a file opened with mode 'rb'; nothing was paid for it."
 _SUFFIXES = {
     "image/png": ".png",
     "image/jpeg": ".jpg",
@@ -31,6 +36,8 @@ _SUFFIXES = {
     "audio/mp4": ".m4a",
     "audio/ogg": ".ogg",
 }
+# A container of clips may hold a sound alone, which nobody sees by the first bytes.
+_MAY_BE = {("video/mp4", "audio/mp4"), ("video/quicktime", "audio/mp4")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,43 +71,75 @@ class MediaFile:
 
 
 def open_file(source: Source, *, content_type: str | None = None) -> MediaFile:
-    """Look at a file, whose first bytes tell its type unless it is given; raise `FileUnusable`."""
+    """Look at a file, whose first bytes tell its type; raise `FileUnusable`, also where they belie a type that is given."""
     with _open(source) as file:
         head, size = file.read(HEAD), file.seek(0, io.SEEK_END)
     if not size:
         raise FileUnusable(f"{_called(source)} is empty.")
-    found = content_type or sniff(head)
-    if found is None:
+    seen = sniff(head)
+    if content_type and seen not in (None, content_type) and (seen, content_type) not in _MAY_BE:
+        raise FileUnusable(f"{_called(source)} is {seen}, not {content_type}.")
+    found = content_type or seen
+    if found is None or (content_type is None and found not in _SUFFIXES):
         raise FileUnusable(f"{_called(source)} is no picture, clip or sound of a known type.")
     return MediaFile(source=source, name=_name(source, found), content_type=found, size=size)
 
 
-def inline(files: Iterable[MediaFile]) -> list[MediaFile]:
-    """Return the files that go inside the order: each, in turn, with which all that do have 3 MB at most together."""
-    chosen: list[MediaFile] = []
-    for file in files:
-        if sum(each.size for each in chosen) + file.size <= INLINE_BYTES:
-            chosen.append(file)
+def source_of(handed: Handed) -> Source:
+    """Return the path, or the bytes, an open file's from where it stands; raise `FileUnusable` for what is no file."""
+    match handed:
+        case Path() | bytes():
+            return handed
+        case bytearray() | memoryview():
+            return bytes(handed)
+        case io.IOBase():
+            return _read(handed)
+    raise FileUnusable(f"{type(handed).__name__} is no file.", hint=_HANDED)
+
+
+def inline(files: Iterable[MediaFile]) -> set[MediaFile]:
+    """Return the files that go inside the order: each, in turn, with which all that do have 3 MB at most together.
+
+    A file that is named several times goes inside as often.
+    """
+    chosen: set[MediaFile] = set()
+    room = INLINE_BYTES
+    for file, times in Counter(files).items():
+        if file.size * times <= room:
+            chosen.add(file)
+            room -= file.size * times
     return chosen
 
 
-def paths_in(value: Any) -> Iterator[Path]:
-    """Yield every path that an input holds, however deep in its lists."""
+def files_at_hand(value: Any) -> Any:
+    """Return an input whose files are all paths or bytes, which can be read more than once; raise `FileUnusable`."""
     match value:
-        case Path():
+        case bytearray() | memoryview() | io.IOBase():
+            return source_of(cast("Handed", value))
+        case Mapping():
+            return {name: files_at_hand(each) for name, each in value.items()}
+        case list() | tuple():
+            return [files_at_hand(each) for each in value]
+    return value
+
+
+def sources_in(value: Any) -> Iterator[Source]:
+    """Yield every file that an input holds, however deep in its lists, as often as it does."""
+    match value:
+        case Path() | bytes():
             yield value
         case Mapping():
             for each in value.values():
-                yield from paths_in(each)
+                yield from sources_in(each)
         case list() | tuple():
             for each in value:
-                yield from paths_in(each)
+                yield from sources_in(each)
 
 
-def with_links(value: Any, links: Mapping[Path, str]) -> Any:
-    """Return an input with a link in place of each path and each upload."""
+def with_links(value: Any, links: Mapping[Source, str]) -> Any:
+    """Return an input with a link in place of each file and each upload."""
     match value:
-        case Path():
+        case Path() | bytes():
             return links[value]
         case Upload():
             return value.blob_url
@@ -118,6 +157,20 @@ def _open(source: Source) -> Iterator[io.BytesIO | io.BufferedReader]:
             yield file
     except OSError as error:
         raise FileUnusable(f"{_called(source)} cannot be read: {error.strerror}.") from None
+
+
+def _read(file: io.IOBase) -> bytes:
+    """Read an open file and put it back to where it stood, so that a quote leaves it to the order."""
+    try:
+        stood = file.tell() if file.seekable() else None
+        data = file.read()
+        if stood is not None:
+            file.seek(stood)
+    except (OSError, ValueError) as error:
+        raise FileUnusable(f"The open file cannot be read: {error}.", hint=_HANDED) from None
+    if not isinstance(data, bytes):
+        raise FileUnusable("The file is open as text.", hint=_HANDED)
+    return data
 
 
 def _called(source: Source) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import pydantic
 from pydantic.alias_generators import to_camel
 
 from stablestudio.client.answers import api_error
 from stablestudio.client.errors import UnknownModel, UnreadableAnswer
-from stablestudio.client.steps import Call, Flow
+from stablestudio.client.steps import Call, Flow, Reply
 from stablestudio.client.till import steadily
 
 _TAKE_MEDIA = {"edit", "i2v"}
@@ -33,11 +34,25 @@ class Dish(pydantic.BaseModel):
     """The largest file, where files are what is sold room for."""
     typical_seconds: tuple[int | float, int | float] | None = None
     lifecycle: dict[str, Any] = pydantic.Field(default_factory=dict)
+    input: dict[str, Any] | None = None
+    """The JSON schema of its input, where all of one model was asked for."""
 
 
 def menu(base_url: str) -> Flow[list[Dish]]:
     """Read all offerings."""
-    reply = yield from steadily(Call(method="GET", url=f"{base_url}/api/models"))
+    return _dishes((yield from steadily(Call(method="GET", url=f"{base_url}/api/models"))))
+
+
+def dish(base_url: str, *, model: str, operation: str) -> Flow[Dish | None]:
+    """Read one offering with the schema of its input; None where none is told, and an order then has to find out."""
+    reply = yield from steadily(Call(method="GET", url=f"{base_url}/api/models/{quote(model, safe='')}"))
+    if reply.status == 404:
+        return None
+    found = (each for each in _dishes(reply) if (each.model, each.operation) == (model, operation))
+    return next((each for each in found if each.input is not None), None)
+
+
+def _dishes(reply: Reply) -> list[Dish]:
     if reply.status != 200:
         raise api_error(reply)
     try:

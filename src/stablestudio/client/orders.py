@@ -42,6 +42,8 @@ class Sending(pydantic.BaseModel):
     """None after a refusal: the place is free for any file of its name and type."""
     session: str | None = None
     etags: dict[int, str] = pydantic.Field(default_factory=dict)
+    wanted_for: str | None = None
+    """The model and operation of the order that the file is for; None where it is uploaded for its own sake."""
     upload: Upload | None = None
     """The file in its place, until the order that it is for is answered."""
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote as quoted
 from urllib.parse import urlsplit
 
 import httpx2
@@ -20,11 +17,11 @@ from stablestudio.client import coins
 from stablestudio.client.desk import Desk
 from stablestudio.client.downloads import Place, assets_of, save
 from stablestudio.client.errors import BuyerError, DownloadFailed, FilesGone, InvalidAddress, JobFailed, LinkExpired
-from stablestudio.client.files import open_file
+from stablestudio.client.files import Handed, open_file, source_of
 from stablestudio.client.jobs import Job
 from stablestudio.client.journal import Journal
 from stablestudio.client.menu import Dish, menu
-from stablestudio.client.offers import DEFAULT_LIMIT, Quote, Wish, origin
+from stablestudio.client.offers import DEFAULT_LIMIT, Quote, origin
 from stablestudio.client.orders import Order, Upload
 from stablestudio.client.parcels import Parcels
 from stablestudio.client.sending import Sent
@@ -51,6 +48,11 @@ class Resumed:
     job: Job | None = None
     upload: Upload | None = None
     error: BuyerError | None = None
+
+    @property
+    def wanted_for(self) -> str | None:
+        """Return the model and operation of the order that a file was sent for, which is not placed yet."""
+        return self.order.sending.wanted_for if self.order.sending else None
 
 
 class StudioClient:
@@ -114,11 +116,11 @@ class StudioClient:
 
     def quote(self, model: str, operation: str, input: Mapping[str, Any]) -> Quote:  # noqa: A002  # the contract's word
         """Return the exact price of an input; nothing is signed and nothing leaves but the input, without its large files."""
-        return self._run(self._parcels.quote(input, wish=partial(self._wish, model, operation)))
+        return self._run(self._parcels.quote(model, operation, input))
 
     def upload(
         self,
-        file: Path | bytes,
+        file: Handed | str,
         *,
         content_type: str | None = None,
         max_price: Money | None = None,
@@ -127,11 +129,12 @@ class StudioClient:
     ) -> Upload:
         """Buy a place for a file, once, send the file and return what media fields take.
 
-        The first bytes tell the type unless it is given. An upload of the same file that was cut off is continued
+        `file` is a path, bytes, or a file open for reading bytes. The first bytes tell the type unless it is given. An upload of the same file that was cut off is continued
         instead of paid anew. Raise `FileUnusable` and what `submit` raises before anything is paid, and after that an
         `UploadError` that says whether the place still waits.
         """
-        opened = open_file(file, content_type=content_type)
+        source = Path(file) if isinstance(file, str) else source_of(file)
+        opened = open_file(source, content_type=content_type)
         wish = self._courier.wish(opened)
         flow = self._courier.upload(wish, file=opened, limit=max_price, approve=approve, tell=on_progress)
         upload = self._run(flow)
@@ -150,14 +153,15 @@ class StudioClient:
     ) -> Job:
         """Pay for a job, once, and return it as it begins; `approve` sees the quote and may decline.
 
-        Media fields take a `Path`: files go inside the order while they have 3 MB together, any other is uploaded first.
+        Media fields take a `Path`, bytes, or a file open for reading bytes: files go inside the order while they have
+        3 MB together, any other is uploaded first. A file that its field does not take is a `FileUnusable`, for nothing.
         `max_price` covers the uploads too, and is compared before the first payment.
         An earlier order of the same input whose payment was never answered is continued instead of paid anew. Raise
         `PurchaseRefused` before anything is signed, `PaymentRejected` where the service took nothing, `PaymentOutcomeUnknown`
         where only `resume` can tell, and for files what `upload` raises.
         """
-        wish = partial(self._wish, model, operation)
-        return self._run(self._parcels.buy(input, wish=wish, limit=max_price, approve=approve, tell=on_upload))
+        flow = self._parcels.buy(model, operation, input, limit=max_price, approve=approve, tell=on_upload)
+        return self._run(flow)
 
     def run(
         self,
@@ -188,6 +192,7 @@ class StudioClient:
     def delete(self, job_id: str) -> None:
         """Delete the files of a job that has ended; a failed one leaves the list, too."""
         self._run(self._desk.delete(job_id))
+        self._forget(job_id)
 
     def wait(
         self, job: Job | str, *, timeout: float = DEFAULT_TIMEOUT, on_progress: Callable[[Job], None] | None = None
@@ -219,8 +224,20 @@ class StudioClient:
         """Return this wallet's orders here whose payment was never answered, and uploads that were cut off."""
         return [order for order in self._till.left() if order.open]
 
+    def kept(self) -> list[Order]:
+        """Return this wallet's uploads here that are in their places, for orders that were not answered yet."""
+        return self._courier.kept()
+
+    def drop(self, key: str) -> Order:
+        """Give up an upload that was cut off, with the place that is paid; raise `UploadNotOpen` for any other order."""
+        return self._courier.drop(key)
+
     def resume(self, *, on_upload: Callable[[Sent], None] | None = None) -> list[Resumed]:
-        """Continue every order whose payment was never answered, with the bytes that were signed then, and send files on."""
+        """Continue every order whose payment was never answered, with the bytes that were signed then, and send files on.
+
+        Where a file was sent for an order that was not placed yet (`Resumed.wanted_for`), `submit` places it, and does not
+        pay for the file again.
+        """
         return [self._resume(order, on_upload) for order in self.pending()]
 
     def balance(self, address: str | None = None) -> Money:
@@ -235,7 +252,8 @@ class StudioClient:
         try:
             if order.sending is not None:
                 upload = self._run(self._courier.resume(order, tell=on_upload))
-                self._courier.forget(upload.blob_url)
+                if order.sending.wanted_for is None:
+                    self._courier.forget(upload.blob_url)
                 return Resumed(order=order, upload=upload)
             job = self._run(self._till.resume(order))
             self._courier.forget(order.body)
@@ -255,11 +273,6 @@ class StudioClient:
         order = self._journal.of_job(job_id)
         if order:
             self._journal.discard(order.key)
-
-    def _wish(self, model: str, operation: str, fields: Mapping[str, Any]) -> Wish:
-        path = "/".join(quoted(part, safe="") for part in ("api", "generate", model, operation))
-        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-        return Wish(model=model, operation=operation, url=f"{self.base_url}/{path}", body=body)
 
     def _run(self, flow: Flow[Result]) -> Result:
         return drive(flow, perform=self._perform, sleep=self._sleep)

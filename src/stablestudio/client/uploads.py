@@ -13,11 +13,13 @@ from stablestudio.client.desk import Desk
 from stablestudio.client.errors import (
     FileChanged,
     FileUnusable,
+    PaidUpload,
     PaymentOutcomeUnknown,
     UnreadableAnswer,
     UploadError,
     UploadExpired,
     UploadInterrupted,
+    UploadNotOpen,
     UploadRefused,
 )
 from stablestudio.client.files import MediaFile, open_file
@@ -27,7 +29,7 @@ from stablestudio.client.orders import Order, Sending, Upload
 from stablestudio.client.sending import Carrier, Place, Tell, read_place
 from stablestudio.client.steps import Flow, Reply, pause
 from stablestudio.client.till import Approve, Till, transaction_of
-from stablestudio.clock import from_iso
+from stablestudio.clock import from_iso, iso
 from stablestudio.errors import StudioError
 from stablestudio.money import Money
 
@@ -46,8 +48,8 @@ class Courier:
     till: Till
     desk: Desk
 
-    def wish(self, file: MediaFile) -> Wish:
-        """Return what is bought for a file; this reads it once."""
+    def wish(self, file: MediaFile, *, wanted_for: str | None = None) -> Wish:
+        """Return what is bought for a file, and for which order; this reads it once."""
         body = json.dumps(
             {"filename": file.name, "contentType": file.content_type}, ensure_ascii=False, separators=(",", ":")
         )
@@ -57,7 +59,7 @@ class Courier:
             operation=_MODEL,
             url=f"{self.till.base_url}{_PATH}",
             body=body.encode(),
-            sending=Sending(path=path, sha256=file.digest()),
+            sending=Sending(path=path, sha256=file.digest(), wanted_for=wanted_for),
         )
 
     def quote(self, wish: Wish, *, file: MediaFile) -> Flow[Quote]:
@@ -66,7 +68,7 @@ class Courier:
         return (yield from self.till.quote(wish))
 
     def known(self, wish: Wish) -> Upload | None:
-        """Return the file of a wish that is in its place already, for an order that was never answered."""
+        """Return the file of a wish that is in its place already, for an order that has not come to its end."""
         for order in self.till.left(wish):
             upload = order.sending.upload if order.sending else None
             if upload is not None and self._usable(order, upload):
@@ -91,11 +93,36 @@ class Courier:
                 raise UploadInterrupted("Another process is sending this file.", order=order)
             return (yield from self._fulfil(order, doubt=True, file=None, sending=order.sending, tell=tell))
 
+    def kept(self) -> list[Order]:
+        """Return the orders of files that are in their places, for orders that have not come to their end."""
+        return [order for order in self.till.left() if order.sending and order.sending.upload]
+
+    def paid(self, upload: Upload, *, file: MediaFile) -> PaidUpload:
+        """Return what was paid for a file that is kept."""
+        order = next(each for each in self.kept() if each.sending and each.sending.upload == upload)
+        return PaidUpload(
+            file=file.name,
+            price=order.amount,
+            blob_url=upload.blob_url,
+            usable_until=iso(from_iso(order.created_at) + _USABLE_MS),
+        )
+
     def forget(self, text: str) -> None:
         """Let go of uploads that did what they were for: a text, such as the body of an answered order, names them."""
-        for order in self.till.left():
+        for order in self.kept():
             if order.sending and order.sending.upload and order.sending.upload.blob_url in text:
                 self.till.journal.discard(order.key)
+
+    def drop(self, key: str) -> Order:
+        """Give up an upload, its paid place with it; raise `UploadNotOpen`, also for the order of a job."""
+        order = next((each for each in self.till.left() if each.key == key and each.sending), None)
+        if order is None:
+            raise UploadNotOpen(f"No upload that could be given up has the id {key!r}.")
+        with self.till.journal.hold(key) as ours:
+            if not ours:
+                raise UploadInterrupted("Another process is sending this file.", order=order)
+            self.till.journal.discard(key)
+        return order
 
     def _require_room(self, file: MediaFile) -> Flow[None]:
         dishes = yield from menu(self.till.base_url)
@@ -103,7 +130,7 @@ class Courier:
         if most is not None and file.size > most:
             raise FileUnusable(
                 f"{file.name} has {file.size:,} bytes, and the service takes {most:,} at most.",
-                hint="Make it smaller, or put it where an https address leads to; nothing was paid for it.",
+                hint="Make it smaller: no other way takes a larger one. Nothing was paid for it.",
             )
 
     def _fulfil(
@@ -116,7 +143,7 @@ class Courier:
                 return self._still(order, before.upload)
             reply = yield from self._pay(order, doubt=doubt)
             place = read_place(reply, order=order)
-            now = before.model_copy(update={"path": sending.path, "sha256": sending.sha256})
+            now = sending.model_copy(update={"session": before.session, "etags": before.etags})
             order = order.model_copy(update={"sending": now, "transaction": transaction_of(reply)})
             self.till.journal.write(order)
             upload = yield from self._bring(order, place, doubt=doubt, file=file, tell=tell)
@@ -166,7 +193,8 @@ class Courier:
             raise _unconfirmed(order, error) from None
         if order.sending and upload.sha256 not in (None, order.sending.sha256):
             self.till.journal.discard(order.key)
-            raise FileChanged("Other bytes than those of this file have arrived.", order=order)
+            told, hint = "Other bytes than those of this file have arrived.", "Upload the file anew, for a new payment."
+            raise FileChanged(told, order=order, hint=hint, waits=False)
         return upload
 
     def _still(self, order: Order, upload: Upload) -> Upload:

@@ -108,7 +108,7 @@ class Maker:
         if (ended := _ended(job)) is not None:
             return ended
         try:
-            work = _work(job, order)
+            work = work_of(job, order)
         except (LookupError, InvalidInput):
             # An upgrade may drop a model or tighten an input; the money of orders under way must not hang on it.
             return failure(FailureKind.INVALID_INPUT, "This service no longer makes what was ordered.")
@@ -444,7 +444,7 @@ def _ended(job: store.Job) -> Step | None:
     return step("deliver") if job.state == "complete" else None
 
 
-def _work(job: store.Job, order: tuple[str, str, str]) -> Work:
+def work_of(job: store.Job, order: tuple[str, str, str]) -> Work:
     """Return what is to be made; raise `LookupError` or `InvalidInput` where the catalog no longer takes it."""
     model, operation, body = order
     offering = catalog.find(model, operation)

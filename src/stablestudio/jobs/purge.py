@@ -21,10 +21,7 @@ GRACE_MS = 600_000
 
 
 class Purger:
-    """Erases files in three steps, each of which may be repeated: mark the row, erase the bytes, note that they are gone.
-
-    Other kinds of files, such as uploads, can go the same way: they need queries like those of `store.assets`.
-    """
+    """Erases files in three steps, each of which may be repeated: mark the row, erase the bytes, note that they are gone."""
 
     def __init__(self, database: Database, *, storage: Storage, clock: Clock) -> None:
         self._database = database
@@ -80,17 +77,9 @@ class Purger:
         )
 
     async def _erase_files(self, files: Sequence[Doomed]) -> list[Doomed]:
-        gone = [file.key for file in files if await self._erase_file(file.key)]
+        gone = await self._storage.erase(file.key for file in files)
+        reach("purge.erased")
         now = self._clock.now_ms()
         noted = await self._database.write(lambda connection: store.note_erased(connection, gone, now=now))
         reach("purge.noted")
         return [file for file in files if file.key in set(noted)]
-
-    async def _erase_file(self, key: str) -> bool:
-        try:
-            await self._storage.delete(key)
-        except Exception:
-            log.exception("file_not_erased", extra={"key": key})  # one that resists must not keep the others
-            return False
-        reach("purge.erased")
-        return True

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 from stablestudio.errors import StudioError
 
@@ -54,6 +54,8 @@ _DENIED_IPV6 = tuple(
         ),
     )
 )
+# RFC 5214, section 6.1: an interface identifier of ISATAP, under any prefix, ends in the IPv4 address that it tunnels to.
+_ISATAP = frozenset({b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe"})
 _DENIED_SUFFIXES = (
     ".arpa",
     ".corp",
@@ -93,13 +95,15 @@ class FetchRefused(StudioError):
 def is_public(address: Address) -> bool:
     """Tell whether an address belongs to the public internet.
 
-    IPv6 forms that carry an IPv4 address (mapped, NAT64, 6to4, Teredo) are not, whichever address they carry.
+    IPv6 forms that carry an IPv4 address (mapped, NAT64, 6to4, Teredo, ISATAP) are not, whichever address they carry.
     """
     if not address.is_global:
         return False
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _DENIED_IPV4)
-    return address in _GLOBAL_IPV6 and not any(address in network for network in _DENIED_IPV6)
+    if address not in _GLOBAL_IPV6 or address.packed[8:12] in _ISATAP:
+        return False
+    return not any(address in network for network in _DENIED_IPV6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +111,7 @@ class FetchPolicy:
     """What may be fetched: schemes, ports, and a judgement of each IP address."""
 
     schemes: frozenset[str] = frozenset({"https"})
-    ports: frozenset[int] = frozenset({80, 443})
+    ports: Container[int] = frozenset({80, 443})
     permits: Callable[[Address], bool] = is_public
 
 
@@ -151,6 +155,15 @@ def read_url(url: str) -> Target:
         port=int(authority["port"]) if authority["port"] else _DEFAULT_PORTS.get(scheme, 0),
         path=path if path.startswith("/") else f"/{path}",
     )
+
+
+def redirected(base: str, location: str) -> str:
+    """Return where the Location header of an answer from `base` leads; raise `FetchRefused` where nobody can tell."""
+    try:
+        # `urljoin` drops tabs, and whoever reads the same header elsewhere may not.
+        return location if "\t" in location else urljoin(base, location)
+    except ValueError:
+        raise FetchRefused("The address redirects to what is no address.") from None
 
 
 def admit(target: Target, policy: FetchPolicy) -> None:

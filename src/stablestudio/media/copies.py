@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
 from stablestudio.clock import Clock
 from stablestudio.media.storage import Storage
@@ -18,14 +18,6 @@ _UNCLAIMED_MS = 3_600_000
 _BATCH = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Foreign:
-    """A file that was fetched and confirmed: its bytes and its type."""
-
-    data: bytes
-    content_type: str
-
-
 class Copies:
     """Keeps what was checked, so that this very file is what an order is made from, whatever its address says later."""
 
@@ -34,25 +26,19 @@ class Copies:
         self._storage = storage
         self._clock = clock
 
-    async def keep(self, files: Mapping[str, Foreign]) -> str:
-        """Keep files by their addresses; return the name of this intake, for `store.copies.link`."""
-        intake, now = secrets.token_hex(16), self._clock.now_ms()
-        made = [
-            Copy(
-                key=f"inputs/{intake}/{number}",
-                intake=intake,
-                url=url,
-                content_type=file.content_type,
-                size=len(file.data),
-                sha256=hashlib.sha256(file.data).hexdigest(),
-                created_at=now,
-            )
-            for number, (url, file) in enumerate(files.items())
-        ]
-        await self._database.write(lambda connection: store.insert(connection, made))
-        for copy in made:
-            await self._storage.put_once(copy.key, files[copy.url].data, content_type=copy.content_type)
-        return intake
+    async def keep(self, url: str, data: bytes, *, content_type: str, intake: str) -> None:
+        """Keep what an address led to, as a part of the `intake` that looked at it; see `store.copies.link`."""
+        copy = Copy(
+            key=f"inputs/{intake}/{secrets.token_hex(8)}",
+            intake=intake,
+            url=url,
+            content_type=content_type,
+            size=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            created_at=self._clock.now_ms(),
+        )
+        await self._database.write(lambda connection: store.insert(connection, copy))
+        await self._storage.put_once(copy.key, data, content_type=content_type)
 
     async def find(self, url: str, *, order_id: str) -> Copy | None:
         """Return the copy that an order was checked with."""
@@ -60,17 +46,23 @@ class Copies:
 
     async def drop(self, order_id: str) -> None:
         """Erase the copies of an order that has come to its end."""
-        for key in await self._database.read(lambda connection: store.keys_of(connection, order_id)):
-            await self._erase(key)
+        await self._erase(await self._database.read(partial(store.keys_of, order_id=order_id)))
+
+    async def discard(self, intake: str) -> None:
+        """Erase the copies of an intake that no order is going to be made from."""
+        await self._erase(await self._database.read(partial(store.unneeded_of, intake=intake)))
 
     async def purge(self) -> int:
         """Erase what no order took, and what a stop left behind; return how many files."""
         before = self._clock.now_ms() - _UNCLAIMED_MS
-        keys = await self._database.read(lambda connection: store.unneeded(connection, before=before, limit=_BATCH))
-        for key in keys:
-            await self._erase(key)
-        return len(keys)
+        count, after = 0, ""
+        while keys := await self._database.read(partial(store.unneeded, before=before, after=after, limit=_BATCH)):
+            count, after = count + await self._erase(keys), keys[-1]
+        return count
 
-    async def _erase(self, key: str) -> None:
-        await self._storage.delete(key)
-        await self._database.write(lambda connection: store.forget(connection, key))
+    async def _erase(self, keys: Sequence[str]) -> int:
+        if not keys:
+            return 0
+        gone = await self._storage.erase(keys)
+        await self._database.write(partial(store.forget, keys=gone))
+        return len(gone)

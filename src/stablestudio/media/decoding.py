@@ -82,9 +82,9 @@ class Decoder:
     """
 
     def __init__(self, *, processes: int | None = None, limits: Mapping[str, Limit] = LIMITS) -> None:
-        count = max(2, min(4, os.cpu_count() or 1)) if processes is None else processes
+        self.processes = max(2, min(4, os.cpu_count() or 1)) if processes is None else processes
         # A thread waits for each child. A child also ends with the thread that started it, so these stay.
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
+        self._threads = ThreadPoolExecutor(self.processes, thread_name_prefix="decoder")
         self._limits = limits
         self._lock = threading.Lock()
         self._idle: list[_Child] = []
@@ -307,6 +307,9 @@ def _rewritten(told: dict[str, Any], data: bytes) -> Rewritten | None:
     return _REWRITTEN.validate_python(told | {"data": data}) if told["found"] else None
 
 
+#: For files that nobody has paid for yet: children of their own, so that nothing that is paid waits behind them.
+DOOR = Decoder(processes=2, limits={"probe": Limit(seconds=5)})
+atexit.register(DOOR.close)
 #: The children of this process, as the event loop has threads of its own: none is started before the first file comes.
 DECODER = Decoder()
 atexit.register(DECODER.close)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import binascii
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import ip_address
-from socket import SOCK_STREAM
 from typing import Literal
-from urllib.parse import urljoin
 
 import anyio
 import httpcore2
@@ -18,29 +14,37 @@ import httpx2
 
 from stablestudio import __version__
 from stablestudio.clock import Clock
-from stablestudio.errors import StudioError
-from stablestudio.media.addresses import Address, FetchPolicy, FetchRefused, Target, admit, literal, read_url
+from stablestudio.media.addresses import FetchPolicy, FetchRefused, Target, admit, read_url, redirected
 from stablestudio.media.links import AssetGone, LinkExpired, LinkInvalid, Links
+from stablestudio.media.pinning import FetchFailed, PinnedBackend, Resolver, resolve_host
 from stablestudio.media.storage import Storage
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_INLINE_BYTES",
+    "MAX_REDIRECTS",
+    "MAX_SECONDS",
+    "FetchFailed",
+    "Fetched",
+    "Kind",
+    "MediaFetcher",
+    "OwnAssets",
+    "read_data_uri",
+]
 
 MAX_BYTES = 30 * 1024 * 1024
 MAX_INLINE_BYTES = 4 * 1024 * 1024
-_MAX_REDIRECTS = 3
-_MAX_ATTEMPTS = 4  # addresses of one host that are tried
-_STEP_TIMEOUTS = {"connect": 5.0, "read": 10.0, "write": 10.0, "pool": 10.0}  # seconds
+MAX_REDIRECTS = 3
+MAX_SECONDS = 30.0
+# Reading a piece costs the same however small it is. Honest hosts fill their packets, after a hesitant beginning.
+_HESITANT_PIECES = 10_000
+_LEAST_PIECE = 256  # bytes, on average
+STEP_TIMEOUTS = {"connect": 5.0, "read": 10.0, "write": 10.0, "pool": 10.0}  # seconds
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_MEDIA = ("text/", "application/json", "application/xhtml+xml", "application/xml")
-_NETWORK_ERRORS = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException)
+NETWORK_ERRORS = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException)
 
 Kind = Literal["image", "video", "audio"]
-Resolver = Callable[[str], Awaitable[Sequence[str]]]
-
-
-class FetchFailed(StudioError):
-    """This address could not be fetched."""
-
-    status = 400
-    hint = "Check that the address answers with the file itself to anyone, without signing in, then try again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +94,7 @@ class MediaFetcher:
         policy: FetchPolicy | None = None,
         resolve: Resolver | None = None,
         backend: httpcore2.AsyncNetworkBackend | None = None,
-        total_seconds: float = 30.0,
+        total_seconds: float = MAX_SECONDS,
     ) -> None:
         self._own = own
         self._own_origin = read_url(own.links.origin).origin if own else None
@@ -120,6 +124,13 @@ class MediaFetcher:
         except TimeoutError:
             raise FetchFailed(f"{target.host} took longer than {self._total_seconds:g} seconds.") from None
 
+    def is_own(self, url: str) -> bool:
+        """Tell whether an address is of this service itself."""
+        try:
+            return self._own_origin is not None and read_url(url).origin == self._own_origin
+        except FetchRefused:
+            return False
+
     def check_own(self, url: str) -> str | None:
         """Return the key behind a link of ours, None for any other address; nothing is asked of anybody.
 
@@ -129,13 +140,13 @@ class MediaFetcher:
 
     async def _follow(self, target: Target, wish: _Wish) -> Fetched:
         # A pool of its own for every fetch: nothing one address did can touch the next.
-        async with httpcore2.AsyncConnectionPool(ssl_context=_tls(), network_backend=self._backend) as pool:
-            for _ in range(_MAX_REDIRECTS + 1):
+        async with httpcore2.AsyncConnectionPool(ssl_context=tls_context(), network_backend=self._backend) as pool:
+            for _ in range(MAX_REDIRECTS + 1):
                 answer = await _ask(pool, target, wish)
                 if isinstance(answer, Fetched):
                     return answer
                 target = self._target(answer)
-        raise FetchFailed(f"{target.host} was reached after more than {_MAX_REDIRECTS} redirects.")
+        raise FetchFailed(f"{target.host} was reached after more than {MAX_REDIRECTS} redirects.")
 
     def _target(self, url: str) -> Target:
         target = read_url(url)
@@ -143,51 +154,6 @@ class MediaFetcher:
             raise FetchRefused("Of this service itself, only links to results are read.")
         admit(target, self._policy)
         return target
-
-
-class PinnedBackend(httpcore2.AsyncNetworkBackend):
-    """Connect to permitted addresses only; TLS above it still checks the host's name."""
-
-    def __init__(
-        self, *, resolve: Resolver, permits: Callable[[Address], bool], inner: httpcore2.AsyncNetworkBackend
-    ) -> None:
-        self._resolve = resolve
-        self._permits = permits
-        self._inner = inner
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 (the signature is httpcore's)
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        addresses = await self._addresses(host)
-        for address in addresses[:-1]:
-            try:
-                return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                continue
-        return await self._inner.connect_tcp(str(addresses[-1]), port, timeout, local_address, socket_options)
-
-    async def _addresses(self, host: str) -> list[Address]:
-        spelled = literal(host)
-        addresses = [spelled] if spelled else [ip_address(answer) for answer in await self._resolve(host)]
-        if not addresses:
-            raise FetchFailed(f"{host} has no address.")
-        if not all(self._permits(address) for address in addresses):
-            raise FetchRefused(f"{host} is not a public address.")
-        return addresses[:_MAX_ATTEMPTS]
-
-
-async def resolve_host(host: str) -> list[str]:
-    """Return all addresses of a host by the system's resolver; raise `FetchFailed`."""
-    try:
-        answers = await anyio.getaddrinfo(host, None, type=SOCK_STREAM)
-    except OSError:
-        raise FetchFailed(f"{host} has no address.") from None
-    return [address[0] for *_, address in answers]
 
 
 def read_data_uri(uri: str, *, max_bytes: int) -> Fetched:
@@ -208,7 +174,8 @@ def read_data_uri(uri: str, *, max_bytes: int) -> Fetched:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
+    """Return what outgoing TLS trusts: the usual roots, whatever the environment says."""
     return httpx2.create_ssl_context(trust_env=False)
 
 
@@ -230,15 +197,15 @@ async def _ask(pool: httpcore2.AsyncConnectionPool, target: Target, wish: _Wish)
                 "Accept-Encoding": "identity",
                 "User-Agent": f"StableStudio/{__version__}",
             },
-            extensions={"timeout": _STEP_TIMEOUTS},
+            extensions={"timeout": STEP_TIMEOUTS},
         ) as response:
             headers = {name.lower(): value for name, value in response.headers}
             if response.status in _REDIRECTS and b"location" in headers:
-                return urljoin(_spelled(target), headers[b"location"].decode(errors="replace"))
+                return redirected(_spelled(target), headers[b"location"].decode(errors="replace"))
             content_type = _judge(target, wish, response.status, headers)
             data = await _body(target, response, wish.max_bytes)
-    except _NETWORK_ERRORS as error:
-        raise FetchFailed(f"{target.host} {_symptom(error)}.") from error
+    except NETWORK_ERRORS as error:
+        raise FetchFailed(f"{target.host} {symptom(error)}.") from error
     return Fetched(data=data, content_type=content_type, url=_spelled(target))
 
 
@@ -260,10 +227,14 @@ def _judge(target: Target, wish: _Wish, status: int, headers: dict[bytes, bytes]
 
 async def _body(target: Target, response: httpcore2.Response, max_bytes: int) -> bytes:
     data = bytearray()
-    async for chunk in response.aiter_stream():
-        data += chunk
+    pieces = 0
+    async for piece in response.aiter_stream():
+        data += piece
+        pieces += 1
         if len(data) > max_bytes:
             raise _too_large(f"The file at {target.host}", max_bytes)
+        if pieces > _HESITANT_PIECES and len(data) < pieces * _LEAST_PIECE:
+            raise FetchFailed(f"{target.host} answered in too small pieces.")
     return bytes(data)
 
 
@@ -271,7 +242,8 @@ def _spelled(target: Target) -> str:
     return f"{target.scheme}://{target.authority}{target.path}"
 
 
-def _symptom(error: Exception) -> str:
+def symptom(error: Exception) -> str:
+    """Return what a network error looks like from outside, as the end of a sentence."""
     if isinstance(error, httpcore2.TimeoutException):
         return "did not answer in time"
     if any(isinstance(argument, ssl.SSLError) for argument in error.args):

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import anyio.to_thread
 
 _BATCH = 2 * 1024 * 1024  # bytes handed to a thread at a time
 _BEHIND = 16 * 1024 * 1024  # bytes after which the system is told to write what it has; parts of uploads are smaller
+
+_PREFIX, _SUFFIX = ".", ".part"
+_COARSE = 0.1  # seconds: a file system's clock goes in steps, and is behind by up to one
+_TRIES = 100
 
 
 def create_file(directory: Path, key: str, data: bytes) -> bool:
@@ -65,16 +72,58 @@ async def read_file(directory: Path, key: str, start: int, end: int, *, step: in
         file.close()
 
 
+def prune(directory: Path, key: str) -> None:
+    """Remove the folders of a key that are empty; who is about to write into one makes it again."""
+    for folder in (directory / key).parents:
+        if folder == directory:
+            return
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return  # it has other files
+
+
+def sweep(directory: Path, before_s: float) -> int:
+    """Remove the files without a name that were last written to before that moment (s); return how many there were."""
+    count = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            draft = Path(folder, name)
+            if name.startswith(_PREFIX) and name.endswith(_SUFFIX) and _written_s(draft) < before_s - _COARSE:
+                draft.unlink(missing_ok=True)
+                prune(directory, str(draft.relative_to(directory)))
+                count += 1
+    return count
+
+
+def _written_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf  # it has its name by now
+
+
 class _Draft:
     """A file that has no name yet."""
 
     def __init__(self, directory: Path, key: str) -> None:
         self._directory = directory
+        self._key = key
         self._path = directory / key
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.NamedTemporaryFile(dir=self._path.parent, prefix=".", suffix=".part")  # noqa: SIM115
+        self._file = self._open()
         self._hash = hashlib.sha256()
         self._behind = 0
+
+    def _open(self) -> IO[bytes]:
+        for _ in range(_TRIES):
+            # Whoever deletes the last file of a folder takes the folder along, until there is something in it: it may
+            # go while it is made, which `mkdir` takes for a file of its name, and after.
+            with suppress(FileNotFoundError, FileExistsError):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                return tempfile.NamedTemporaryFile(dir=self._path.parent, prefix=_PREFIX, suffix=_SUFFIX)
+        raise FileNotFoundError(self._path.parent)
 
     @property
     def sha256(self) -> str:
@@ -115,6 +164,7 @@ class _Draft:
 
     def close(self) -> None:
         self._file.close()
+        prune(self._directory, self._key)
 
 
 def _sync_folder(folder: Path) -> None:

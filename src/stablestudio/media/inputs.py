@@ -13,6 +13,12 @@ from stablestudio.media.uploads import UploadDesk
 from stablestudio.store import jobs
 from stablestudio.store.database import Database
 
+MAX_OWN_BYTES = 100 * 1024 * 1024
+"""Of a file that is kept here, or more where uploads may have more; work holds its files in memory.
+
+What comes from elsewhere has less, see `fetch`.
+"""
+
 _JOB = "job:"
 _INLINE = "data:"
 
@@ -29,6 +35,13 @@ class MediaNotKept(StudioError):
 
     status = 400
     hint = "Make it again, or upload it elsewhere and name its https address."
+
+
+class MediaTooLarge(StudioError):
+    """The input points to a file that is larger than work is made from."""
+
+    status = 400
+    hint = "Make a shorter or smaller one of it; nothing was charged."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +63,19 @@ class InputReader:
         storage: Storage,
         uploads: UploadDesk | None = None,
         copies: Copies | None = None,
+        max_bytes: int = MAX_OWN_BYTES,
     ) -> None:
+        """Take the parts; `max_bytes` is the largest file that is kept here and work is made from."""
+        self._max_bytes = max_bytes
         self._uploads = uploads
         self._copies = copies
         self._database = database
         self._fetcher = fetcher
         self._storage = storage
+
+    def is_elsewhere(self, url: str) -> bool:
+        """Tell whether another server has to be asked for a file."""
+        return not url.startswith((_JOB, _INLINE)) and not self._fetcher.is_own(url)
 
     async def open(self, url: str, *, wallet: str) -> Opened:
         """Return a file for an order that is not placed yet, which it must outlive. Raises a `StudioError`."""
@@ -64,7 +84,9 @@ class InputReader:
             _require_kept(await self._database.read(lambda connection: jobs.find_asset(connection, linked)))
             key = linked
         if key is None:
-            return Opened(media=(await self._fetcher.get(url)).data, foreign=url[:5].lower() != _INLINE)
+            return Opened(media=(await self._fetcher.get(url)).data, foreign=self.is_elsewhere(url))
+        if (await self._storage.size(key) or 0) > self._max_bytes:
+            raise MediaTooLarge(f"The file is larger than {self._max_bytes // 1_000_000} MB.")
         return Opened(media=self._storage.path(key) or await self._storage.read(key))
 
     async def read(self, url: str, *, wallet: str, order_id: str, as_of_ms: int) -> bytes:
@@ -72,7 +94,7 @@ class InputReader:
         key = await self.key_of(url, wallet=wallet, order_id=order_id)
         if key is not None:
             return await self._storage.read(key)
-        return (await self._fetcher.get(url, as_of_ms=as_of_ms)).data
+        return (await self._fetcher.get(url, max_bytes=self._max_bytes, as_of_ms=as_of_ms)).data
 
     async def key_of(self, url: str, *, wallet: str, order_id: str) -> str | None:
         """Return the storage key of an order's file, None for one that is not kept here."""

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+import secrets
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from stablestudio.catalog import MediaInput, OfferingInput
 from stablestudio.catalog.limits import Measured
 from stablestudio.catalog.reading import require_rules
+from stablestudio.catalog.spelling import label
 from stablestudio.clock import Clock
 from stablestudio.errors import InvalidInput, Issue, StudioError
-from stablestudio.media.copies import Copies, Foreign
-from stablestudio.media.decoding import DECODER
+from stablestudio.media.copies import Copies
+from stablestudio.media.decoding import DOOR
 from stablestudio.media.inputs import InputReader
+from stablestudio.media.pinning import FetchFailed
 from stablestudio.media.probe import Probe
+from stablestudio.media.turns import Turns
 
-# Each file is held in memory while it is looked at, and somebody's server sends it.
+# Files that other servers send at the same time; each is held in memory until it is kept.
 _AT_ONCE = 24
 _AT_ONCE_EACH = 4
+_PATIENCE = 10.0  # seconds until somebody is told that there is no room
 _FAULTS = 20
 _FAULTS_MS = 600_000
 
@@ -33,12 +38,30 @@ class TooManyBadFiles(StudioError):
     hint = "Check that each address leads to the file itself, then try again later; nothing was charged."
 
 
+class IntakeBusy(StudioError):
+    """The files of too many orders are looked at at this moment."""
+
+    status = 503
+    retryable = True
+    hint = "Send the same request with the same payment again; nothing was charged."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """An input whose files were found good; `intake` names the copies that were made of those from elsewhere."""
 
     input: OfferingInput
     intake: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What an address leads to, or why it cannot be used; `costly` where it was fetched or decoded for that."""
+
+    costly: bool
+    kept: bool = False
+    probe: Probe | None = None
+    error: StudioError | None = None
 
 
 class Intake:
@@ -48,7 +71,8 @@ class Intake:
         self._reader = reader
         self._copies = copies
         self._all = asyncio.Semaphore(_AT_ONCE)
-        self._turns = _Turns(_AT_ONCE_EACH)
+        self._decoding = asyncio.Semaphore(DOOR.processes)
+        self._turns = Turns(_AT_ONCE_EACH)
         self._faults = Faults(clock)
 
     async def check(self, given: OfferingInput, *, wallet: str) -> Checked:
@@ -60,53 +84,68 @@ class Intake:
         if not media:
             return Checked(input=given)
         self._faults.require_few(wallet)
-        foreign: dict[str, Foreign] = {}
+        intake = secrets.token_hex(16)
         try:
-            found = self._require_read(media, await self._look(media, wallet, foreign))
-            given = given.with_kinds([each.kind for each in found])
-            require_rules(given)
-            _require_fitting(given, found)
+            looks = await self._look(media, wallet, intake)
+            checked = _checked(given, looks)
         except InvalidInput:
-            self._faults.note(wallet)
+            self._faults.note(wallet, max(1, _vain(looks)) if any(look.costly for look in looks.values()) else 0)
+            await self._copies.discard(intake)
             raise
-        return Checked(input=given, intake=await self._copies.keep(foreign) if foreign else None)
+        except Exception:
+            await self._copies.discard(intake)
+            raise
+        return Checked(input=checked, intake=intake if any(look.kept for look in looks.values()) else None)
 
-    async def _look(
-        self, media: Sequence[MediaInput], wallet: str, foreign: dict[str, Foreign]
-    ) -> Mapping[str, Probe | StudioError]:
-        """Return what each address leads to, or why nothing; a file that is named twice is fetched once."""
+    async def forget(self, checked: Checked, *, wallet: str) -> None:
+        """Let go of what was looked at in vain: its payment was not taken, or did not move."""
+        self._faults.note(wallet)
+        if checked.intake is not None:
+            await self._copies.discard(checked.intake)
+
+    async def _look(self, media: Sequence[MediaInput], wallet: str, intake: str) -> Mapping[str, _Look]:
+        """Return what each address leads to; a file that is named twice is fetched once."""
         urls = list(dict.fromkeys(each.url for each in media))
-        seen = await asyncio.gather(*(self._look_at(url, wallet, foreign) for url in urls))
-        return dict(zip(urls, seen, strict=True))
+        tasks = (self._look_at(url, wallet, intake) for url in urls)
+        looks = await asyncio.gather(*tasks, return_exceptions=True)  # none goes on while its copies are discarded
+        for look in looks:
+            if isinstance(look, BaseException):
+                raise look
+        return {url: look for url, look in zip(urls, looks, strict=True) if isinstance(look, _Look)}
 
-    async def _look_at(self, url: str, wallet: str, foreign: dict[str, Foreign]) -> Probe | StudioError:
+    async def _look_at(self, url: str, wallet: str, intake: str) -> _Look:
+        costly = False
         try:
-            async with self._turns.of(wallet), self._all:
+            async with (
+                self._turns.of(wallet),
+                self._room(self._all) if self._reader.is_elsewhere(url) else nullcontext(),
+            ):
                 file = await self._reader.open(url, wallet=wallet)
-                probe = await DECODER.probe(file.media)
+                costly = True
+                async with self._room(self._decoding):
+                    probe = await DOOR.probe(file.media)
+                if file.foreign and isinstance(file.media, bytes):
+                    await self._copies.keep(url, file.media, content_type=probe.content_type, intake=intake)
+                return _Look(probe=probe, kept=file.foreign, costly=costly)
         except StudioError as error:
             if error.retryable:
                 raise
-            return error
-        if file.foreign and isinstance(file.media, bytes):
-            foreign[url] = Foreign(data=file.media, content_type=probe.content_type)
-        return probe
+            return _Look(error=error, costly=costly or isinstance(error, FetchFailed))
 
-    def _require_read(self, media: Sequence[MediaInput], seen: Mapping[str, Probe | StudioError]) -> list[Measured]:
-        found: list[Measured] = []
-        issues: list[Issue] = []
-        for each in media:
-            probe = seen[each.url]
-            if isinstance(probe, StudioError):
-                issues.append(Issue(each.path, probe.code, probe.message))
-            else:
-                found.append(_measured(each, probe))
-        _refuse(issues)
-        return found
+    @asynccontextmanager
+    async def _room(self, room: asyncio.Semaphore) -> AsyncIterator[None]:
+        try:
+            await asyncio.wait_for(room.acquire(), _PATIENCE)
+        except TimeoutError:
+            raise IntakeBusy(headers={"Retry-After": "5"}) from None
+        try:
+            yield
+        finally:
+            room.release()
 
 
 class Faults:
-    """Counts the refused inputs of each wallet: whoever cannot be charged must not have us fetch for ever."""
+    """Counts what was fetched in vain for each wallet: whoever is not charged must not have us ask others for ever."""
 
     def __init__(self, clock: Clock, *, most: int = _FAULTS, window_ms: int = _FAULTS_MS) -> None:
         self._clock = clock
@@ -123,32 +162,40 @@ class Faults:
         if wait_ms > 0:
             raise TooManyBadFiles(headers={"Retry-After": str(wait_ms // 1000 + 1)})
 
-    def note(self, wallet: str) -> None:
-        """Count one, and forget the wallets whose last one is long ago."""
+    def note(self, wallet: str, count: int = 1) -> None:
+        """Count so many, and forget the wallets whose last one is long ago."""
+        if not count:
+            return
         now = self._clock.now_ms()
         self._noted = {key: at for key, at in self._noted.items() if at[-1] > now - self._window_ms}
-        self._noted.setdefault(wallet, deque(maxlen=self._most)).append(now)
+        self._noted.setdefault(wallet, deque(maxlen=self._most)).extend([now] * count)
 
 
-class _Turns:
-    """So many at once for each wallet; a wallet without work is forgotten."""
+def _vain(looks: Mapping[str, _Look]) -> int:
+    return sum(look.costly and look.error is not None for look in looks.values())
 
-    def __init__(self, each: int) -> None:
-        self._each = each
-        self._users: defaultdict[str, int] = defaultdict(int)
-        self._locks: dict[str, asyncio.Semaphore] = {}
 
-    @asynccontextmanager
-    async def of(self, wallet: str) -> AsyncIterator[None]:
-        lock = self._locks.setdefault(wallet, asyncio.Semaphore(self._each))
-        self._users[wallet] += 1
-        try:
-            async with lock:
-                yield
-        finally:
-            self._users[wallet] -= 1
-            if not self._users[wallet]:
-                del self._users[wallet], self._locks[wallet]
+def _checked(given: OfferingInput, looks: Mapping[str, _Look]) -> OfferingInput:
+    """Return the input with what its files were found to be; raise `InvalidInput` where they do not fit it."""
+    found = _require_read(given.media(), looks)
+    given = given.with_kinds([each.kind for each in found])
+    require_rules(given)
+    _require_fitting(given, found)
+    return given
+
+
+def _require_read(media: Sequence[MediaInput], looks: Mapping[str, _Look]) -> list[Measured]:
+    """Return what the files measure, in the order of the input; raise `InvalidInput` where one cannot be used."""
+    found: list[Measured] = []
+    issues: list[Issue] = []
+    for each in media:
+        look = looks[each.url]
+        if look.probe is not None:
+            found.append(_measured(each, look.probe))
+        elif look.error is not None:
+            issues.append(Issue(each.path, look.error.code, f"{label(each.path)}: {look.error.message}"))
+    _refuse(issues)
+    return found
 
 
 def _measured(media: MediaInput, probe: Probe) -> Measured:
@@ -170,7 +217,7 @@ def _require_fitting(given: OfferingInput, found: Sequence[Measured]) -> None:
 
 
 def _wrong_kind(file: Measured) -> Issue:
-    told = f"This must be of the kind {file.media.kind}, but the file is of the kind {file.kind} ({file.content_type})."
+    told = f"{label(file.media.path)} takes {file.media.kind}, but this file is {file.kind} ({file.content_type})"
     return Issue(file.media.path, "wrong_kind_of_media", told, allowed=(file.media.kind,))
 
 

@@ -1,12 +1,13 @@
-"""Where assets are kept: a directory, memory, or a bucket, behind five verbs. Type, size and hash live in the store's table."""
+"""Where assets are kept: a directory, memory, or a bucket, behind a few verbs. Type, size and hash live in the store's table."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -17,7 +18,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, Per
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from stablestudio.errors import StudioError
-from stablestudio.media.folders import create_file, read_file, write_file
+from stablestudio.media.folders import create_file, prune, read_file, sweep, write_file
 from stablestudio.media.links import AssetGone, presentation
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Storage:
     def __init__(self, store: ObjectStore, *, directory: Path | None = None) -> None:
         self._store = store
         self._directory = directory
+        self._opened_s = time.time()
 
     @classmethod
     def at(cls, location: str) -> Storage:
@@ -183,11 +185,38 @@ class Storage:
 
     async def delete(self, key: str) -> None:
         """Remove the file; one that is not there is no error."""
-        try:
-            with _reaching():
-                await obstore.delete_async(self._store, _checked(key))
-        except FileNotFoundError:
+        with suppress(FileNotFoundError), _reaching():
+            await obstore.delete_async(self._store, _checked(key))
+        if self._directory:
+            await anyio.to_thread.run_sync(prune, self._directory, key)
+
+    async def erase(self, keys: Iterable[str]) -> list[str]:
+        """Remove files; return the keys of those that are gone. One that resists is logged and keeps no other."""
+        gone = []
+        for key in keys:
+            try:
+                await self.delete(key)
+            except Exception:
+                log.exception("file_not_erased", extra={"key": key})
+            else:
+                gone.append(key)
+        return gone
+
+    async def sweep(self, *, quiet_s: float = 0.0) -> None:
+        """Remove what processes before this one left half written in a folder.
+
+        Where others may be writing there, `quiet_s` is for how long one who still does may have written nothing.
+
+        A bucket shows no unfinished uploads; a rule of its own ends them.
+        """
+        if self._directory is None:
             return
+        try:
+            count = await anyio.to_thread.run_sync(sweep, self._directory, self._opened_s - quiet_s)
+        except OSError:
+            log.exception("drafts_not_swept")
+        else:
+            log.info("drafts_swept", extra={"files": count})
 
     async def _pieces(self, key: str, start: int, end: int, step: int) -> AsyncGenerator[bytes]:
         if start >= end:

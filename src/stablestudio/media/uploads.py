@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import anyio.to_thread
 import sqlalchemy as sa
 
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
+from stablestudio.failpoints import reach
+from stablestudio.media.drafts import Drafts
 from stablestudio.media.links import AssetGone
+from stablestudio.media.looks import Looks
 from stablestudio.media.probe import Probe, UnreadableMedia
 from stablestudio.media.storage import Kept, Storage, TooLarge
 from stablestudio.protocols.blob import BlobTokens, Grant
@@ -28,13 +32,12 @@ _TOKEN_MS = 3_600_000
 # so that no file goes while somebody looks at it.
 _CONFIRM_MS = 3_600_000
 _ABANDONED_MS = 2 * _CONFIRM_MS
-# Vercel's clients send 8 MiB. Parts are counted together once they are there, so each by itself has to be small.
+# Vercel's clients send 8 MiB; all but the last part of an S3 upload have 5 MiB.
 _PART_BYTES = 64 * 1024 * 1024
 _STEP = 2 * 1024 * 1024  # bytes of a part that are read and counted together at a time
+MAX_PARTS = 10_000
 _LONGEST_JOB_MS = 24 * 3600 * 1000  # nothing is made for longer
 _BATCH = 100
-MAX_PARTS = 10_000
-# Vercel's own clients send 8 MiB; all but the last part of an S3 upload have 5 MiB.
 _LONGEST_NAME = 80
 _KEPT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -80,6 +83,10 @@ class UploadTaken(Exception):
     """A file is there already, and a file is never overwritten."""
 
 
+class PartEmpty(Exception):
+    """A part has no bytes, which no file is made of."""
+
+
 class PartMissing(Exception):
     """A part that the last request names has not arrived, or is another one."""
 
@@ -119,6 +126,8 @@ class UploadDesk:
         self._kept_ms = kept_ms
         self.max_bytes = max_bytes
         self._prefix = origin + PATH
+        self._drafts = Drafts(database, storage=storage, clock=clock, useless_ms=_TOKEN_MS + _CONFIRM_MS)
+        self._looks: Looks[Upload | None] = Looks()
         self._writing: set[str] = set()
 
     def reserve(self, connection: sa.Connection, order: Order) -> None:
@@ -168,6 +177,10 @@ class UploadDesk:
             return None
         return upload.confirmed_at + self._kept_ms
 
+    def confirmed_until(self, upload: Upload) -> int:
+        """Return the moment (ms) from which an upload cannot be confirmed any more, and nothing is taken for it."""
+        return upload.expires_at + _CONFIRM_MS
+
     async def find(self, pathname: str) -> Upload | None:
         """Return the upload that a token was issued for."""
         return await self._database.read(lambda connection: store.find_by_pathname(connection, pathname))
@@ -176,49 +189,53 @@ class UploadDesk:
         """Take the file; the same file once more is no error. Raises `UploadTaken`, `TooLarge`."""
         return await self._write(upload, pieces, max_bytes=min(max_bytes, self.max_bytes))
 
-    async def put_part(self, upload: Upload, session: str, number: int, pieces: AsyncIterable[bytes]) -> str:
-        """Keep a part until all are there; return its etag. Raises `UploadTaken`, `TooLarge`."""
-        if upload.state != "reserved":
-            raise UploadTaken
-        key = _fresh_key(upload)
-        most = min(self.max_bytes, _PART_BYTES)
-        # Whether a part has outlived a power cut shows when the parts are joined: each is compared with its etag.
-        kept = await self._storage.put_stream(
-            key, pieces, content_type="application/octet-stream", max_bytes=most, lasting=False
-        )
-        part = Part(session=session, number=number, key=key, etag=_etag(kept.sha256), size=kept.size)
-        now, most = self._clock.now_ms(), self.max_bytes
+    async def put_part(
+        self, upload: Upload, session: str, number: int, pieces: AsyncIterable[bytes], *, size: int
+    ) -> str:
+        """Keep a part of `size` bytes until all are there; return its etag.
+
+        Raises `UploadTaken`, `TooLarge`, `PartEmpty`, `UploadsBusy`.
+        """
+        if size > _PART_BYTES:
+            raise TooLarge(f"A part has at most {_PART_BYTES} bytes.")
+        if size == 0:
+            raise PartEmpty
+        part = Part(session=session, number=number, key="", etag="", size=size)
         try:
-            earlier = await self._database.write(
-                lambda connection: store.add_part(connection, upload_id=upload.id, part=part, max_bytes=most, now=now)
-            )
+            async with self._drafts.open(upload.id, partial(self._note_part, upload, part)) as key:
+                # Whether a part has outlived a power cut shows when the parts are joined: each is compared with its etag.
+                kept = await self._storage.put_stream(
+                    key, pieces, content_type="application/octet-stream", max_bytes=size, lasting=False
+                )
+                if kept.size == 0:
+                    raise PartEmpty
+                reach("upload.written")
+                part = replace(part, key=key, etag=_etag(kept.sha256), size=kept.size)
+                await self._database.write(partial(store.add_part, upload_id=upload.id, part=part))
+        except store.Closed:
+            raise UploadTaken from None
         except store.TooMuch:
-            await self._storage.delete(key)
-            raise TooLarge(f"The parts are larger than {most} bytes together.") from None
-        if earlier is not None:
-            await self._storage.delete(earlier)
+            told = f"The parts are larger than {self.max_bytes} bytes together, or more than {MAX_PARTS}."
+            raise TooLarge(told) from None
         return part.etag
 
-    async def complete(self, upload: Upload, session: str, named: Sequence[tuple[int, str]]) -> Kept:
+    async def complete(self, upload: Upload, session: str, named: Collection[tuple[int, str]]) -> Kept:
         """Join parts, whatever order they are named in; again for what was joined. Raises `PartMissing`, `TooLarge`."""
         if upload.sha256 is not None:
             return Kept(size=upload.size or 0, sha256=upload.sha256)  # the answer was lost, and its parts are gone
-        arrived = await self._database.read(
-            lambda connection: store.parts_of(connection, upload_id=upload.id, session=session)
-        )
-        parts = [part for part in arrived if (part.number, part.etag) in set(named)]
+        arrived = await self._database.read(partial(store.parts_of, upload_id=upload.id, session=session))
+        wanted = frozenset(named)
+        parts = [part for part in arrived if (part.number, part.etag) in wanted]
         if not named or len(parts) != len(named):
             raise PartMissing
-        kept = await self._write(upload, self._joined(parts), max_bytes=self.max_bytes)
-        await self._drop_parts(upload)
-        return kept
+        return await self._write(upload, self._joined(parts), max_bytes=self.max_bytes)
 
     async def confirm(self, upload_id: str, *, wallet: str, url: str) -> Upload:
         """Look at the file and let inputs point to it; again for one that is confirmed. Raises a `StudioError`."""
         upload = await self._database.read(lambda connection: store.find(connection, upload_id))
         if upload is None or upload.wallet != wallet or upload.state == "abandoned":
             raise UploadNotFound
-        if upload.state != "confirmed" and self._clock.now_ms() >= upload.expires_at + _CONFIRM_MS:
+        if upload.state != "confirmed" and self._clock.now_ms() >= self.confirmed_until(upload):
             raise UploadNotFound("This upload was not confirmed in time.", hint=UploadExpired.hint)
         if url != self.url(upload.pathname):
             raise BlobUrlMismatch(f"The blobUrl of this upload is {self.url(upload.pathname)}.")
@@ -226,17 +243,12 @@ class UploadDesk:
             raise UploadExpired
         if upload.state == "reserved" or upload.key is None:
             raise UploadMissing
-        if upload.state == "stored":
-            await self._require_announced(upload, upload.key)
-            key, now = upload.key, self._clock.now_ms()
-            if not await self._database.write(
-                lambda connection: store.confirm(connection, upload_id=upload.id, key=key, now=now)
-            ):
-                return await self.confirm(
-                    upload_id, wallet=wallet, url=url
-                )  # another was first, with this file or its end
-            return replace(upload, state="confirmed", confirmed_at=now)
-        return upload
+        if upload.state == "confirmed":
+            return upload
+        look = partial(self._look_and_confirm, upload, upload.key)
+        seen = await self._looks.share(upload.key, look, wallet=wallet)
+        # None where another came first, with this file or its end.
+        return seen or await self.confirm(upload_id, wallet=wallet, url=url)
 
     async def resolve(self, url: str, *, wallet: str, new: bool = False) -> Upload | None:
         """Return the confirmed upload that a blobUrl names, None for any other address; `new` is for an order to be.
@@ -259,25 +271,14 @@ class UploadDesk:
 
     async def purge(self) -> int:
         """Drop what was never confirmed, some time after its token ended, and what is kept no longer; return how many."""
-        before = self._clock.now_ms() - _ABANDONED_MS
-        old = await self._database.read(lambda connection: store.abandoned(connection, before=before, limit=_BATCH))
-        for upload in old:
-            await self._drop_parts(upload)
-            if upload.key is not None:
-                await self._storage.delete(upload.key)
-            await self._database.write(lambda connection: store.abandon(connection, upload_id=upload.id))  # noqa: B023
-        return len(old) + await self._purge_confirmed()
-
-    async def _purge_confirmed(self) -> int:
-        if self._kept_ms is None:
-            return 0
-        before = self._clock.now_ms() - self._kept_ms
-        old = await self._database.read(lambda connection: store.due(connection, before=before, limit=_BATCH))
-        for upload in old:
-            if upload.key is not None:
-                await self._storage.delete(upload.key)
-            await self._database.write(lambda connection: store.expire(connection, upload_id=upload.id))  # noqa: B023
-        return len(old)
+        now = self._clock.now_ms()
+        ended = await self._database.write(
+            partial(store.abandon, before=now - _ABANDONED_MS, limit=_BATCH),
+        )
+        if self._kept_ms is not None:
+            ended += await self._database.write(partial(store.expire, before=now - self._kept_ms, limit=_BATCH))
+        await self._drafts.clear()
+        return ended
 
     def _ends_soon(self, upload: Upload) -> bool:
         """Tell whether a file may be gone before an order of now has been made."""
@@ -288,10 +289,14 @@ class UploadDesk:
         if upload.id in self._writing:
             raise UploadTaken  # one at a time, so that a token cannot fill the disk
         self._writing.add(upload.id)
+        note = partial(self._note_file, upload)
         try:
-            key = _fresh_key(upload)
-            kept = await self._storage.put_stream(key, pieces, content_type=upload.content_type, max_bytes=max_bytes)
-            await self._take(upload, key, kept)
+            async with self._drafts.open(upload.id, note) as key:
+                kept = await self._storage.put_stream(
+                    key, pieces, content_type=upload.content_type, max_bytes=max_bytes
+                )
+                reach("upload.written")
+                await self._take(upload, key, kept)
         finally:
             self._writing.discard(upload.id)
         return kept
@@ -303,14 +308,22 @@ class UploadDesk:
                 connection, upload_id=upload.id, key=key, size=kept.size, sha256=kept.sha256, now=now
             )
         ):
-            await self._storage.delete(key)
             first = await self.find(upload.pathname)
             if first is None or first.sha256 != kept.sha256:
                 raise UploadTaken
 
-    async def _drop_parts(self, upload: Upload) -> None:
-        for key in await self._database.write(lambda connection: store.drop_parts(connection, upload_id=upload.id)):
-            await self._storage.delete(key)
+    def _note_file(self, upload: Upload, connection: sa.Connection, key: str) -> None:
+        store.note(connection, upload_id=upload.id, key=key, now=self._clock.now_ms())
+
+    def _note_part(self, upload: Upload, part: Part, connection: sa.Connection, key: str) -> None:
+        store.note_part(
+            connection,
+            upload_id=upload.id,
+            part=replace(part, key=key),
+            max_bytes=self.max_bytes,
+            max_parts=MAX_PARTS,
+            now=self._clock.now_ms(),
+        )
 
     async def _joined(self, parts: Sequence[Part]) -> AsyncIterator[bytes]:
         for part in parts:
@@ -324,22 +337,27 @@ class UploadDesk:
             if _etag(digest.hexdigest()) != part.etag:
                 raise PartMissing
 
-    async def _require_announced(self, upload: Upload, key: str) -> None:
+    async def _look_and_confirm(self, upload: Upload, key: str) -> Upload | None:
+        """Return the upload once inputs may point to its file, None where that is not the upload's file any more."""
         try:
             seen = await self._look(key)
             told = None if seen.content_type == upload.content_type else f"it is {seen.content_type}"
         except UnreadableMedia as error:
             told = error.message
-        if told is None:
-            return
-        if await self._database.write(lambda connection: store.give_back(connection, upload_id=upload.id, key=key)):
-            await self._storage.delete(key)
-        raise UploadNotMedia(f"The file was announced as {upload.content_type}, but: {told}")
+        except (AssetGone, FileNotFoundError):
+            await self._give_back(upload, key)
+            raise UploadMissing from None
+        if told is not None:
+            await self._give_back(upload, key)
+            raise UploadNotMedia(f"The file was announced as {upload.content_type}, but: {told}")
+        now = self._clock.now_ms()
+        if not await self._database.write(partial(store.confirm, upload_id=upload.id, key=key, now=now)):
+            return None
+        return replace(upload, state="confirmed", confirmed_at=now)
 
-
-def _fresh_key(upload: Upload) -> str:
-    """Return a key that nobody wrote before: which file is taken is the table's word, not the storage's."""
-    return f"uploads/{upload.id}/{secrets.token_hex(8)}"
+    async def _give_back(self, upload: Upload, key: str) -> None:
+        await self._database.write(partial(store.give_back, upload_id=upload.id, key=key))
+        await self._drafts.clear(upload.id)
 
 
 def _etag(sha256: str) -> str:

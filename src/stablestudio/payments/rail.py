@@ -81,6 +81,11 @@ class Rail(Protocol):
         ...
 
     @property
+    def asset(self) -> str:
+        """Return the token's address, as offers write it."""
+        ...
+
+    @property
     def decimals(self) -> int:
         """Return how many decimals the token has."""
         ...
@@ -145,6 +150,14 @@ class X402Rail(Rail, Protocol):
         ...
 
 
+class Form(Protocol):
+    """What offers have in common that one path is asked for at one price within one second."""
+
+    def fill(self, body: bytes) -> str:
+        """Return the text that binds an offer to one body; no two are alike, not for equal bodies either."""
+        ...
+
+
 @runtime_checkable
 class BindingRail(X402Rail, Protocol):
     """An x402 rail whose offer binds a payment to one request, by the memo in `extra.memo`."""
@@ -154,14 +167,14 @@ class BindingRail(X402Rail, Protocol):
         """Return what changes when something of `offer` does that does not follow from the request."""
         ...
 
-    def memo(self, asked: Asked) -> str:
-        """Return the memo for this very request."""
+    def form(self, asked: Asked) -> Form:
+        """Return the form of the memo, which is filled in for any body."""
         ...
 
 
 class MppRail(Rail, Protocol):
     """A rail whose offer is a line of WWW-Authenticate."""
 
-    def challenge(self, asked: Asked) -> str:
-        """Return the value of the header line, beginning with `Payment `."""
+    def form(self, asked: Asked) -> Form:
+        """Return the form of the header line's value, which begins with `Payment ` and is filled in for any body."""
         ...

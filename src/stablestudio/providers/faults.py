@@ -22,6 +22,7 @@ SENTENCES: Mapping[FailureKind, str] = {
     FailureKind.UPSTREAM_ERROR: "The vendor could not make this.",
     FailureKind.UPSTREAM_TIMEOUT: "The vendor did not finish in time.",
     FailureKind.UPSTREAM_UNKNOWN: "The vendor's answer was lost; the work was not repeated.",
+    FailureKind.CANCELLED: "This was cancelled at the buyer's request.",
     FailureKind.PAYMENT_FAILED: "The payment could not be collected when the work was done.",
 }
 _BY_STATUS = {

@@ -7,13 +7,14 @@ import re
 import time
 from itertools import count
 
-from stablestudio.media.addresses import FetchPolicy, FetchRefused
+from stablestudio.media.addresses import FetchPolicy, FetchRefused, redirected
 from stablestudio.media.fetch import FetchFailed, MediaFetcher
 from stablestudio.providers.answers import TRANSIENT, Lost
 from stablestudio.providers.home import Home
 from stablestudio.providers.patience import Patience
 
-_FINAL = ("is larger than", "compressed body", "redirects")  # said by the guarded fetch, and no better later
+# Said by the guarded fetch, and no better later.
+_FINAL = ("is larger than", "compressed body", "redirects", "too small pieces")
 PATIENCE = 3  # answers with an error status until a result file counts as lost
 
 
@@ -46,6 +47,14 @@ class ForeignFiles:
                 why = "it took too long"
             await self._patience.pause(attempt, ends=ends, why=why)
         raise AssertionError("the deadline ends the loop")
+
+    async def follow(self, place: str, location: str, *, max_bytes: int, ends: float) -> bytes:
+        """Return the file that the vendor's own `place` redirects to, as `fetch` does."""
+        try:
+            url = redirected(place, location)
+        except FetchRefused as error:
+            raise Lost(f"{self._name}'s result: {error.message}") from error
+        return await self.fetch(url, max_bytes=max_bytes, ends=ends)
 
     def _guarded(self, url: str) -> MediaFetcher:
         """Return the fetcher of public files; one for a file beside the vendor where that is on the loopback."""

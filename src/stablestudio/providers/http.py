@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import TypedDict
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 import httpx2
 
@@ -187,8 +187,7 @@ class VendorHttp:
             if reply.ok:
                 return reply.body
             if reply.status in _ELSEWHERE and reply.headers.get("location"):
-                elsewhere = urljoin(place, reply.headers["location"])
-                return await self._files.fetch(elsewhere, max_bytes=max_bytes, ends=ends)
+                return await self._files.follow(place, reply.headers["location"], max_bytes=max_bytes, ends=ends)
             told = f"{self.name} answered with status {reply.status}: {reply.excerpt}"
             if reply.status in _OF_THE_OPERATOR:
                 raise Unanswered(told, reply=reply)  # a key or an account can be mended while the file is still there

@@ -23,6 +23,7 @@ class FailureKind(StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     UPSTREAM_UNKNOWN = "upstream_unknown"
+    CANCELLED = "cancelled"  # by the buyer
     PAYMENT_FAILED = "payment_failed"  # held until the work was done, and not to be had then
 
 

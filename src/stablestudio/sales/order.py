@@ -34,7 +34,14 @@ class Purchase:
     body: bytes
     presented: Presented
     buyer: Buyer
+    webhook: str | None = None  # who is told when the job ends
     hold_s: int = 0  # seconds that the payment is held until the work is done; 0: settled when it is accepted
+    face: str | None = None  # the path that was asked, where that is not the offering's own
+
+    @property
+    def path(self) -> str:
+        """Return the path that the payment is bound to."""
+        return self.face or self.offering.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +50,7 @@ class Sold:
 
     job_id: str
     payment: store.Payment
+    owner: str | None = None  # the job's wallet, where this very request took the payment
     echo: bool = False  # paid before, in another way; the payment presented now was not taken
 
 
@@ -66,6 +74,7 @@ def open_order(
         price_micros=purchase.price.micros,
         idempotency_key=purchase.buyer.idempotency_key,
         created_at=now,
+        webhook_url=purchase.webhook,
     )
     payment = store.Payment(
         id=new_id("pay"),

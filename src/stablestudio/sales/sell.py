@@ -82,7 +82,7 @@ class Seller:
         """
         rail = self._rail_of(purchase.presented)
         credential = rail.identify(purchase.presented)
-        mark = fingerprint("POST", purchase.offering.path, purchase.body)
+        mark = fingerprint("POST", purchase.path, purchase.body)
         try:
             rail.check(purchase.presented, self._asked(purchase))
             # The chain first: where only it can judge a signature, nothing is looked up for whoever wrote one.
@@ -111,18 +111,22 @@ class Seller:
             self._checks[twin] = task
         try:
             checked = await asyncio.shield(task)
-            if checked.input is not purchase.input:
-                self._require_maker(purchase.offering, checked.input)
-                purchase = replace(purchase, input=checked.input)
-            reach("sale.verified")
-            return await self._claim(purchase, rail, credential, mark, intake=checked.intake)
+            try:
+                if checked.input is not purchase.input:
+                    self._require_maker(purchase.offering, checked.input)
+                    purchase = replace(purchase, input=checked.input)
+                reach("sale.verified")
+                return await self._claim(purchase, rail, credential, mark, intake=checked.intake)
+            except StudioError:
+                await self._intake.forget(checked, wallet=str(credential.wallet))
+                raise
         finally:
             if self._checks.get(twin) is task:
                 del self._checks[twin]
 
     def _asked(self, purchase: Purchase) -> Asked:
         return Asked(
-            path=purchase.offering.path,
+            path=purchase.path,
             body=purchase.body,
             price=purchase.price,
             now_s=self._clock.now_ms() // 1000,
@@ -191,9 +195,7 @@ class Seller:
                     return await self._answer_echo(taken, mark=mark)
                 if taken is not None:
                     reach("sale.claimed")
-                    if taken.state == "held":
-                        return Sold(job_id=order.id, payment=taken)
-                    return await self.finish(order, taken, await settle(rail, taken))
+                    return await self._sold_now(order, taken, rail)
             finally:
                 del self._in_flight[payment.id]
                 done.set_result(None)
@@ -203,6 +205,15 @@ class Seller:
             if holder is not None:
                 return await self._answer_again(holder, mark=mark, key=credential.key)
         raise StoreUnavailable
+
+    async def _sold_now(self, order: store.Order, taken: store.Payment, rail: Rail) -> Sold | Held:
+        """Settle what was claimed a moment ago, unless it may wait for the work."""
+        if taken.state == "held":
+            return Sold(job_id=order.id, payment=taken, owner=order.wallet)
+        answer = await self.finish(order, taken, await settle(rail, taken))
+        if isinstance(answer, Sold) and answer.job_id == order.id:
+            return replace(answer, owner=order.wallet)
+        return answer
 
     async def _answer_echo(self, echoed: Echoed, *, mark: str) -> Sold | Held:
         if echoed.fingerprint not in (None, mark):

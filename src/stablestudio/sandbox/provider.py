@@ -2,7 +2,7 @@
 
 What it is told by marks in the prompt, so that any client can rehearse any outcome:
 `[sandbox:delay=3]` (seconds), `[sandbox:refuse]` (moderation), `[sandbox:fail]` (the vendor gives up after accepting),
-`[sandbox:reject]` (the vendor does not accept the work).
+`[sandbox:reject]` (the vendor does not accept the work), `[sandbox:stubborn]` (the vendor does not stop when it is told to).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from stablestudio.store.tables import sandbox_tasks
 
 _MARK = re.compile(r"\[sandbox:(?P<verb>[a-z]+)(?:=(?P<value>\d+(?:\.\d+)?))?\]")
 _MAX_DELAY = 3600.0
+_NEVER = -1  # in place of when a task is ready
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class Rehearsal:
     refuse: bool
     fail: bool
     reject: bool
+    stubborn: bool
 
 
 def rehearse(prompt: str, *, default_delay: float) -> Rehearsal:
@@ -42,7 +44,11 @@ def rehearse(prompt: str, *, default_delay: float) -> Rehearsal:
     marks = {match["verb"]: match["value"] for match in _MARK.finditer(prompt)}
     delay = float(marks["delay"]) if marks.get("delay") else default_delay
     return Rehearsal(
-        delay=min(delay, _MAX_DELAY), refuse="refuse" in marks, fail="fail" in marks, reject="reject" in marks
+        delay=min(delay, _MAX_DELAY),
+        refuse="refuse" in marks,
+        fail="fail" in marks,
+        reject="reject" in marks,
+        stubborn="stubborn" in marks,
     )
 
 
@@ -90,12 +96,22 @@ class SandboxProvider:
         row = await self._database.read(lambda connection: connection.execute(statement).first())
         if row is None:
             return Failed(kind=FailureKind.UPSTREAM_ERROR, message="The vendor does not know this task any more.")
+        if row.ready_at == _NEVER:
+            return Failed(kind=FailureKind.CANCELLED, message="The vendor has stopped this task, as it was told to.")
         now = self._clock.now_ms()
         if now < row.ready_at:
             return Running(progress=int(100 * (now - row.created_at) / max(1, row.ready_at - row.created_at)))
         if play.fail:
             return Failed(kind=FailureKind.UPSTREAM_ERROR, message="The vendor could not make this.")
         return Made()
+
+    async def cancel(self, work: Work, task: str) -> bool:
+        """Stop a task that is not done yet."""
+        if rehearse(_prompt(work), default_delay=self._delay).stubborn:
+            return False
+        unfinished = (sandbox_tasks.c.id == task, sandbox_tasks.c.ready_at > self._clock.now_ms())
+        stop = sa.update(sandbox_tasks).where(*unfinished).values(ready_at=_NEVER)
+        return await self._database.write(lambda connection: connection.execute(stop).rowcount == 1)
 
     async def fetch(self, work: Work, task: str) -> Output | Failed:  # noqa: ARG002 - one task, one picture
         inputs = [

@@ -15,22 +15,24 @@ from stablestudio.server.assets import AssetEndpoint
 from stablestudio.server.blob import PATH as BLOB
 from stablestudio.server.blob import BlobRoutes
 from stablestudio.server.embedded import EmbeddedRoutes
+from stablestudio.server.faces import older
+from stablestudio.server.faces.errors import PREFIX as FACED
+from stablestudio.server.faces.errors import worded
+from stablestudio.server.faces.videos import PREFIX as CLIPS
 from stablestudio.server.http import Handler, Receive, Scope, Send, refuse_method, respond_error
-from stablestudio.server.jobs import PREFIX as JOBS
+from stablestudio.server.job_bodies import PREFIX as JOBS
 from stablestudio.server.jobs import JobRoutes
+from stablestudio.server.lost import OTHERS, Lost
+from stablestudio.server.models import PATH as MODELS
+from stablestudio.server.models import PREFIX as MODEL
+from stablestudio.server.models import ModelRoutes
 from stablestudio.server.public import PublicRoutes
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.upload import PATH as CONFIRM
 from stablestudio.server.upload import ConfirmRoute
+from stablestudio.server.webhooks import KEYS_PATH, WebhookRoutes
 
 log = logging.getLogger(__name__)
-
-
-class RouteNotFound(StudioError):
-    """There is nothing at this address."""
-
-    status = 404
-    hint = "GET /api/models lists the routes that sell."
 
 
 class App:
@@ -40,24 +42,33 @@ class App:
         self,
         *,
         sells: Mapping[str, SellRoute],
+        free: Mapping[str, Handler],
+        faces: Mapping[str, Handler],
+        clips: Handler,
+        models: ModelRoutes,
         blob: BlobRoutes,
         confirm: ConfirmRoute,
         jobs: JobRoutes,
         assets: AssetEndpoint,
         public: PublicRoutes,
+        webhooks: WebhookRoutes,
         embedded: EmbeddedRoutes | None,
-        docs: str,
+        origin: str,
         startup: Callable[[], Awaitable[None]],
         shutdown: Callable[[], Awaitable[None]],
     ) -> None:
-        """Take the routes; what keeps `startup` from succeeding stands in `failure` afterwards."""
+        """Take the routes, those of `free` and `faces` by their exact path; what keeps `startup` from succeeding stands in `failure` afterwards."""
         self.failure: StudioError | None = None
-        self._exact: dict[str, Handler] = {**sells, "/api/jobs": jobs.listed, CONFIRM: confirm}
+        self._exact: dict[str, Handler] = {**sells, **free, **faces, "/api/jobs": jobs.listed, CONFIRM: confirm}
+        self._exact[MODELS] = models.listed
         self._exact |= dict.fromkeys((BLOB, f"{BLOB}/", f"{BLOB}/mpu"), blob)
         self._jobs = jobs
+        self._models = models
         self._assets = assets
-        self._rest = _rest(public, embedded)
-        self._docs = docs
+        self._rest = _rest(public, webhooks, embedded)
+        self._clips = clips
+        self._lost = Lost(origin, paths=[*self._exact, *OTHERS])
+        self._docs = f"{origin}/docs/errors"
         self._startup = startup
         self._shutdown = shutdown
 
@@ -69,14 +80,19 @@ class App:
         try:
             await self._route(scope["path"])(scope, receive, send)
         except StudioError as error:
-            await respond_error(send, error, docs=self._docs)
+            await self._refuse(scope, send, error)
         except HTTPException as error:
-            await respond_error(send, _translate(error, scope), docs=self._docs)
+            await self._refuse(scope, send, self._translate(error, scope))
         except Exception:
             request_id = new_id("req")
             log.exception("request_failed", extra={"request": request_id, "path": scope["path"]})
             # Where an answer has begun, the server drops this second one and closes the connection.
-            await respond_error(send, InternalError(), docs=self._docs, request_id=request_id)
+            await self._refuse(scope, send, InternalError(), request_id=request_id)
+
+    async def _refuse(self, scope: Scope, send: Send, error: StudioError, *, request_id: str | None = None) -> None:
+        if scope["path"].startswith(FACED):
+            error = worded(error)
+        await respond_error(send, error, docs=self._docs, request_id=request_id)
 
     def _route(self, path: str) -> Handler:
         exact = self._exact.get(path)
@@ -86,11 +102,22 @@ class App:
             return self._jobs.one
         if path.startswith(ASSETS):
             return self._assets
+        if path.startswith(MODEL):
+            return self._models.one
+        if path.startswith(CLIPS):
+            return self._clips
         return self._other
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (successor := older.successor(scope["path"])) is not None:
+            return await older.lead_on(scope, send, path=successor)
         scope["app"] = self  # with an application in the scope, Starlette raises a 405 instead of writing one
         await self._rest(scope, receive, send)
+
+    def _translate(self, error: HTTPException, scope: Scope) -> StudioError:
+        if error.status_code == 405:
+            return refuse_method(scope, (error.headers or {}).get("Allow", ""))
+        return self._lost.at(scope["path"])
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -110,11 +137,11 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _rest(public: PublicRoutes, embedded: EmbeddedRoutes | None) -> Router:
+def _rest(public: PublicRoutes, webhooks: WebhookRoutes, embedded: EmbeddedRoutes | None) -> Router:
     routes = [
         Route("/health", public.health, methods=["GET"]),
-        Route("/api/models", public.models, methods=["GET"]),
         Route("/docs/errors", public.errors, methods=["GET"]),
+        Route(KEYS_PATH, webhooks.key, methods=["GET"]),
     ]
     if embedded is not None:
         routes += [
@@ -122,13 +149,4 @@ def _rest(public: PublicRoutes, embedded: EmbeddedRoutes | None) -> Router:
             Route("/rpc/{network}", embedded.rpc, methods=["POST"]),
         ]
     # Starlette's own middleware would answer errors in its own shape: the router alone raises them to our edge.
-    return Router(routes=routes, default=_nothing_here, redirect_slashes=False)
-
-
-async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - an ASGI callable
-    raise RouteNotFound(f"There is nothing at {scope['path'][:200]!r}.")
-
-
-def _translate(error: HTTPException, scope: Scope) -> StudioError:
-    allowed = (error.headers or {}).get("Allow", "")
-    return refuse_method(scope, allowed) if error.status_code == 405 else RouteNotFound()
+    return Router(routes=routes, redirect_slashes=False)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
+from typing import Annotated, Any
 from urllib.parse import parse_qs, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -18,7 +19,7 @@ from pydantic_core import to_json
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
 from stablestudio.media.storage import Kept, TooLarge
-from stablestudio.media.uploads import MAX_PARTS, PartMissing, UploadDesk, UploadTaken
+from stablestudio.media.uploads import MAX_PARTS, PartEmpty, PartMissing, UploadDesk, UploadTaken
 from stablestudio.protocols.blob import BlobTokens, Grant, TokenInvalid
 from stablestudio.server.http import (
     CORS,
@@ -36,8 +37,12 @@ from stablestudio.store.uploads import Upload
 
 PATH = "/api/blob"
 _VERSIONS = (11, 12)
-_IDLE_SECONDS = 60.0
+# A body brings that much within that time of waiting for it, or ends: 35 kbit/s, less than any line today.
+_STRIDE = 256 * 1024
+_STRIDE_SECONDS = 60.0
 _LIST_BYTES = 1024 * 1024
+_LONGEST_LENGTH = 12  # digits
+_PART_NUMBER = re.compile(r"[1-9][0-9]{0,4}")
 
 
 class BlobRefused(Exception):
@@ -57,7 +62,7 @@ class _Part(BaseModel):
     etag: str = Field(max_length=200)
 
 
-_PARTS = TypeAdapter(list[_Part])
+_PARTS: TypeAdapter[list[_Part]] = TypeAdapter(Annotated[list[_Part], Field(max_length=MAX_PARTS)])
 
 
 class BlobRoutes:
@@ -82,7 +87,7 @@ class BlobRoutes:
             await _refuse(send, BlobRefused(409, "bad_request", "This blob already exists and cannot be overwritten."))
         except StudioError as error:
             code = "service_unavailable" if error.status >= 500 else "bad_request"
-            await _refuse(send, BlobRefused(error.status, code, error.message))
+            await _refuse(send, BlobRefused(error.status, code, error.message), headers=error.headers)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, place = scope["method"], scope["path"][len(PATH) :].rstrip("/")
@@ -91,7 +96,7 @@ class BlobRoutes:
         grant = self._grant(scope)
         upload = await self._upload(scope, grant)
         if place == "" and method == "PUT":
-            kept = await self._desk.put(upload, _pieces(scope, receive), max_bytes=grant.max_bytes)
+            kept = await self._desk.put(upload, self._pieces(scope, receive, upload), max_bytes=grant.max_bytes)
             return await _respond(send, self._result(upload, kept))
         if place == "/mpu" and method in ("POST", "PUT"):
             return await _respond(send, await self._part(scope, receive, upload))
@@ -105,8 +110,7 @@ class BlobRoutes:
         if not session.isalnum() or len(session) > 64 or unquote(header(scope, b"x-mpu-key") or "") != upload.pathname:
             raise BlobRefused(400, "bad_request", "x-mpu-upload-id and x-mpu-key are those of the answer to `create`.")
         if action == "upload":
-            number = _number(header(scope, b"x-mpu-part-number"))
-            return {"etag": await self._desk.put_part(upload, session, number, _pieces(scope, receive))}
+            return {"etag": await self._take_part(scope, receive, upload, session)}
         if action == "complete":
             try:
                 parts = _PARTS.validate_json(await read_body(receive, limit=_LIST_BYTES))
@@ -115,6 +119,25 @@ class BlobRoutes:
                 raise BlobRefused(400, "bad_request", "The parts are not those that arrived.") from None
             return self._result(upload, kept)
         raise BlobRefused(400, "bad_request", "x-mpu-action is create, upload or complete.")
+
+    async def _take_part(self, scope: Scope, receive: Receive, upload: Upload, session: str) -> str:
+        number, size = _number(header(scope, b"x-mpu-part-number")), _announced(scope)
+        try:
+            return await self._desk.put_part(upload, session, number, self._pieces(scope, receive, upload), size=size)
+        except PartEmpty:
+            raise BlobRefused(400, "bad_request", "A part has at least one byte.") from None
+
+    async def _pieces(self, scope: Scope, receive: Receive, upload: Upload) -> AsyncIterator[bytes]:
+        """Yield a body as it comes; raise where it ends early, comes too slowly, or nobody could confirm it any more."""
+        seen = 0
+        async for piece in _body(receive):
+            if self._clock.now_ms() >= self._desk.confirmed_until(upload):
+                raise BlobRefused(403, "client_token_expired", "Token expired")
+            seen += len(piece)
+            yield piece
+        length = header(scope, b"content-length")
+        if length is not None and length.isdigit() and int(length) != seen:
+            raise BlobRefused(400, "unknown_error", "The file ended before it was complete.")
 
     def _grant(self, scope: Scope) -> Grant:
         scheme, _, token = (header(scope, b"authorization") or "").partition(" ")
@@ -157,30 +180,39 @@ class BlobRoutes:
         }
 
 
-async def _pieces(scope: Scope, receive: Receive) -> AsyncIterator[bytes]:
-    """Yield a body as it comes; raise where it ends early, or nothing comes for a while."""
-    length, seen = header(scope, b"content-length"), 0
-    while True:
+async def _body(receive: Receive) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body. Only waiting for it counts, not what is done with a piece meanwhile."""
+    loop = asyncio.get_running_loop()
+    seen, left, more = 0, _STRIDE_SECONDS, True
+    while more:
+        began = loop.time()
         try:
-            async with asyncio.timeout(_IDLE_SECONDS):
+            async with asyncio.timeout(left):
                 message = await receive()
         except TimeoutError:
             raise BlobRefused(408, "unknown_error", "The file took too long to arrive.") from None
         if message["type"] != "http.request":
             raise BlobRefused(400, "unknown_error", "The connection ended before the file was complete.")
-        piece = message.get("body", b"")
-        seen += len(piece)
-        if piece:
+        left -= loop.time() - began
+        if piece := message.get("body", b""):
+            seen += len(piece)
             yield piece
-        if not message.get("more_body", False):
-            break
-    if length is not None and length.isdigit() and int(length) != seen:
-        raise BlobRefused(400, "unknown_error", "The file ended before it was complete.")
+        if seen >= _STRIDE:
+            seen, left = 0, _STRIDE_SECONDS
+        more = message.get("more_body", False)
 
 
 def _number(text: str | None) -> int:
-    if text is None or not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_PARTS:
+    if text is None or not _PART_NUMBER.fullmatch(text) or int(text) > MAX_PARTS:
         raise BlobRefused(400, "bad_request", f"x-mpu-part-number is a number from 1 to {MAX_PARTS}.")
+    return int(text)
+
+
+def _announced(scope: Scope) -> int:
+    """Return how large a part is going to be; Vercel's client says so by itself where it streams without a length."""
+    text = header(scope, b"content-length") or header(scope, b"x-content-length") or ""
+    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_LENGTH):
+        raise BlobRefused(411, "bad_request", "A part comes with content-length or x-content-length.")
     return int(text)
 
 
@@ -188,7 +220,8 @@ async def _respond(send: Send, body: dict[str, Any]) -> None:
     await respond(send, 200, to_json(body), [JSON, *CORS, NO_STORE])
 
 
-async def _refuse(send: Send, refused: BlobRefused) -> None:
+async def _refuse(send: Send, refused: BlobRefused, *, headers: Iterable[tuple[str, str]] = ()) -> None:
     body = json.dumps({"error": {"code": refused.code, "message": refused.message}}).encode()
+    more = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     # What is left of a file that is not wanted is not read.
-    await respond(send, refused.status, body, [JSON, *CORS, NO_STORE, (b"connection", b"close")])
+    await respond(send, refused.status, body, [JSON, *CORS, NO_STORE, (b"connection", b"close"), *more])

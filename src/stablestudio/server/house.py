@@ -10,24 +10,30 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from stablestudio.catalog import OFFERINGS, Kind, MediaInput, PriceTable
+from stablestudio.catalog import OFFERINGS, Kind, MediaInput, Offering, PriceTable
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.config import ConfigurationInvalid, Settings, load_secret
+from stablestudio.jobs.cancel import Canceller
+from stablestudio.jobs.changes import Changes
 from stablestudio.jobs.engine import QUEUE, DbosEngine
 from stablestudio.jobs.maker import Maker
 from stablestudio.jobs.purge import Purger
 from stablestudio.jobs.sweep import Sweep
+from stablestudio.jobs.webhooks import WebhookWorker
 from stablestudio.loops import every
+from stablestudio.media.addresses import FetchPolicy
 from stablestudio.media.copies import Copies
-from stablestudio.media.decoding import DECODER
+from stablestudio.media.decoding import DECODER, DOOR
 from stablestudio.media.fetch import MediaFetcher, OwnAssets
-from stablestudio.media.inputs import InputReader
+from stablestudio.media.inputs import MAX_OWN_BYTES, InputReader
 from stablestudio.media.intake import Intake
 from stablestudio.media.links import AssetDeleted, AssetExpired, LinkSigner
+from stablestudio.media.post import Poster
 from stablestudio.media.probe import Probe
 from stablestudio.media.uploads import UploadDesk
 from stablestudio.payments.refunds import RefundWorker
 from stablestudio.protocols.blob import BlobTokens
+from stablestudio.protocols.webhooks import WebhookKeys
 from stablestudio.providers.bindings import Bindings
 from stablestudio.providers.inputs import InputFiles, public_url
 from stablestudio.providers.kept import KeptResults
@@ -40,16 +46,30 @@ from stablestudio.server.app import App
 from stablestudio.server.assets import AssetEndpoint, AssetInfo
 from stablestudio.server.blob import BlobRoutes
 from stablestudio.server.challenge import Challenges
+from stablestudio.server.discovery import bazaar
+from stablestudio.server.discovery.documents import documents
+from stablestudio.server.discovery.shop import open_shop
+from stablestudio.server.documents import document_routes
 from stablestudio.server.embedded import EmbeddedRoutes
+from stablestudio.server.eta import Etas
+from stablestudio.server.faces.build import build_faces
+from stablestudio.server.faces.openai import FACES
+from stablestudio.server.job_bodies import JobBodies
+from stablestudio.server.job_pages import JobPages
 from stablestudio.server.jobs import JobRoutes
+from stablestudio.server.models import ModelRoutes
+from stablestudio.server.poll_tokens import PollTokens
 from stablestudio.server.premises import lock, make_folder, ready_schema
 from stablestudio.server.providers import Workshop, build_providers, require_known
 from stablestudio.server.public import PublicRoutes
+from stablestudio.server.quote import PATH as QUOTE
+from stablestudio.server.quote import QuoteRoute
 from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
 from stablestudio.server.storage import build_links, check, open_shelf, retention
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
+from stablestudio.server.webhooks import WebhookMessages, WebhookRoutes
 from stablestudio.store import copies as copy_store
 from stablestudio.store import echoes, nonces
 from stablestudio.store import jobs as job_store
@@ -60,10 +80,13 @@ from stablestudio.store.place import Place
 
 log = logging.getLogger(__name__)
 _SETTLED_SECONDS = 5.0  # by then what is loaded late, such as the Tempo library, is there
+# A receiver on this machine or in the operator's own network.
+_INSIDE = FetchPolicy(schemes=frozenset({"http", "https"}), ports=range(1, 65_536), permits=lambda _: True)
 _TIDY_SECONDS = 600.0
 # Of whoever makes jobs, one process at a time: it takes up at its start what the last one left.
 _EXECUTOR = "embedded"
 _PLACE_SECONDS = 2.0
+_QUIET_SECONDS = 3600.0
 _ECHOES_KEPT_MS = 3600 * 1000
 _REJECTED_KEPT_MS = 24 * 3600 * 1000
 
@@ -81,6 +104,7 @@ class House:
         ready_schema(settings.books)
         self.database = connect(settings.books)
         self._place = Place(settings.books, "worker") if not self._alone and settings.works else None
+        self.changes = Changes(self.database)
         shelf = open_shelf(settings)
         self.storage = shelf.storage
         self._signer = LinkSigner(secret, settings.origin, settings.link_seconds)
@@ -89,19 +113,15 @@ class House:
         self.rails = build_rails(settings, database=self.database, secret=secret, clock=self._clock)
         fetcher = MediaFetcher(own=OwnAssets(links=self._links, storage=self.storage, clock=self._clock))
         self._tokens = BlobTokens(secret)
-        self.desk = UploadDesk(
-            self.database,
-            storage=self.storage,
-            tokens=self._tokens,
-            clock=self._clock,
-            origin=settings.origin,
-            max_bytes=settings.max_upload_bytes,
-            look=self._look,
-            kept_ms=round(settings.keep_uploads_days * 86_400_000) or None,
-        )
+        self.desk = self._open_desk(settings)
         self._copies = Copies(self.database, storage=self.storage, clock=self._clock)
         self._inputs = InputReader(
-            self.database, fetcher=fetcher, storage=self.storage, uploads=self.desk, copies=self._copies
+            self.database,
+            fetcher=fetcher,
+            storage=self.storage,
+            uploads=self.desk,
+            copies=self._copies,
+            max_bytes=max(MAX_OWN_BYTES, settings.max_upload_bytes),
         )
         self.bindings = self._bind(settings, secret)
         most = max(1, settings.jobs_at_once)
@@ -136,7 +156,7 @@ class House:
         self.sweep = Sweep(self.database, engine=self.engine, maker=self.maker, clock=self._clock)
         self.app = self._app(settings, secret)
         self._drain_seconds = settings.drain_seconds
-        self._makes = settings.jobs_at_once > 0
+        self._makes_jobs = settings.jobs_at_once > 0
         self._tasks: list[asyncio.Task[None]] = []
         self.on_ready: Callable[[], None] = lambda: None
 
@@ -144,6 +164,8 @@ class House:
         """Go to work: at once where this process is alone, else as soon as no other one does it."""
         await check(self.storage)
         await self.rails.start()
+        self.changes.start()
+        self._tasks.append(asyncio.create_task(self.changes.run()))
         self.charger.start()
         if self._alone:
             await self._work()
@@ -175,7 +197,7 @@ class House:
 
     async def _work(self) -> None:
         """Finish what the last process left open, make jobs, and look after the money and the files."""
-        await self.engine.start(self.maker if self._makes else None)
+        await self.engine.start(self.maker if self._makes_jobs else None)
         await self._warn_of_strays()
         if self._alone:  # else what looks open may be in another one's hands
             await self.reconciler.work_once(quiet_ms=0)
@@ -183,20 +205,29 @@ class House:
             self.reconciler.run(),
             self.refunds.run(),
             every(_TIDY_SECONDS, self._tidy, name="tidy"),
+            every(_TIDY_SECONDS, self.desk.purge, name="purge_uploads"),
+            every(_TIDY_SECONDS, self._copies.purge, name="purge_copies"),
+            self.storage.sweep(quiet_s=0.0 if self._alone else _QUIET_SECONDS),
             self.purger.run(),
+            self.webhooks.run(),
         ]
-        if self._makes:
+        if self._makes_jobs:
             loops.append(self.sweep.run())
         self._tasks += [asyncio.create_task(loop) for loop in loops]
 
+    def let_go(self) -> None:
+        """Answer everybody who waits, because the service is about to stop."""
+        self.changes.close()
+
     async def stop(self) -> None:
         """Stop in the opposite order; what was running is taken up at the next start."""
+        self.let_go()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.maker.drain(self._drain_seconds)
         await self.engine.stop()
-        await asyncio.to_thread(DECODER.close)
+        await asyncio.gather(asyncio.to_thread(DECODER.close), asyncio.to_thread(DOOR.close))
         await self.rails.stop()
         for close in self.providers.close:
             await close()
@@ -213,9 +244,7 @@ class House:
                 log.error("provider_missing", extra={"provider": name, "jobs": count})
 
     async def _tidy(self) -> None:
-        """Drop what nobody can ask for any more."""
-        await self.desk.purge()
-        await self._copies.purge()
+        """Forget what nobody can ask for any more."""
         now = self._clock.now_ms()
         await self.database.write(lambda connection: nonces.forget_expired(connection, now=now))
         await self.database.write(lambda connection: echoes.forget(connection, before=now - _ECHOES_KEPT_MS, now=now))
@@ -227,6 +256,18 @@ class House:
         """Drop what was needed for a job alone."""
         await self.kept.drop(job_id)
         await self._copies.drop(job_id)
+
+    def _open_desk(self, settings: Settings) -> UploadDesk:
+        return UploadDesk(
+            self.database,
+            storage=self.storage,
+            tokens=self._tokens,
+            clock=self._clock,
+            origin=settings.origin,
+            max_bytes=settings.max_upload_bytes,
+            look=self._look,
+            kept_ms=round(settings.keep_uploads_days * 86_400_000) or None,
+        )
 
     def _bind(self, settings: Settings, secret: bytes) -> Bindings:
         sandbox = SandboxProvider(self.database, clock=self._clock, delay=settings.sandbox_delay, inputs=self._inputs)
@@ -252,7 +293,25 @@ class House:
             prices = PriceTable(OFFERINGS, overrides=settings.prices)
         except ValueError as error:
             raise ConfigurationInvalid(f"prices: {error}") from None
-        challenges = Challenges(self.rails.x402, self.rails.mpp, origin=settings.origin)
+        shop = open_shop(settings, prices=prices, rails=(self.rails.x402, self.rails.mpp), makes=self._makes)
+        challenges = Challenges(
+            self.rails.x402,
+            self.rails.mpp,
+            origin=settings.origin,
+            describe=lambda offering, path: bazaar.declare(offering, shop=shop, face=FACES.get(path)),
+        )
+        tokens = PollTokens(secret)
+        keys = WebhookKeys(secret)
+        poster = Poster(policy=_INSIDE if settings.webhooks_inside else None, own_origin=settings.origin)
+        bodies = JobBodies(self.database, links=self._links, clock=self._clock)
+        pages = JobPages(self.database, bodies=bodies, tokens=tokens, clock=self._clock)
+        self.webhooks = WebhookWorker(
+            self.database,
+            poster=poster,
+            keys=keys,
+            render=WebhookMessages(self.database, bodies=bodies),
+            clock=self._clock,
+        )
         parts: dict[str, Any] = {
             "seller": self.seller,
             "challenges": challenges,
@@ -261,41 +320,78 @@ class House:
             "origin": settings.origin,
             "body_limit": settings.max_body_bytes,
             "clock": self._clock,
+            "changes": self.changes,
+            "pages": pages,
+            "tokens": tokens,
+            "poster": poster,
         }
+
+        def hold_s(offering: Offering) -> int:
+            held = settings.settles(offering.model, offering.operation) == "complete"
+            return settings.hold_seconds if held else 0
+
         sells: dict[str, SellRoute] = {}
         for offering in OFFERINGS:
             if offering.kind is Kind.UPLOAD:
                 sells[offering.path] = UploadRoute(offering, desk=self.desk, **parts)
                 continue
-            held = settings.settles(offering.model, offering.operation) == "complete"
-            sells[offering.path] = SellRoute(offering, hold_s=settings.hold_seconds if held else 0, **parts)
+            sells[offering.path] = SellRoute(offering, hold_s=hold_s(offering), **parts)
+        etas = Etas(self.database, clock=self._clock)
+        quotes = QuoteRoute(
+            sells,
+            prices=prices,
+            etas=etas,
+            ways=shop.ways,
+            clock=self._clock,
+            body_limit=settings.max_body_bytes,
+        )
         gate = Gate(
             self.database,
             secret=secret,
             origin=settings.origin,
             chains=self.rails.sign_in_chains,
             clock=self._clock,
+            tokens=tokens,
             proofs=self.rails.proofs,
             judges=self.rails.judges,
         )
+        faces, clips = build_faces(
+            parts, hold_s=hold_s, database=self.database, storage=self.storage, bodies=bodies, gate=gate
+        )
+        webhooks = WebhookRoutes(self.database, gate=gate, pages=pages, keys=keys, clock=self._clock)
+        canceller = Canceller(self.database, bindings=self.bindings, clock=self._clock, on_failed=self.refunds.wake)
         return App(
             sells=sells,
+            free={QUOTE: quotes, **document_routes(documents(shop))},
+            faces=faces,
+            clips=clips,
+            models=ModelRoutes(
+                prices=prices, bindings=self.bindings, etas=etas, max_upload_bytes=settings.max_upload_bytes
+            ),
             blob=BlobRoutes(self.desk, tokens=self._tokens, clock=self._clock),
             confirm=ConfirmRoute(self.desk, gate=gate),
-            jobs=JobRoutes(self.database, gate=gate, links=self._links, clock=self._clock, erase=self.purger.erase_job),
-            assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
-            public=PublicRoutes(
-                prices=prices,
-                bindings=self.bindings,
-                networks=self.rails.networks,
-                world=self.rails.world,
-                max_upload_bytes=settings.max_upload_bytes,
+            jobs=JobRoutes(
+                self.database,
+                gate=gate,
+                bodies=bodies,
+                pages=pages,
+                changes=self.changes,
+                webhooks=webhooks,
+                cancel=canceller.cancel,
+                clock=self._clock,
+                erase=self.purger.erase_job,
             ),
+            assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
+            public=PublicRoutes(networks=self.rails.networks, world=self.rails.world),
+            webhooks=webhooks,
             embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
-            docs=f"{settings.origin}/docs/errors",
+            origin=settings.origin,
             startup=self.start,
             shutdown=self.stop,
         )
+
+    def _makes(self, offering: Offering) -> bool:
+        return offering.kind is Kind.UPLOAD or bool(self.bindings.of(offering))
 
     async def _describe(self, key: str) -> AssetInfo | None:
         asset = await self.database.read(lambda connection: job_store.find_asset(connection, key))

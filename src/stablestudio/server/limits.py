@@ -6,9 +6,9 @@ from http import HTTPStatus
 from typing import Any
 
 from pydantic_core import to_json
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from stablestudio.errors import StudioError
+from stablestudio.server.whole import WholeHttp
 
 # Payments echo the challenge and come to a few KB; buyers' proxies add more; 32 KB have been seen.
 MAX_HEAD = 128 * 1024
@@ -30,7 +30,7 @@ class MalformedRequest(StudioError):
     hint = "Send a well-formed HTTP/1.1 request; nothing was charged."
 
 
-class LimitedHttp(HttpToolsProtocol):
+class LimitedHttp(WholeHttp):
     """uvicorn's protocol, which by itself buffers a head without end. One more look at each piece that arrives."""
 
     _head = 0

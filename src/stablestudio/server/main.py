@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import socket
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from stablestudio.config import ConfigurationInvalid, Settings, load_settings
 from stablestudio.server.house import House
 from stablestudio.server.limits import LimitedHttp
 
+_NOT_STARTED = 3  # uvicorn's own exit code
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -40,6 +44,7 @@ def serve(
     """Serve until stopped. Arguments go before environment and file."""
     settings = load_settings({"host": host, "port": port, "role": role, "data": data})
     configure_logs(settings.log_level)
+    _allow_connections()
     _require_port(settings)
     house = House(settings)
     house.on_ready = lambda: print(_welcome(settings, house), file=sys.stderr, flush=True)  # noqa: T201 - for people
@@ -51,8 +56,20 @@ def serve(
         raise
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server, which waits for open connections at a stop: those that wait for us are answered first."""
+
+    def __init__(self, config: uvicorn.Config, *, let_go: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._let_go = let_go
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._let_go()
+        await super().shutdown(sockets)
+
+
 def _run(settings: Settings, house: House) -> None:
-    uvicorn.run(
+    config = uvicorn.Config(
         house.app,
         host=settings.host,
         port=settings.port,
@@ -64,6 +81,18 @@ def _run(settings: Settings, house: House) -> None:
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+    server = _Server(config, let_go=house.let_go)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(_NOT_STARTED)
+
+
+def _allow_connections() -> None:
+    """Take as many open files as the system allows: by the usual soft limit a thousand buyers who wait are too many."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # as where the hard limit is boundless and the system has another one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _require_port(settings: Settings) -> None:

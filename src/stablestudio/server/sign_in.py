@@ -1,4 +1,4 @@
-"""Who is asking: SIGN-IN-WITH-X or a zero-amount MPP proof, checked once and remembered for as long as it holds."""
+"""Who is asking: SIGN-IN-WITH-X or a zero-amount MPP proof, checked once and remembered; or a poll token of one job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
 from stablestudio.protocols import mpp, siwx, x402
 from stablestudio.server.http import Scope, header
-from stablestudio.store import nonces
+from stablestudio.server.poll_tokens import PollTokens
+from stablestudio.store import nonces, views
 from stablestudio.store.database import Database
 
 _HEADER = b"sign-in-with-x"
@@ -27,6 +28,7 @@ class Signed:
     wallet: str
     nonce: str
     until_ms: int
+    has_signed: bool = True  # rather than shown a poll token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ class Gate:
         origin: str,
         chains: Sequence[str],
         clock: Clock,
+        tokens: PollTokens,
         proofs: Proofs | None = None,
         judges: Mapping[str, Judge] | None = None,
     ) -> None:
@@ -61,25 +64,28 @@ class Gate:
         self._origin = origin
         self._chains = tuple(chains)
         self._clock = clock
+        self._tokens = tokens
         self._proofs = proofs
         self._judges = judges or {}
         # A poller sends the same proof again and again.
         self._known: dict[tuple[str, str], Signed] = {}
 
-    async def reader(self, scope: Scope) -> str:
-        """Return the wallet that may read here. A proof holds for its path until it expires."""
+    async def reader(self, scope: Scope, *, job_id: str | None = None) -> Signed:
+        """Return who may read here. A proof holds for its path until it expires, a poll token for `job_id` alone."""
         path = scope["path"]
         given = self._given(scope)
+        if given is None and job_id is not None and (token := _bearer(scope)) is not None:
+            return await self._hold(token, job_id, path)
         # Long headers are remembered by their hash, or padding would fill the memory.
         name = given if given is None or len(given) < _LONG else hashlib.sha256(given.encode()).hexdigest()
         known = self._known.get((name or "", path))
         if known is not None and self._clock.now_ms() < known.until_ms:
-            return known.wallet
+            return known
         signed = await self._prove(given, path)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()  # the cheapest bound; whoever polls is known again one signature check later
         self._known[name or "", path] = signed
-        return signed.wallet
+        return signed
 
     async def writer(self, scope: Scope) -> Signed:
         """Return who wants to change something here; the change itself must `burn` the proof."""
@@ -99,6 +105,15 @@ class Gate:
             return given
         authorization = header(scope, _AUTHORIZATION)
         return authorization if authorization is not None and mpp.is_payment(authorization) else None
+
+    async def _hold(self, token: str, job_id: str, path: str) -> Signed:
+        """Return whose job a poll token is for."""
+        wallet = await self._database.look(lambda: views.wallet(self._database, job_id)) or ""
+        try:
+            until_ms = self._tokens.check(token, job_id, wallet=wallet, now_ms=self._clock.now_ms())
+        except StudioError as error:
+            raise self._challenge(path, error) from None
+        return Signed(wallet=wallet, nonce="", until_ms=until_ms, has_signed=False)
 
     async def _prove(self, given: str | None, path: str) -> Signed:
         if self._proofs is not None and given is not None and mpp.is_payment(given):
@@ -160,3 +175,9 @@ class Gate:
             line = mpp.proof_challenge(self._proofs.desk, self._proofs.terms, path=path, now_s=now // 1000)
             error.headers.append((mpp.WWW_AUTHENTICATE, line))
         return error
+
+
+def _bearer(scope: Scope) -> str | None:
+    """Return the token of `Authorization: Bearer` (RFC 6750, section 2.1)."""
+    scheme, _, token = (header(scope, _AUTHORIZATION) or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None

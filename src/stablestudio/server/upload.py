@@ -32,6 +32,8 @@ _Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 class UploadRoute(SellRoute):
     """`POST /api/upload`: sells a token instead of a job. Nobody has to make it, so nothing can fail after the payment."""
 
+    sells_jobs = False
+
     def __init__(self, offering: Offering, *, desk: UploadDesk, **parts: Any) -> None:
         """Take the offering, the desk, and what every route that sells takes."""
         super().__init__(offering, **parts)

@@ -29,17 +29,21 @@ class Copy:
 _COLUMNS = tuple(copies.c[field.name] for field in fields(Copy))
 _OPEN = jobs.c.state.in_([sa.literal_column("'pending'"), sa.literal_column("'loading'")])
 _UNSETTLED = payments.c.state.in_([sa.literal_column("'claimed'"), sa.literal_column("'unknown'")])
+_UNNEEDED = sa.select(copies.c.key).where(
+    ~sa.exists().where(jobs.c.id == copies.c.order_id, _OPEN),
+    ~sa.exists().where(payments.c.order_id == copies.c.order_id, _UNSETTLED),
+)
 
 
-def insert(connection: sa.Connection, made: Sequence[Copy]) -> None:
-    """Note copies before their bytes are written, so that none is ever without a row."""
-    rows = [{field.name: getattr(copy, field.name) for field in fields(Copy)} for copy in made]
-    connection.execute(sa.insert(copies), rows)
+def insert(connection: sa.Connection, copy: Copy) -> None:
+    """Note a copy before its bytes are written, so that none is ever without a row."""
+    connection.execute(sa.insert(copies).values({field.name: getattr(copy, field.name) for field in fields(Copy)}))
 
 
 def link(connection: sa.Connection, *, intake: str, order_id: str) -> None:
     """Give the copies of a check to the order that it was for."""
-    connection.execute(sa.update(copies).where(copies.c.intake == intake).values(order_id=order_id))
+    free = sa.and_(copies.c.intake == intake, copies.c.order_id.is_(None))
+    connection.execute(sa.update(copies).where(free).values(order_id=order_id))
 
 
 def find(connection: sa.Connection, *, order_id: str, url: str) -> Copy | None:
@@ -58,17 +62,20 @@ def keys_of(connection: sa.Connection, order_id: str) -> list[str]:
     return list(connection.scalars(sa.select(copies.c.key).where(copies.c.order_id == order_id)))
 
 
-def unneeded(connection: sa.Connection, *, before: int, limit: int) -> list[str]:
-    """Return where copies made before that moment (ms) are kept that no order is going to be made from."""
-    making = sa.exists().where(jobs.c.id == copies.c.order_id, _OPEN)
-    paying = sa.exists().where(payments.c.order_id == copies.c.order_id, _UNSETTLED)
-    statement = sa.select(copies.c.key).where(copies.c.created_at < before, ~making, ~paying)
-    return list(connection.scalars(statement.order_by(copies.c.created_at).limit(limit)))
+def unneeded(connection: sa.Connection, *, before: int, after: str, limit: int) -> list[str]:
+    """Return where copies made before that moment (ms) are kept that no order is going to be made from, in order."""
+    statement = _UNNEEDED.where(copies.c.created_at < before, copies.c.key > after)
+    return list(connection.scalars(statement.order_by(copies.c.key).limit(limit)))
 
 
-def forget(connection: sa.Connection, key: str) -> None:
-    """Drop the row of a copy whose bytes are gone."""
-    connection.execute(sa.delete(copies).where(copies.c.key == key))
+def unneeded_of(connection: sa.Connection, *, intake: str) -> list[str]:
+    """Return where the copies of one check are kept, unless an order is going to be made from them."""
+    return list(connection.scalars(_UNNEEDED.where(copies.c.intake == intake)))
+
+
+def forget(connection: sa.Connection, keys: Sequence[str]) -> None:
+    """Drop the rows of copies whose bytes are gone."""
+    connection.execute(sa.delete(copies).where(copies.c.key.in_(keys)))
 
 
 def _one(row: sa.RowMapping | None) -> Copy | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
+Listener = Callable[[frozenset[str]], None]
+_TOLD = "told"
 
 
 class Database(Protocol):
@@ -36,9 +40,38 @@ class Database(Protocol):
         """Run what fetches, where it does not hold the event loop up."""
         ...
 
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with what was told in transactions that are committed now.
+
+        It is called in a thread of the database, before the writer gets its result, and must be quick.
+        """
+        ...
+
     def close(self) -> None:
         """Finish the writes already queued, then close."""
         ...
+
+
+def tell(connection: sa.Connection, word: str) -> None:
+    """Tell the database's listeners of something once this transaction is committed.
+
+    They may hear it although this caller's part was undone, where others shared the commit: it is a reason to look.
+    """
+    connection.info.setdefault(_TOLD, set()).add(word)
+
+
+def take_told(connection: sa.Connection) -> frozenset[str]:
+    """Return what was told on a connection since this was asked last."""
+    return frozenset(connection.info.pop(_TOLD, ()))
+
+
+def spread(told: frozenset[str], listeners: Collection[Listener]) -> None:
+    """Pass on what was told; who cannot hear it keeps it from nobody."""
+    for listener in listeners if told else ():
+        try:
+            listener(told)
+        except Exception:
+            log.exception("listener_failed")  # what was written is written
 
 
 def is_file(url: str) -> bool:

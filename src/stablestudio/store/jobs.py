@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from stablestudio.store import webhooks
 from stablestudio.store.inserting import insert as insert_or
 from stablestudio.store.locking import lock_order
 from stablestudio.store.payments import release_held, touch
@@ -92,7 +93,14 @@ def open_jobs(connection: sa.Connection, *, before: int) -> list[Job]:
 
 
 def intend(connection: sa.Connection, *, job_id: str, attempt: int, provider: str, now: int) -> bool:
-    """Write the intent to ask the vendor; `False` if this attempt was already intended (by a process that died)."""
+    """Write the intent to ask the vendor.
+
+    `False` if this attempt was already intended (by a process that died), or the job was cancelled meanwhile.
+    """
+    lock_order(connection, job_id)
+    open_job = sa.select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.state == "pending")
+    if connection.execute(open_job).first() is None:
+        return False
     try:
         with connection.begin_nested():
             connection.execute(
@@ -103,6 +111,13 @@ def intend(connection: sa.Connection, *, job_id: str, attempt: int, provider: st
     except sa.exc.IntegrityError:
         return False
     return True
+
+
+def is_asked_for(connection: sa.Connection, job_id: str) -> bool:
+    """Tell whether a vendor has a job, or may have it. Until this transaction ends, none is asked for it."""
+    lock_order(connection, job_id)
+    asked = sa.select(submissions.c.attempt).where(submissions.c.job_id == job_id, submissions.c.state != "refused")
+    return connection.execute(asked).first() is not None
 
 
 class Submission(NamedTuple):
@@ -199,6 +214,13 @@ def find_result(connection: sa.Connection, job_id: str) -> Asset | None:
 def complete(connection: sa.Connection, *, job_id: str, now: int, expires_at: int | None = None) -> bool:
     """Close a job as delivered, its files kept until `expires_at`; `False` if it was closed before."""
     if not _close(connection, job_id, {"state": "complete", "progress": 100}, now=now):
+        # Cancelled while its file was being kept: that is nobody's, as where the job had failed before.
+        lost = sa.exists().where(jobs.c.id == job_id, jobs.c.state == "failed")
+        connection.execute(
+            sa.update(assets)
+            .where(assets.c.job_id == job_id, assets.c.expires_at.is_(None), lost)
+            .values(expires_at=now)
+        )
         return False
     _expire(connection, job_id, expires_at)
     return True
@@ -283,6 +305,7 @@ def _close(connection: sa.Connection, job_id: str, values: dict[str, Any], *, no
     if connection.execute(statement).rowcount != 1:
         return False
     touch(connection, job_id)
+    webhooks.add(connection, order_id=job_id, type_=f"job.{values['state']}", now=now)
     return True
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from stablestudio.store import echoes
+from stablestudio.store.database import tell
 from stablestudio.store.echoes import Echo
 from stablestudio.store.locking import lock_order, take_turn
 from stablestudio.store.tables import orders, payments
@@ -27,6 +28,7 @@ class Order:
     idempotency_key: str | None
     created_at: int
     revision: int = 1
+    webhook_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +188,7 @@ def open_payments(connection: sa.Connection, *, before: int) -> list[Payment]:
 def touch(connection: sa.Connection, order_id: str) -> None:
     """Count a change that the buyer can see, in the transaction that makes it."""
     connection.execute(_TOUCH, {"order": order_id})
+    tell(connection, order_id)
 
 
 def settle(connection: sa.Connection, *, payment: Payment, transaction: str, now: int) -> bool:

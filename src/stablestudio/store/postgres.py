@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psycopg
 import sqlalchemy as sa
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import StrDumperUnknown
+
+from stablestudio.store.database import Listener, spread, take_told
+from stablestudio.store.news import News
 
 T = TypeVar("T")
 _WRITERS, _READERS, _LOOKS = 8, 4, 4
@@ -63,6 +66,8 @@ class PostgresDatabase:
         sa.event.listen(self._looks, "connect", _only_read)
         self.engine.connect().close()  # the first connection sets the engine up, which threads may not do side by side
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store-write")
+        self._listeners: list[Listener] = []
+        self._news = News(self._connect_news, self._spread)
         self._readers = ThreadPoolExecutor(_READERS + _LOOKS, thread_name_prefix="store-read")
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
@@ -92,9 +97,15 @@ class PostgresDatabase:
         """Run what fetches in a reader thread."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with what was told in transactions that are committed, here or in another process."""
+        self._listeners.append(listener)
+        self._news.listen()
+
     def close(self) -> None:
         """Finish the writes already queued, then close."""
         self._writers.shutdown()
+        self._news.close()
         self._readers.shutdown()
         self._looks.dispose()
         self.engine.dispose()
@@ -113,12 +124,26 @@ class PostgresDatabase:
 
     def _write_once(self, work: Callable[[sa.Connection], T]) -> T:
         with self.engine.connect() as connection, connection.begin() as transaction:
+            take_told(connection)  # by a transaction that was undone
             with _telling_what_is_undone(when_lost=True):
                 result = work(connection)
             _require_sound(connection)
             with _telling_what_is_undone(when_lost=False):
                 transaction.commit()
+            told = take_told(connection)
+        if told:
+            self._spread(told)
+            self._news.send(told)
         return result
+
+    def _spread(self, told: frozenset[str]) -> None:
+        spread(told, self._listeners)
+
+    def _connect_news(self) -> psycopg.Connection:
+        held = make_engine(self.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT").raw_connection()
+        held.detach()
+        connection: Any = held.driver_connection
+        return cast("psycopg.Connection", connection)
 
     def _read(self, work: Callable[[sa.Connection], T]) -> T:
         try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from stablestudio.store import webhooks
 from stablestudio.store.locking import lock_order, take_turn
 from stablestudio.store.payments import touch
 from stablestudio.store.tables import orders, payments, refunds
@@ -186,7 +187,10 @@ def postpone(connection: sa.Connection, *, order_id: str, reason: str, now: int)
 def settle_refund(connection: sa.Connection, *, order_id: str, transaction: str, now: int) -> bool:
     """Record that the money is back with the payer, whatever was held for true before."""
     values = {"state": "refunded", "transaction": transaction, "reason": None, "updated_at": now}
-    return _move(connection, order_id, refunds.c.signed.is_not(None), _OPEN, values=values)
+    if not _move(connection, order_id, refunds.c.signed.is_not(None), _OPEN, values=values):
+        return False
+    webhooks.add(connection, order_id=order_id, type_="job.refunded", now=now)
+    return True
 
 
 def approve(connection: sa.Connection, *, order_id: str, now: int) -> bool:

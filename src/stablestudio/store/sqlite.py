@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import sqlalchemy as sa
+
+from stablestudio.store.database import Listener, spread, take_told
 
 T = TypeVar("T")
 _GROUP = 64
@@ -24,6 +26,9 @@ class _Write(Generic[T]):
     work: Callable[[sa.Connection], T]
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[T]
+
+
+_Result: TypeAlias = tuple[_Write[Any], Any, BaseException | None]
 
 
 class SqliteDatabase:
@@ -44,6 +49,7 @@ class SqliteDatabase:
         self.engine.connect().close()  # the first connection sets the engine up, which threads may not do side by side
         self._reader = self._connect_reader()
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
+        self._listeners: list[Listener] = []
         self._writes: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._run_writer, name="store-write", daemon=True)
         self._writer.start()
@@ -66,6 +72,10 @@ class SqliteDatabase:
     async def look(self, work: Callable[[], T]) -> T:
         """Run what fetches, here and now: a thread would take longer than the query."""
         return work()
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` in the writer's thread with what was told in transactions that are on disk now."""
+        self._listeners.append(listener)
 
     def close(self) -> None:
         """Finish the writes already queued, then close."""
@@ -96,31 +106,33 @@ class SqliteDatabase:
                         stop = True
                         break
                     group.append(following)
-                _commit_group(connection, group)
+                results = _commit_group(connection, group)
+                spread(take_told(connection), self._listeners)
+                _hand_over(results)
                 if stop:
                     return
 
 
-def _commit_group(connection: sa.Connection, group: list[_Write[Any]]) -> None:
+def _commit_group(connection: sa.Connection, group: list[_Write[Any]]) -> list[_Result]:
     if len(group) == 1:
-        return _commit_one(connection, group[0])
-    results: list[tuple[_Write[Any], Any, BaseException | None]] = []
+        return [_commit_one(connection, group[0])]
+    results: list[_Result] = []
     try:
         with _transaction(connection):
             results.extend((write, *_run_savepoint(connection, write.work)) for write in group)
     except Exception as error:  # noqa: BLE001 - the commit itself failed: nobody's work happened, and all are told
         results = [(write, None, error) for write in group]
-    _hand_over(results)
+    return results
 
 
-def _commit_one(connection: sa.Connection, write: _Write[Any]) -> None:
+def _commit_one(connection: sa.Connection, write: _Write[Any]) -> _Result:
     result, error = None, None
     try:
         with _transaction(connection):
             result = write.work(connection)
     except BaseException as fault:  # noqa: BLE001 - handed to the caller, whose work is undone
         error = fault
-    _hand_over([(write, result, error)])
+    return write, result, error
 
 
 @contextmanager
@@ -135,7 +147,7 @@ def _transaction(connection: sa.Connection) -> Iterator[None]:
             driver.rollback()
 
 
-def _hand_over(results: list[tuple[_Write[Any], Any, BaseException | None]]) -> None:
+def _hand_over(results: list[_Result]) -> None:
     for loop in {write.loop for write, _, _ in results}:
         own = [result for result in results if result[0].loop is loop]
         if not loop.is_closed():
@@ -157,7 +169,7 @@ def _run_savepoint(
     return result, None
 
 
-def _deliver(results: list[tuple[_Write[Any], Any, BaseException | None]]) -> None:
+def _deliver(results: list[_Result]) -> None:
     for write, result, error in results:
         if write.done.cancelled():
             continue

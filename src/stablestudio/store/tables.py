@@ -31,6 +31,7 @@ orders = sa.Table(
     sa.Column("idempotency_key", sa.Text),
     sa.Column("revision", sa.Integer, nullable=False),  # counts what a buyer can see change: payment, job, refund
     sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("webhook_url", sa.Text),  # who is told when the job ends
 )
 sa.Index("ix_orders_wallet_id", orders.c.wallet, orders.c.id)
 # The same key of the same wallet can never open a second order; a rejected payment gives its key back as NULL.
@@ -163,6 +164,15 @@ sa.Index(
     jobs.c.updated_at,
     sqlite_where=sa.text("state IN ('pending', 'loading')"),
     postgresql_where=sa.text("state IN ('pending', 'loading')"),
+)
+
+# How long the last ones took: what buyers are told to expect.
+sa.Index(
+    "ix_jobs_complete",
+    jobs.c.type,
+    jobs.c.finished_at,
+    sqlite_where=sa.text("state = 'complete'"),
+    postgresql_where=sa.text("state = 'complete'"),
 )
 
 submissions = sa.Table(
@@ -298,6 +308,37 @@ sa.Index(
     refunds.c.updated_at,
     sqlite_where=sa.text("state <> 'refunded'"),
     postgresql_where=sa.text("state <> 'refunded'"),
+)
+
+webhook_events = sa.Table(
+    "webhook_events",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # the webhook-id, the same at every try
+    sa.Column("order_id", sa.Text, sa.ForeignKey("orders.id"), nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("occurred_at", sa.BigInteger, nullable=False),
+    sa.Column("due_at", sa.BigInteger, nullable=False),  # of the next try; while one is under way, of the one after it
+    _one_of("state", "pending", "delivered", "given_up"),
+    sa.UniqueConstraint("order_id", "type", name="uq_webhook_events_order_id_type"),
+)
+sa.Index(
+    "ix_webhook_events_open",
+    webhook_events.c.due_at,
+    sqlite_where=sa.text("state = 'pending'"),
+    postgresql_where=sa.text("state = 'pending'"),
+)
+
+webhook_tries = sa.Table(
+    "webhook_tries",
+    metadata,
+    sa.Column("event_id", sa.Text, sa.ForeignKey("webhook_events.id"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("milliseconds", sa.BigInteger),  # NULL while it is under way, or where a stop cut it off
+    sa.Column("status", sa.Integer),  # of the answer, where there was one
+    sa.Column("reason", sa.Text),  # why there was none
 )
 
 used_nonces = sa.Table(

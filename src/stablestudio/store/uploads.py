@@ -1,7 +1,11 @@
-"""Queries of uploads: a paid place for one file, its parts while they arrive, and the file once it is there."""
+"""Queries of uploads: a paid place for one file, its parts while they arrive, and the file once it is there.
+
+Bytes are noted before they are written, and their row goes after them: in `upload_parts`, as a *loose* one of no session.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -44,6 +48,8 @@ class Part:
     size: int
 
 
+NOBODYS = 0  # the time of a loose row whose bytes nobody is writing
+_LOOSE = "-"  # begins what stands for the session of a loose row; no client's session does
 _COLUMNS = tuple(uploads.c[field.name] for field in fields(Upload))
 
 
@@ -73,12 +79,14 @@ def find_by_key(connection: sa.Connection, key: str) -> Upload | None:
 
 
 def store(connection: sa.Connection, *, upload_id: str, key: str, size: int, sha256: str, now: int) -> bool:
-    """Take a file as the upload's; `False` where another one was first: a file is never overwritten."""
+    """Take noted bytes as the upload's file; `False` where another one was first: a file is never overwritten."""
     changed = connection.execute(
         sa.update(uploads)
         .where(uploads.c.id == upload_id, uploads.c.state == "reserved")
         .values(state="stored", key=key, size=size, sha256=sha256, stored_at=now)
     )
+    if changed.rowcount == 1:
+        forget(connection, [key])
     return changed.rowcount == 1
 
 
@@ -89,6 +97,8 @@ def give_back(connection: sa.Connection, *, upload_id: str, key: str) -> bool:
         .where(uploads.c.id == upload_id, uploads.c.state == "stored", uploads.c.key == key)
         .values(state="reserved", key=None, size=None, sha256=None, stored_at=None)
     )
+    if changed.rowcount == 1:
+        note(connection, upload_id=upload_id, key=key, now=NOBODYS)
     return changed.rowcount == 1
 
 
@@ -102,90 +112,125 @@ def confirm(connection: sa.Connection, *, upload_id: str, key: str, now: int) ->
     return changed.rowcount == 1
 
 
+class Closed(Exception):
+    """The upload takes no parts: its file is there, or its time is over."""
+
+
 class TooMuch(Exception):
-    """The parts of an upload are larger than its file may be."""
+    """The parts of an upload are larger than its file may be, or too many."""
 
 
-def add_part(connection: sa.Connection, *, upload_id: str, part: Part, max_bytes: int, now: int) -> str | None:
-    """Note a part that has arrived; a number that comes again replaces the earlier one, whose key is returned.
+def note(connection: sa.Connection, *, upload_id: str, key: str, now: int, size: int = 0) -> None:
+    """Note bytes that are about to be written, so that they are never without a row; `NOBODYS` for those not needed any more."""
+    values = {"upload_id": upload_id, "created_at": now, "session": _LOOSE + key, "number": 0}
+    connection.execute(sa.insert(upload_parts).values(values | {"key": key, "etag": "", "size": size}))
 
-    Raises `TooMuch` where all parts of the upload are larger than `max_bytes` together.
+
+def note_part(
+    connection: sa.Connection, *, upload_id: str, part: Part, max_bytes: int, max_parts: int, now: int
+) -> None:
+    """Note a part that is about to be written, with the size that it is going to have at the most.
+
+    Raises `Closed`, and `TooMuch` where all parts of the upload have more than `max_bytes` together, those included
+    that are on their way; the one that it replaces is not counted.
     """
-    lock_upload(connection, upload_id)
-    here = sa.and_(
-        upload_parts.c.upload_id == upload_id,
-        upload_parts.c.session == part.session,
-        upload_parts.c.number == part.number,
-    )
-    earlier: str | None = connection.execute(sa.select(upload_parts.c.key).where(here)).scalar()
-    connection.execute(sa.delete(upload_parts).where(here))
-    values = {"upload_id": upload_id, "created_at": now} | {
-        field.name: getattr(part, field.name) for field in fields(Part)
-    }
-    connection.execute(sa.insert(upload_parts).values(values))
-    held = sa.select(sa.func.sum(upload_parts.c.size)).where(upload_parts.c.upload_id == upload_id)
-    if connection.execute(held).scalar_one() > max_bytes:
+    _require_open(connection, upload_id)
+    others = sa.and_(upload_parts.c.upload_id == upload_id, ~_place(part))
+    size, count = sa.func.coalesce(sa.func.sum(upload_parts.c.size), 0), sa.func.count()
+    held, parts = connection.execute(sa.select(size, count).where(others)).one()
+    if held + part.size > max_bytes or parts >= max_parts:
         raise TooMuch
-    return earlier
+    note(connection, upload_id=upload_id, key=part.key, size=part.size, now=now)
 
 
-def parts_of(connection: sa.Connection, *, upload_id: str, session: str | None = None) -> list[Part]:
-    """Return the parts of an upload, or of one of its sessions, in the order of their numbers."""
+def add_part(connection: sa.Connection, *, upload_id: str, part: Part) -> None:
+    """Make bytes that were noted and have arrived a part; an earlier one of its number is needed no more. Raises `Closed`."""
+    _require_open(connection, upload_id)
+    here = upload_parts.c.upload_id == upload_id
+    loose = {"session": _LOOSE + upload_parts.c.key, "number": 0, "created_at": NOBODYS}
+    connection.execute(sa.update(upload_parts).where(here, _place(part)).values(loose))
+    values = {"session": part.session, "number": part.number, "etag": part.etag, "size": part.size}
+    connection.execute(sa.update(upload_parts).where(here, upload_parts.c.key == part.key).values(values))
+
+
+def parts_of(connection: sa.Connection, *, upload_id: str, session: str) -> list[Part]:
+    """Return the parts of one session of an upload, in the order of their numbers."""
     columns = [upload_parts.c[field.name] for field in fields(Part)]
-    statement = sa.select(*columns).where(upload_parts.c.upload_id == upload_id).order_by(upload_parts.c.number)
-    if session is not None:
-        statement = statement.where(upload_parts.c.session == session)
+    here = sa.and_(upload_parts.c.upload_id == upload_id, upload_parts.c.session == session)
+    statement = sa.select(*columns).where(here).order_by(upload_parts.c.number)
     return [Part(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001
 
 
-def drop_parts(connection: sa.Connection, *, upload_id: str) -> list[str]:
-    """Forget an upload's parts; return the keys of their bytes."""
+def unneeded(
+    connection: sa.Connection, *, begun_before: int, after: str, limit: int, upload_id: str | None = None
+) -> list[str]:
+    """Return where bytes are kept that no upload, or not this one, needs any more.
+
+    Those that somebody began to write at that time (ms) or later may still be on their way, and are left out. Keys come
+    in their order. An upload whose file is there, or whose time is over, needs no parts.
+    """
+    loose = upload_parts.c.session.startswith(_LOOSE)
+    closed = sa.exists().where(uploads.c.id == upload_parts.c.upload_id, uploads.c.state != "reserved")
+    statement = sa.select(upload_parts.c.key).where(
+        upload_parts.c.key > after,
+        sa.or_(sa.and_(loose, upload_parts.c.created_at < begun_before), sa.and_(~loose, closed)),
+    )
+    if upload_id is not None:
+        statement = statement.where(upload_parts.c.upload_id == upload_id)
+    return list(connection.scalars(statement.order_by(upload_parts.c.key).limit(limit)))
+
+
+def leave(connection: sa.Connection, key: str) -> None:
+    """Note that nobody writes these bytes any more, whatever became of them."""
+    mine = sa.and_(upload_parts.c.key == key, upload_parts.c.session == _LOOSE + key)
+    connection.execute(sa.update(upload_parts).where(mine).values(created_at=NOBODYS))
+
+
+def forget(connection: sa.Connection, keys: Sequence[str]) -> None:
+    """Drop the rows of bytes that are gone, or that became an upload's file."""
+    connection.execute(sa.delete(upload_parts).where(upload_parts.c.key.in_(keys)))
+
+
+def abandon(connection: sa.Connection, *, before: int, limit: int) -> int:
+    """Close places whose token ended before that time (ms) and that were never confirmed; return how many."""
+    old = sa.and_(uploads.c.state.in_(("reserved", "stored")), uploads.c.expires_at < before)
+    return _end(connection, old, order=uploads.c.expires_at, limit=limit, state="abandoned")
+
+
+def expire(connection: sa.Connection, *, before: int, limit: int) -> int:
+    """Keep files no longer that were confirmed before that time (ms); return how many."""
+    # Written out so that the database sees that its partial index has these rows.
+    old = sa.and_(uploads.c.state == sa.literal_column("'confirmed'"), uploads.c.confirmed_at < before)
+    return _end(connection, old, order=uploads.c.confirmed_at, limit=limit, state="expired")
+
+
+def _end(
+    connection: sa.Connection,
+    which: sa.ColumnElement[bool],
+    *,
+    order: sa.Column[int],
+    limit: int,
+    state: str,
+) -> int:
+    old = sa.select(uploads.c.id, uploads.c.key).where(which).order_by(order).limit(limit)
+    # One that somebody works with at this moment, such as its owner who confirms it, is left to the next time.
+    ended = connection.execute(old.with_for_update(skip_locked=True, key_share=True)).all()
+    for upload_id, key in ended:
+        if key is not None:
+            note(connection, upload_id=upload_id, key=key, now=NOBODYS)
+        connection.execute(sa.update(uploads).where(uploads.c.id == upload_id).values(state=state, key=None))
+    return len(ended)
+
+
+def _require_open(connection: sa.Connection, upload_id: str) -> None:
+    """Raise `Closed` where an upload takes no parts; until the commit it goes on taking them, and no other one counts them."""
     lock_upload(connection, upload_id)
-    keys = [part.key for part in parts_of(connection, upload_id=upload_id)]
-    connection.execute(sa.delete(upload_parts).where(upload_parts.c.upload_id == upload_id))
-    return keys
+    if connection.execute(sa.select(uploads.c.state).where(uploads.c.id == upload_id)).scalar() != "reserved":
+        raise Closed
 
 
-def abandoned(connection: sa.Connection, *, before: int, limit: int) -> list[Upload]:
-    """Return uploads whose token ended before that time (ms) and that were never confirmed, files and parts included."""
-    statement = (
-        sa.select(*_COLUMNS)
-        .where(uploads.c.state.in_(("reserved", "stored")), uploads.c.expires_at < before)
-        .order_by(uploads.c.expires_at)
-        .limit(limit)
-    )
-    return [Upload(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001
-
-
-def due(connection: sa.Connection, *, before: int, limit: int) -> list[Upload]:
-    """Return uploads that were confirmed before that time (ms)."""
-    statement = (
-        sa.select(*_COLUMNS)
-        # Written out so that the database sees that its partial index has these rows.
-        .where(uploads.c.state == sa.literal_column("'confirmed'"), uploads.c.confirmed_at < before)
-        .order_by(uploads.c.confirmed_at)
-        .limit(limit)
-    )
-    return [Upload(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001
-
-
-def expire(connection: sa.Connection, *, upload_id: str) -> None:
-    """Note that an upload's file is not kept any more."""
-    connection.execute(
-        sa.update(uploads)
-        .where(uploads.c.id == upload_id, uploads.c.state == "confirmed")
-        .values(state="expired", key=None)
-    )
-
-
-def abandon(connection: sa.Connection, *, upload_id: str) -> bool:
-    """Close a place that was never confirmed; `False` where it was."""
-    changed = connection.execute(
-        sa.update(uploads)
-        .where(uploads.c.id == upload_id, uploads.c.state.in_(("reserved", "stored")))
-        .values(state="abandoned", key=None)
-    )
-    return changed.rowcount == 1
+def _place(part: Part) -> sa.ColumnElement[bool]:
+    return sa.and_(upload_parts.c.session == part.session, upload_parts.c.number == part.number)
 
 
 def _one(connection: sa.Connection, condition: Any) -> Upload | None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
+import sqlalchemy as sa
+
 from stablestudio.store.database import Database
+from stablestudio.store.tables import orders
 
 
 class OrderView(NamedTuple):
@@ -36,6 +40,7 @@ class OrderView(NamedTuple):
     refund_transaction: str | None
     refund_amount: int | None
     refund_reason: str | None
+    revision: int
 
 
 class AssetView(NamedTuple):
@@ -59,7 +64,7 @@ _ORDER = """
 SELECT o.id, o.wallet, o.model, o.operation, CASE WHEN length(o.input) <= 65536 THEN o.input END, o.price_micros, o.created_at,
        p.network, p.asset, p.amount, p.payer, p.state, p."transaction", p.reason,
        j.state, j.progress, j.upstream_model, j.error_code, j.error, j.updated_at, j.finished_at, j.deleted_at,
-       r.state, r."transaction", r.amount, r.reason
+       r.state, r."transaction", r.amount, r.reason, o.revision
 FROM orders o
 JOIN payments p ON p.order_id = o.id
 LEFT JOIN jobs j ON j.id = o.id
@@ -75,6 +80,7 @@ SELECT key, role, content_type, size, sha256, width, height, milliseconds, blurh
 FROM assets WHERE job_id = ? ORDER BY key
 """
 _REVISION = "SELECT revision FROM orders WHERE id = ?"
+_WALLET = "SELECT wallet FROM orders WHERE id = ?"
 _INPUT = "SELECT input FROM orders WHERE id = ?"
 _AFTER_ALL = "z"  # behind every id, by the order of any language
 
@@ -83,6 +89,18 @@ def revision(database: Database, order_id: str) -> int | None:
     """Return how often an order has visibly changed: the cheapest question that tells whether an answer still holds."""
     rows = database.fetch(_REVISION, (order_id,))
     return int(rows[0][0]) if rows else None
+
+
+def wallet(database: Database, order_id: str) -> str | None:
+    """Return whose an order is."""
+    rows = database.fetch(_WALLET, (order_id,))
+    return str(rows[0][0]) if rows else None
+
+
+def revisions(connection: sa.Connection, order_ids: Collection[str]) -> dict[str, int]:
+    """Return the revisions of many orders."""
+    statement = sa.select(orders.c.id, orders.c.revision).where(orders.c.id.in_(order_ids))
+    return {row.id: row.revision for row in connection.execute(statement)}
 
 
 def find(database: Database, order_id: str) -> OrderView | None:

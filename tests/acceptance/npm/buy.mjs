@@ -1,10 +1,10 @@
 // Buys one picture, reads its job until it is complete and downloads it; prints one JSON line.
-// Environment: BASE, PRIVATE_KEY, CLIENT=today|older, BODY (JSON), POLL_MS.
+// Environment: BASE, PRIVATE_KEY, CLIENT=today|older, ROUTE, BODY (JSON), POLL_MS.
 import { privateKeyToAccount } from 'viem/accounts';
 import { clients } from './clients.mjs';
 
 const { BASE, PRIVATE_KEY, CLIENT = 'today', BODY, POLL_MS = '200' } = process.env;
-const PATH = '/api/generate/flux-2-pro/generate';
+const { ROUTE = '/api/generate/flux-2-pro/generate' } = process.env;
 const body = BODY ?? JSON.stringify({ prompt: 'a lighthouse at dusk', resolution: '0.5 MP' });
 const deadline = Date.now() + 60_000;
 
@@ -29,7 +29,7 @@ async function finished(url) {
   throw new Error('the job did not finish within a minute');
 }
 
-const bought = await paying(BASE + PATH, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
+const bought = await paying(BASE + ROUTE, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
 const answer = await bought.json();
 const outcome = { status: bought.status, answer, receipt: decode(bought.headers.get('payment-response')) };
 if (bought.status !== 200) {

@@ -242,8 +242,8 @@ def test_a_prompt_must_not_name_what_is_not_there(prompt: str, named: list[str])
     assert all(name in each.message for name, each in zip(named, error.issues, strict=True))
 
 
-def test_a_video_that_nothing_marks_as_one_is_explained() -> None:
-    body = {"mode": "reference", "urls": ["https://example.com/blob/1"], "prompt": "@video1"}
+def test_a_reference_to_a_video_that_names_tell_to_be_none_is_explained() -> None:
+    body = {"mode": "reference", "urls": ["https://example.com/1.png"], "prompt": "@video1"}
     assert "urlMediaTypes says which urls are videos" in refused("seedance/i2v", body).message
 
 
@@ -296,3 +296,9 @@ def test_a_mixed_form_says_what_to_use_instead() -> None:
     assert refused("seedance/i2v", body).message == (
         "'aspect_ratio' is of the older form and does not go with outputResolution and urls: use aspectRatio"
     )
+
+
+def test_a_reference_to_what_no_name_tells_waits_for_the_files() -> None:
+    body = {"mode": "reference", "urls": ["https://example.com/blob/1"], "prompt": "@video1"}
+    read("seedance/i2v", body)
+    assert "points to nothing" in refused("seedance/i2v", body | {"urlMediaTypes": ["image"]}).message

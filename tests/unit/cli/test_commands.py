@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stablestudio.cli import models
-from stablestudio.cli.views import file_lines, job_lines
+from stablestudio.cli.views import file_lines, job_document, job_lines
 from stablestudio.client.fakes import PIXEL, Fault, error_reply
 from stablestudio.client.jobs import job_of
 from stablestudio.client.menu import Dish
@@ -43,6 +43,46 @@ def test_an_image_leads_to_the_operation_that_takes_one(tmp_path: Path) -> None:
         shell.json("generate", "nano-banana", "bluer", "--image", str(picture), "-o", str(tmp_path))
     assert any(call.url.endswith("/nano-banana/edit") for call in seller.calls)
     assert json.loads(seller.bodies[0])["images"][0].startswith("data:image/png;base64,iVBOR")
+
+
+@pytest.mark.parametrize("form", ["images=@{}", "images[]=@{}"])
+def test_a_list_takes_one_file_as_a_form_does(tmp_path: Path, form: str) -> None:
+    (tmp_path / "cat.png").write_bytes(PIXEL)
+    with shop(tmp_path) as (seller, shell):
+        wish = ("generate", "nano-banana", "bluer", "-p", form.format("~/cat.png"), "--no-wait")
+        shell.json(*wish, HOME=str(tmp_path))
+    assert json.loads(seller.bodies[0])["images"][0].startswith("data:image/png;base64,iVBOR")
+
+
+def test_a_file_for_a_prompt_is_refused_whether_the_operation_is_named_or_not(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(PIXEL)
+    with shop(tmp_path) as (seller, shell):
+        for model in ("nano-banana", "nano-banana/edit"):
+            told = shell.json("generate", model, "x", "-p", f"prompt=@{tmp_path / 'cat.png'}", code=2)
+            assert "'prompt' takes no file" in told["error"]
+            assert "'images' takes a picture" in told["next"]
+    assert seller.signatures == []
+
+
+def test_a_job_is_deleted_by_its_id(tmp_path: Path) -> None:
+    with shop(tmp_path) as (seller, shell):
+        shell.json("generate", "nano-banana", "a fox", "--no-wait")
+        assert shell.run("job", "job_0", "--delete", "--download").exit_code == 2
+        assert shell.json("job", "job_0", "--delete") == {"success": True, "deleted": "job_0"}
+        assert shell.json("job", "job_0", "--delete", code=2)["code"] == "job_not_found"
+    assert seller.deleted == {"job_0"}
+    assert list((tmp_path / "home" / "orders").iterdir()) == [], "nothing waits to be downloaded"
+
+
+def test_nothing_but_an_upload_is_given_up(tmp_path: Path) -> None:
+    with shop(tmp_path) as (_, shell):
+        assert shell.json("resume", "--drop", "order_1", code=2)["code"] == "upload_not_open"
+
+
+def test_small_inputs_are_told_in_short() -> None:
+    link = "data:image/png;base64," + "A" * 1000
+    told = job_document(job_of({"jobId": "job_0", "status": "pending", "input": {"images": [link, "data:,x"]}}))
+    assert told["input"]["images"] == [link[:60] + "... (1,022 characters)", "data:,x"]
 
 
 def test_generate_without_waiting_names_the_next_command(tmp_path: Path) -> None:
@@ -135,7 +175,9 @@ def test_an_open_order_is_told_before_the_next_is_bought(tmp_path: Path) -> None
     assert len(seller.transfers) == 1
 
 
-@pytest.mark.parametrize("command", ["generate", "quote", "models", "job", "jobs", "resume", "wallet", "serve", "demo"])
+@pytest.mark.parametrize(
+    "command", ["generate", "quote", "models", "job", "jobs", "resume", "wallet", "serve", "validate", "demo"]
+)
 def test_each_command_has_help(tmp_path: Path, command: str) -> None:
     result = Shell(home=tmp_path).run(command, "--help")
     assert result.exit_code == 0

@@ -4,13 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from stablestudio.cli.faults import exit_code
+from stablestudio.cli.faults import exit_code, money
 from stablestudio.cli.generate import follow_job
 from stablestudio.cli.output import Progress
-from stablestudio.client import JobStillRunning, Journal, KeyWallet, StudioClient
+from stablestudio.client import (
+    JobStillRunning,
+    Journal,
+    KeyWallet,
+    PaidUpload,
+    PaymentOutcomeUnknown,
+    StudioApiError,
+    StudioClient,
+)
 from stablestudio.client.fakes import FakeSeller, Fault, error_reply
 from stablestudio.client.steps import Reply
 from stablestudio.money import Money
+from tests.unit.client.builders import order
 
 from .desk import KEY, Shell, shop
 
@@ -90,6 +99,30 @@ def test_4_the_payment_is_not_taken(tmp_path: Path) -> None:
     with shop(tmp_path, faults=faults) as (seller, shell):
         told = shell.json(*GENERATE, code=4)
     assert (told["code"], told["charged"]) == ("insufficient_funds", False)
+    assert len(seller.signatures) == 1
+
+
+def test_what_an_upload_cost_is_told_beside_what_is_known_of_its_order() -> None:
+    paid = PaidUpload(file="a.png", price=Money(10_000), blob_url="https://s/a", usable_until="tomorrow")
+    refused = StudioApiError("No.", code="no", status=400, hint="Mend it; nothing was charged.")
+    unclear = StudioApiError("Oh.", code="oh", status=500, charged=None)
+    lost = PaymentOutcomeUnknown("Lost.", order=order())
+    for error in (refused, unclear, lost):
+        error.after([paid])
+        assert money(error).endswith("$0.01 was paid for the upload of a.png, which stays usable until tomorrow.")
+        assert error.body()["uploads"] == [paid.body()]
+    assert [each.body()["charged"] for each in (refused, unclear, lost)] == [True, None, None]
+    assert money(refused).startswith("the order was not charged. $0.01")
+    assert money(unclear).startswith("not known whether any moved. ")
+    assert money(lost).startswith("not known yet whether $0.067 was taken")
+    assert refused.advice == "Mend it; nothing was charged for the order itself."
+
+
+def test_one_cause_has_one_code_whether_it_is_found_with_the_payment_or_without(tmp_path: Path) -> None:
+    refusal = error_reply(400, "invalid_input", charged=False)
+    with shop(tmp_path, quote_faults=[refusal], faults=[Fault(reply=refusal)]) as (seller, shell):
+        for _ in range(2):
+            assert shell.json(*GENERATE, code=2)["code"] == "invalid_input"
     assert len(seller.signatures) == 1
 
 

@@ -12,7 +12,7 @@ from stablestudio.catalog.links import media_problem
 from stablestudio.client import FileUnusable, Upload, UploadExpired, UploadInterrupted, UploadRefused
 from stablestudio.client.errors import UploadError
 from stablestudio.client.fakes import PIXEL, FakeSeller, error_reply
-from stablestudio.client.files import INLINE_BYTES, MediaFile, inline, open_file, paths_in, with_links
+from stablestudio.client.files import INLINE_BYTES, MediaFile, inline, open_file, sources_in, with_links
 from stablestudio.client.offers import Wish
 from stablestudio.client.orders import Order, Sending
 from stablestudio.client.sending import PART_BYTES, Carrier, Place, read_place
@@ -50,6 +50,11 @@ def test_what_goes_inside_an_order_fits_and_nothing_that_would_fit_is_left_out(s
         room -= each.size if each in inside else 0
 
 
+def test_a_file_that_is_named_twice_takes_its_room_twice() -> None:
+    most, half = file(INLINE_BYTES), file(INLINE_BYTES // 2)
+    assert [inline([most]), inline([most, most]), inline([half, half])] == [{most}, set(), {half}]
+
+
 def test_a_file_that_goes_inside_fits_a_data_uri_of_the_catalog() -> None:
     assert media_problem(file(INLINE_BYTES).data_uri(), kinds=["image"]) is None
 
@@ -57,7 +62,7 @@ def test_a_file_that_goes_inside_fits_a_data_uri_of_the_catalog() -> None:
 def test_paths_and_uploads_are_found_and_replaced_however_deep() -> None:
     there = Upload(id="u", blob_url="https://s/u")
     given = {"prompt": "p", "image": A, "urls": [A, "job:1", B, there], "more": {"list": (B,)}, "n": 3}
-    assert list(paths_in(given)) == [A, A, B, B]
+    assert list(sources_in(given)) == [A, A, B, B]
     assert with_links(given, {A: "x", B: "y"}) == {
         "prompt": "p",
         "image": "x",

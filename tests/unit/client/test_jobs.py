@@ -26,6 +26,15 @@ def test_many_looks_take_one_signature(tmp_path: Path) -> None:
     assert [status for status, _ in seen] == list(seller.states)
 
 
+def test_whoever_does_not_watch_progress_asks_for_held_answers(tmp_path: Path) -> None:
+    for on_progress, wanted in ((None, {"wait=25"}), (lambda _: None, {None})):
+        seller = FakeSeller(states=("pending",) * 3 + ("complete",))
+        buyer(seller, tmp_path).run("nano-banana", "generate", WISH, on_progress=on_progress)
+        looks = [call for call in seller.calls if "/api/jobs/" in call.url]
+        assert {call.headers.get("Prefer") for call in looks} == wanted
+        assert len(seller.clock.slept) >= 3  # a service that answers at once is not asked without a pause
+
+
 def test_a_proof_is_renewed_before_it_expires_and_not_at_every_look(tmp_path: Path) -> None:
     seller = FakeSeller(states=("pending",) * 100 + ("complete",))
     buyer(seller, tmp_path).run("nano-banana", "generate", WISH, timeout=1000)

@@ -146,6 +146,8 @@ def test_whatever_carries_an_ipv4_address_is_not_public(value: int) -> None:
         "NAT64": 0x0064_FF9B << 96 | value,
         "6to4": 0x2002 << 112 | value << 80 | 1,
         "Teredo": 0x2001_0000 << 96 | value << 64 | 1,
+        "ISATAP": 0x2A00_1450 << 96 | 0x5EFE << 32 | value,
+        "ISATAP, marked global": 0x2A00_1450 << 96 | 0x0200_5EFE << 32 | value,
     }
     assert [name for name, carrier in carriers.items() if is_public(IPv6Address(carrier))] == []
 

@@ -15,13 +15,17 @@ import sqlalchemy as sa
 from stablestudio import catalog
 from stablestudio.catalog import OfferingInput
 from stablestudio.errors import InvalidInput, StudioError
+from stablestudio.media import intake as intake_module
 from stablestudio.media.copies import Copies
-from stablestudio.media.inputs import InputReader
-from stablestudio.media.intake import Checked, Faults, Intake, TooManyBadFiles
+from stablestudio.media.decoding import DOOR
+from stablestudio.media.inputs import MAX_OWN_BYTES, InputReader, MediaTooLarge
+from stablestudio.media.intake import Checked, Faults, Intake, IntakeBusy, TooManyBadFiles
+from stablestudio.media.probe import Probe, probe
 from stablestudio.media.storage import Storage
 from stablestudio.store import copies as store
 from stablestudio.store import jobs, payments
 from stablestudio.store.database import Database
+from stablestudio.store.jobs import Asset
 from tests import media_samples
 from tests.doubles import BUYER, NOW_MS, ManualClock, order, payment, png, sell
 from tests.providers.loopback import Answer, Loopback, Request, serving
@@ -105,7 +109,8 @@ def shelf() -> dict[str, bytes]:
 @pytest.fixture
 async def door(database: Database, clock: ManualClock, tmp_path: Path, shelf: dict[str, bytes]) -> AsyncIterator[Door]:
     def answer(request: Request) -> Answer:
-        return Answer(body=shelf[request.path]) if request.path in shelf else Answer(status=404)
+        path = request.path.partition("?")[0]
+        return Answer(body=shelf[path]) if path in shelf else Answer(status=404)
 
     async with serving(answer) as server:
         yield Door(database, clock, tmp_path / "files", server)
@@ -166,13 +171,62 @@ async def test_the_purge_takes_what_no_open_order_needs_and_nothing_else(door: D
     assert (await door.copies.purge(), len(door.files())) == (1, 1)
 
 
+async def test_a_copy_that_resists_keeps_no_other(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stablestudio.media.copies._BATCH", 1)
+    for number in range(3):
+        await door.copies.keep(f"https://x/{number}", b"x", content_type="image/png", intake="i1")
+    stuck = min(key for (key,) in door.database.fetch("SELECT key FROM copies"))
+    storage = door.copies._storage
+    genuine = storage.delete
+
+    async def delete(key: str) -> None:
+        if key == stuck:
+            raise OSError(5, "Input/output error")
+        await genuine(key)
+
+    door.clock.advance(2 * _HOUR_S)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "delete", delete)
+        assert (await door.copies.purge(), len(door.files())) == (2, 1)
+    assert (await door.copies.purge(), door.files()) == (1, [])
+
+
 async def test_a_row_whose_bytes_a_stop_has_prevented_goes_as_well(door: Door) -> None:
     lost = store.Copy(
         key="inputs/i1/0", intake="i1", url="https://x", content_type="image/png", size=1, sha256="", created_at=NOW_MS
     )
-    await door.database.write(lambda connection: store.insert(connection, [lost]))
+    await door.database.write(lambda connection: store.insert(connection, lost))
     door.clock.advance(2 * _HOUR_S)
     assert (await door.copies.purge(), await door.copies.purge()) == (1, 0)
+
+
+async def test_a_file_kept_here_that_is_too_large_for_work_is_refused_before_it_is_read(
+    door: Door, database: Database
+) -> None:
+    await database.write(lambda connection: sell(connection, 1, wallet=WALLET))
+    large = Asset(
+        key="jobs/job_1/result.mp4",
+        job_id=order(1).id,
+        role="result",
+        content_type="video/mp4",
+        size=MAX_OWN_BYTES + 1,
+        sha256="",
+        width=1,
+        height=1,
+        milliseconds=1,
+        created_at=NOW_MS,
+    )
+    await database.write(lambda connection: jobs.insert_asset(connection, large))
+    await database.write(lambda connection: jobs.complete(connection, job_id=large.job_id, now=NOW_MS))
+    path = door.folder / large.key
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(large.size)
+    with pytest.raises(MediaTooLarge):
+        await door.reader.open(f"job:{large.job_id}", wallet=WALLET)
+    storage = Storage.at(str(door.folder))
+    wider = InputReader(database, fetcher=public_loopback(), storage=storage, max_bytes=large.size)
+    assert (await wider.open(f"job:{large.job_id}", wallet=WALLET)).media == path
 
 
 async def test_what_urls_are_is_found_out_from_the_files_and_written_into_the_order(door: Door) -> None:
@@ -240,6 +294,56 @@ async def test_whoever_names_bad_files_again_and_again_is_told_to_wait(door: Doo
     await door.intake.check(door.input("nano-banana/edit", images=["/cat.png"]), wallet="eip155:0xother")
     door.clock.advance(601)
     await door.check("nano-banana/edit", images=["/cat.png"])
+
+
+async def test_what_is_decoded_in_vain_counts_and_what_is_refused_unseen_does_not(door: Door) -> None:
+    broken = "data:image/png;base64,iVBORw0KGgo="
+    for _ in range(30):
+        await door.refused("nano-banana/edit", images=["https://10.0.0.1/a.png"])
+    for _ in range(20):
+        await door.refused("nano-banana/edit", images=[broken])
+    with pytest.raises(TooManyBadFiles):
+        await door.check("nano-banana/edit", images=["/cat.png"])
+
+
+async def test_each_file_in_vain_counts_and_so_does_a_payment_that_was_not_taken(door: Door) -> None:
+    await door.refused("nano-banana/edit", images=[f"/gone{number}.png" for number in range(14)])
+    for _ in range(6):
+        checked = await door.check("nano-banana/edit", images=["/cat.png"])
+        await door.intake.forget(checked, wallet=WALLET)
+    assert door.files() == []
+    with pytest.raises(TooManyBadFiles):
+        await door.check("nano-banana/edit", images=["/cat.png"])
+
+
+async def test_an_order_whose_payment_is_under_way_keeps_its_copies_when_a_twin_lets_go(door: Door) -> None:
+    checked = await door.check("nano-banana/edit", images=["/cat.png"])
+    await door.place(1, checked, job=False)
+    await door.intake.forget(checked, wallet=WALLET)
+    assert len(door.files()) == 1
+
+
+async def test_whoever_finds_no_room_is_told_to_come_back_and_is_not_to_blame(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, free = asyncio.Barrier(3), asyncio.Event()
+
+    async def hold(*_: object) -> Probe:
+        await busy.wait()
+        await free.wait()
+        return probe(png((400, 400)))
+
+    monkeypatch.setattr(intake_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(DOOR, "probe", hold)
+    others = [door.input("nano-banana/edit", images=["/cat.png"]) for _ in range(2)]
+    looks = [asyncio.create_task(door.intake.check(each, wallet=f"w{n}")) for n, each in enumerate(others)]
+    await busy.wait()
+    with pytest.raises(IntakeBusy) as refusal:
+        await door.check("nano-banana/edit", images=["/dog.png"])
+    assert dict(refusal.value.headers)["Retry-After"] == "5"
+    free.set()
+    await asyncio.gather(*looks)
+    assert len(door.files()) == 2
 
 
 async def test_faults_of_long_ago_are_forgotten(clock: ManualClock) -> None:

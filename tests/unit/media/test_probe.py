@@ -167,3 +167,12 @@ def test_a_jpeg_may_be_decoded_smaller_but_not_below_the_asked_size() -> None:
     small = open_image(large, at_least=(300, 300))
     assert 300 <= min(small.size) < 1200
     assert Image.open(io.BytesIO(large)).size == (1600, 1200)
+
+
+def test_a_clip_that_declares_less_than_it_holds_is_as_long_as_it_is() -> None:
+    data = bytearray(samples.clip(seconds=4))
+    for box in (b"mvhd", b"mdhd"):  # ISO/IEC 14496-12 sections 8.2.2 and 8.4.2: timescale, then duration
+        at = data.index(box) + 16
+        scale = int.from_bytes(data[at : at + 4])
+        data[at + 4 : at + 8] = scale.to_bytes(4)  # one second
+    assert probe(bytes(data)).seconds == pytest.approx(4.0, abs=0.2)

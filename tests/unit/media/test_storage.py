@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -17,6 +18,7 @@ import pytest
 from stablestudio.media.buckets import Bucket, Keys
 from stablestudio.media.links import AssetGone
 from stablestudio.media.storage import CHUNK, AssetExists, Storage, StorageRefused, StorageUnavailable
+from tests.doubles import eventually
 from tests.fakes.s3 import BUCKET, KEY_ID, REGION, S3, SECRET
 
 pytestmark = pytest.mark.anyio
@@ -42,6 +44,11 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def left(folder: Path) -> list[Path]:
+    """Return what is in a folder, empty folders included."""
+    return list(folder.iterdir())
 
 
 async def stream(storage: Storage, key: str, start: int, end: int) -> list[bytes]:
@@ -249,6 +256,70 @@ async def test_key_within_the_pattern_is_taken(storage: Storage, key: str) -> No
     assert await storage.put_once(key, b"x", content_type="image/png")
 
 
+async def test_folders_go_with_their_last_file(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path / "assets"))
+    await storage.put_once(KEY, b"x", content_type="image/png")
+    await storage.put_once("jobs/job_abc/1.png", b"x", content_type="image/png")
+    await storage.delete(KEY)
+    assert (tmp_path / "assets" / KEY).parent.is_dir(), "another file is there"
+    await storage.delete("jobs/job_abc/1.png")
+    assert left(tmp_path / "assets") == [], "the storage itself stays"
+
+
+async def test_a_folder_that_goes_as_a_file_comes_loses_no_file(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path))
+
+    async def put_and_delete(number: int) -> None:
+        for _ in range(100):
+            assert await storage.put_once(f"jobs/a/b/{number}.png", b"x", content_type="image/png")
+            assert await storage.size(f"jobs/a/b/{number}.png") == 1
+            await storage.delete(f"jobs/a/b/{number}.png")
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(8):
+            tasks.start_soon(put_and_delete, number)
+    assert left(tmp_path) == []
+
+
+async def test_a_sweep_takes_what_an_earlier_process_left_half_written_and_nothing_else(tmp_path: Path) -> None:
+    half, named = tmp_path / "uploads" / "u1" / ".abc.part", tmp_path / "jobs" / "a" / "0.png"
+    for path in (half, named):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+        os.utime(path, (1, 1))
+    storage, end = Storage.at(str(tmp_path)), anyio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"x"
+        await end.wait()
+
+    async with anyio.create_task_group() as tasks:
+        put = partial(storage.put_stream, "uploads/u2/0", pieces(), content_type="image/png", max_bytes=9)
+        tasks.start_soon(put)
+        await eventually(lambda: len(files(tmp_path)) == 3)
+        await storage.sweep()
+        assert len(files(tmp_path)) == 2
+        end.set()
+    assert {path.name for path in files(tmp_path)} == {"0", "0.png"}
+    assert not half.parent.exists()
+
+
+async def test_a_file_that_resists_keeps_no_other(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [f"jobs/a/{number}.png" for number in range(3)]
+    for key in keys:
+        await storage.put_once(key, b"x", content_type="image/png")
+    genuine = storage.delete
+
+    async def delete(key: str) -> None:
+        if key == keys[0]:
+            raise OSError(5, "Input/output error")
+        await genuine(key)
+
+    monkeypatch.setattr(storage, "delete", delete)
+    assert await storage.erase(keys) == keys[1:]
+    assert [await storage.size(key) for key in keys] == [1, None, None]
+
+
 async def test_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -258,7 +329,7 @@ async def test_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 
     with pytest.raises(OSError, match="No space"):
         await storage.put_once(KEY, b"picture", content_type="image/png")
-    assert files(tmp_path) == []
+    assert left(tmp_path) == []
 
 
 async def test_file_is_on_disk_before_its_name_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

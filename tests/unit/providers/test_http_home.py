@@ -220,6 +220,7 @@ async def test_a_result_that_is_too_large_is_lost() -> None:
         Answer(body=b"x", headers={"content-encoding": "gzip"}),
         Answer(status=302, headers={"location": "/again"}),
         Answer(status=302, headers={"location": "https://10.0.0.1/file"}),
+        Answer(status=302, headers={"location": "https://[zz]/file"}),
     ],
 )
 async def test_what_no_patience_mends_is_lost_at_once(answer: Answer) -> None:
@@ -228,6 +229,14 @@ async def test_what_no_patience_mends_is_lost_at_once(answer: Answer) -> None:
             await client(ELSEWHERE, fetcher=public_loopback()).download(files.url + "/file", max_bytes=1000)
 
     assert len(files.asked) <= 4
+
+
+async def test_a_vendors_redirect_that_leads_to_no_address_is_lost() -> None:
+    async with serving(lambda _: Answer(status=302, headers={"location": "https://[zz]/file"})) as vendor:
+        http = client(vendor.url)
+        with pytest.raises(Lost, match="no address"):
+            await http.download("/file", max_bytes=1000)
+        await http.close()
 
 
 @pytest.mark.parametrize("status", [404, 410])

@@ -11,9 +11,11 @@ import pytest
 from stablestudio.catalog import OfferingInput
 from stablestudio.errors import InvalidInput, Issue
 from stablestudio.media.intake import Checked
+from stablestudio.payments.errors import PaymentRejected
+from stablestudio.payments.rail import Rejected
 from stablestudio.sales.order import Sold
 from stablestudio.store import copies
-from tests.doubles import only_sqlite
+from tests.doubles import ScriptedChain, only_sqlite
 
 from .shop import CAT, Shop
 
@@ -28,6 +30,7 @@ class Door:
 
     answer: Checked | InvalidInput | None = None
     checks: int = 0
+    forgotten: list[Checked] = field(default_factory=list)
     open: asyncio.Event = field(default_factory=asyncio.Event)
     looked: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -38,6 +41,9 @@ class Door:
         if isinstance(self.answer, InvalidInput):
             raise self.answer
         return self.answer or Checked(input=given)
+
+    async def forget(self, checked: Checked, *, wallet: str) -> None:
+        self.forgotten.append(checked)
 
 
 @pytest.fixture
@@ -102,9 +108,18 @@ async def test_the_order_is_written_as_its_files_turned_out_and_has_their_copies
     copy = copies.Copy(
         key="inputs/i1/0", intake="i1", url=EDIT["images"][0], content_type="image/png", size=1, sha256="", created_at=1
     )
-    await busy.database.write(lambda connection: copies.insert(connection, [copy]))
+    await busy.database.write(lambda connection: copies.insert(connection, copy))
     sold = await busy.sell(purchase)
     ((written,),) = busy.database.fetch("SELECT input FROM orders")
     assert json.loads(written)["prompt"] == "a cat, as found"
     kept = await busy.database.read(lambda connection: copies.find(connection, order_id=sold.job_id, url=copy.url))
     assert kept == copy
+
+
+async def test_what_was_looked_at_for_a_payment_that_did_not_move_is_forgotten(busy: Shop, door: Door) -> None:
+    door.open.set()
+    door.answer = Checked(input=busy.purchase(EDIT, operation="edit").input, intake="i1")
+    poor = replace(busy, chain=ScriptedChain(Rejected(reason="insufficient_funds", message="The wallet is empty.")))
+    with pytest.raises(PaymentRejected):
+        await poor.sell(poor.purchase(EDIT, operation="edit"))
+    assert door.forgotten == [door.answer]

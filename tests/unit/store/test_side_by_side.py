@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from stablestudio.payments.refund_policy import RefundLimits
 from stablestudio.payments.refunds import RefundWorker
-from stablestudio.store import echoes, jobs, payments, refunds, uploads
+from stablestudio.store import echoes, jobs, payments, refunds, uploads, webhooks
 from stablestudio.store.database import Database
 from stablestudio.store.echoes import Echo, Echoed
 from stablestudio.store.refunds import Refund
@@ -179,11 +179,82 @@ def _owed(database: Database, number: int) -> Refund:
 def test_the_parts_of_an_upload_are_counted_together(database: Database) -> None:
     def add(number: int) -> Callable[[sa.Connection], object]:
         part = uploads.Part(session="s", number=number, key=f"k{number}", etag="e", size=60)
-        return lambda connection: uploads.add_part(connection, upload_id="u", part=part, max_bytes=100, now=NOW_MS)
+        return lambda connection: uploads.note_part(
+            connection, upload_id="u", part=part, max_bytes=100, max_parts=9, now=NOW_MS
+        )
 
     write(database, _reserve)
     with pytest.raises(uploads.TooMuch):
         interleave(database, add(1), add(2))
+
+
+def test_an_upload_whose_file_is_there_takes_no_part(database: Database) -> None:
+    def finish(connection: sa.Connection) -> None:
+        assert uploads.store(connection, upload_id="u", key="k", size=1, sha256="s", now=NOW_MS)
+
+    def add(connection: sa.Connection) -> None:
+        part = uploads.Part(session="s", number=1, key="k1", etag="e", size=1)
+        uploads.add_part(connection, upload_id="u", part=part)
+
+    write(database, _reserve)
+    with pytest.raises(uploads.Closed):
+        interleave(database, finish, add)
+
+
+def test_an_upload_that_is_confirmed_at_this_moment_is_not_given_up(database: Database) -> None:
+    write(database, _reserve)
+    write(database, lambda c: uploads.store(c, upload_id="u", key="k", size=1, sha256="s", now=NOW_MS))
+    with database.engine.begin() as connection:
+        assert uploads.confirm(connection, upload_id="u", key="k", now=NOW_MS)
+        assert write(database, lambda other: uploads.abandon(other, before=NOW_MS + 1, limit=9)) == 0
+    assert write(database, lambda other: uploads.abandon(other, before=NOW_MS + 1, limit=9)) == 0
+    assert database.fetch("SELECT state FROM uploads") == [("confirmed",)]
+
+
+def _is_asked_for(connection: sa.Connection) -> bool:
+    return jobs.is_asked_for(connection, ORDER)
+
+
+def _intend(connection: sa.Connection) -> bool:
+    return jobs.intend(connection, job_id=ORDER, attempt=1, provider="p", now=NOW_MS)
+
+
+def _fail(connection: sa.Connection) -> bool:
+    return jobs.fail(connection, job_id=ORDER, code="c", message="m", now=NOW_MS)
+
+
+def _complete(connection: sa.Connection) -> bool:
+    return jobs.complete(connection, job_id=ORDER, now=NOW_MS)
+
+
+def test_a_job_that_is_cancelled_is_asked_for_by_nobody(database: Database) -> None:
+    write(database, lambda connection: sell(connection, 1))
+    assert interleave(database, _is_asked_for, _intend, _fail) is False
+
+
+def test_a_job_that_is_being_asked_for_is_not_cancelled_as_unasked(database: Database) -> None:
+    write(database, lambda connection: sell(connection, 1))
+    assert interleave(database, _intend, _is_asked_for) is True
+
+
+@pytest.mark.parametrize(("first", "second"), [(_fail, _complete), (_complete, _fail)])
+def test_a_job_ends_once_and_is_told_once(database: Database, first: Any, second: Any) -> None:
+    write(database, lambda connection: sell(connection, 1, webhook_url="https://hooks.example"))
+    assert interleave(database, first, second) is False
+    state = "failed" if first is _fail else "complete"
+    assert database.fetch("SELECT type FROM webhook_events") == [(f"job.{state}",)]
+    assert _refunds(database) == ([(ORDER, "pending")] if first is _fail else [])
+
+
+def test_of_two_workers_one_makes_the_next_try(database: Database) -> None:
+    write(database, lambda connection: sell(connection, 1, webhook_url="https://hooks.example"))
+    write(database, _complete)
+    (event,) = write(database, lambda connection: webhooks.of_order(connection, ORDER))
+
+    def take(connection: sa.Connection) -> bool:
+        return webhooks.take(connection, event=event, now=NOW_MS, until=NOW_MS + 1)
+
+    assert interleave(database, take, take) is False
 
 
 def _reserve(connection: sa.Connection) -> None:

@@ -14,7 +14,7 @@ from stablestudio.catalog.fields import LINK_HELP, AudioLink, CallbackUrl, Image
 from stablestudio.catalog.inputs import VideoInput, rule
 from stablestudio.catalog.issues import conflict, missing, not_allowed, too_many
 from stablestudio.catalog.limits import FileLimit
-from stablestudio.catalog.links import kind_of
+from stablestudio.catalog.links import kind_of, tells_kind
 from stablestudio.catalog.offering import Model, Operation
 from stablestudio.catalog.sizes import pixels
 from stablestudio.catalog.values import Kind, MediaInput, MediaKind, Role, VideoOutput
@@ -99,6 +99,9 @@ class _Seedance(VideoInput):
 
     def audible(self) -> bool:
         return True
+
+    def callback(self) -> str | None:
+        return self.callBackUrl
 
     def output(self) -> VideoOutput:
         tier = self.cell()
@@ -225,6 +228,8 @@ def mentions_exist(value: _I2V) -> Iterator[Issue]:
     """Each @imageN, @videoN and @audioN of the prompt has its file: they count images, videos and audio from 1."""
     if not value.prompt or not value.urls or "@" not in value.prompt:
         return
+    if value.urlMediaTypes is None and not all(map(tells_kind, value.urls)):
+        return  # what they are is found out from the files, and asked again then
     kinds: dict[str, MediaKind] = {"image": "image", "video": "video", "audio": "audio"}
     for name, number in dict.fromkeys((name.lower(), int(digits)) for name, digits in MENTION.findall(value.prompt)):
         count = value.count(kinds[name])

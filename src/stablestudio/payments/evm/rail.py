@@ -45,6 +45,7 @@ class ExactEvmRail:
         self._domain = chain.domain
         self._pay_to = pay_to
         self._refund_key = refund_key
+        self.asset = self._domain.contract
         self.decimals = decimals
         self.network = f"eip155:{self._domain.chain_id}"
         self.name = f"x402:{self.network}:{self._domain.contract.lower()}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from functools import lru_cache
 
 from stablestudio.clock import Clock
 from stablestudio.money import Money
@@ -68,15 +67,15 @@ class ExactSvmRail:
         self._clock = clock
         self._limits = limits or Limits()
         self._unbound_memos = unbound_memos
+        self.asset = mint
         self.decimals = decimals
         self.network = chain.network
         self.name = f"x402:{self.network}:{mint}"
         self._memos = quote_memo.QuoteMemos(secret, scope=f"{self.name}|{pay_to}")
         self._asked: tuple[Asked, str] | None = None
-        self._amount = lru_cache(maxsize=4096)(self._units)  # prices are few; a quote must be fast
         self._refunds = SolanaRefunds(chain, mint=mint, decimals=decimals, key=refund_key)
 
-    def _units(self, price: Money) -> str:
+    def _amount(self, price: Money) -> str:
         return str(price.base_units(decimals=self.decimals))
 
     @property
@@ -113,10 +112,11 @@ class ExactSvmRail:
     def memo(self, asked: Asked) -> str:
         # One for each request: asked about the same object, `offer` and `memo` tell the same.
         if self._asked is None or self._asked[0] is not asked:
-            amount = self._amount(asked.price)
-            memo = self._memos.make(path=asked.path, body=asked.body, amount=amount, now_s=asked.now_s)
-            self._asked = (asked, memo)
+            self._asked = (asked, self.form(asked).fill(asked.body))
         return self._asked[1]
+
+    def form(self, asked: Asked) -> quote_memo.MemoForm:
+        return self._memos.form(path=asked.path, amount=self._amount(asked.price), now_s=asked.now_s)
 
     def identify(self, presented: Presented) -> Credential:
         payload = _mine(presented)

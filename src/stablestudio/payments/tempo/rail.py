@@ -57,6 +57,7 @@ class TempoRail:
         self._chain = chain
         self._token = token.lower()
         self._pay_to = pay_to.lower()
+        self.asset = self._token
         self.decimals = decimals
         self.network = f"eip155:{chain.chain_id}"
         self.name = f"mpp:{self.network}:{self._token}"
@@ -64,7 +65,6 @@ class TempoRail:
         self.terms = mpp.ChargeTerms(
             chain_id=chain.chain_id, currency=self._token, recipient=checksum_address(self._pay_to)
         )
-        self._requests = lru_cache(maxsize=4096)(self.terms.request)  # prices are few; a quote must be fast
         self._settlement = TempoSettlement(chain)
         self._refunds = TempoRefunds(self._settlement, chain_id=chain.chain_id, token=self._token, key=refund_key)
         self._warm_up: asyncio.Task[None] | None = None
@@ -81,12 +81,14 @@ class TempoRail:
         return terms is not None and (terms.currency, terms.chain_id) == (self._token, self._chain.chain_id)
 
     def challenge(self, asked: Asked) -> str:
-        return self.desk.issue(
-            self._request(asked), path=asked.path, now_s=asked.now_s, digest=mpp.body_digest(asked.body)
-        )
+        """Return the value of the header line for one request."""
+        return self.form(asked).fill(asked.body)
+
+    def form(self, asked: Asked) -> mpp.ChallengeForm:
+        return self.desk.form(self._request(asked), path=asked.path, now_s=asked.now_s)
 
     def _request(self, asked: Asked) -> str:
-        return self._requests(asked.price.base_units(decimals=self.decimals))
+        return self.terms.request(asked.price.base_units(decimals=self.decimals))
 
     def identify(self, presented: Presented) -> Credential:
         credential = _mine(presented)

@@ -12,7 +12,7 @@ import hmac
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -56,11 +56,63 @@ class ChargeTerms:
         )
 
 
-@lru_cache(maxsize=2)  # the tokens of one quote follow each other; bodies may be large
 @lru_cache(maxsize=2)  # each rail of a quote asks, and bodies may be large
 def body_digest(body: bytes) -> str:
     """Return the `digest` of a request's body, in the form that SDKs use and expect."""
     return f"sha-256={binascii.b2a_base64(hashlib.sha256(body).digest(), newline=False).decode()}"
+
+
+class _Mac:
+    """HMAC-SHA256 under way. Its two halves are begun once and copied: a third of the time of beginning anew."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, inner: hashlib._Hash, outer: hashlib._Hash) -> None:
+        self._inner, self._outer = inner, outer
+
+    @classmethod
+    def of(cls, key: bytes) -> _Mac:
+        """Return the MAC of an empty message."""
+        block = hashlib.sha256(key).digest() if len(key) > _BLOCK else key
+        block = block.ljust(_BLOCK, b"\0")
+        return cls(hashlib.sha256(block.translate(_INNER)), hashlib.sha256(block.translate(_OUTER)))
+
+    def begun(self, message: str) -> _Mac:
+        """Return the MAC with the beginning of a message taken in."""
+        inner = self._inner.copy()
+        inner.update(message.encode())
+        return _Mac(inner, self._outer)
+
+    def ended(self, message: str) -> str:
+        """Return the MAC with the rest of the message, as unpadded base64url."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message.encode())
+        outer.update(inner.digest())
+        return binascii.b2a_base64(outer.digest(), newline=False).translate(_URLSAFE, b"=").decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChallengeForm:
+    """A challenge as far as it is the same for all bodies in one second: what is left are digest, number and id."""
+
+    mac: _Mac
+    count: Iterator[int]
+    terms: str  # from the id to the digest
+    rest: str  # from the digest to the value of opaque
+    opaque_head: str
+    opaque_tail: str
+
+    def fill(self, body: bytes) -> str:
+        """Return a header line's value for one body."""
+        return self.issue(body_digest(body))
+
+    def issue(self, digest: str = "") -> str:
+        """Return a header line's value, with a digest for one body only."""
+        # A nonce of its own, or two equal quotes in one second would be paid by one and the same transaction.
+        number = binascii.b2a_base64(b"%06x" % (next(self.count) & 0xFFFFFF), newline=False).decode()
+        opaque = f"{self.opaque_head}{number}{self.opaque_tail}"
+        shown_digest = f', digest="{digest}"' if digest else ""
+        return f'Payment id="{self.mac.ended(f"{digest}|{opaque}")}{self.terms}{shown_digest}{self.rest}{opaque}"'
 
 
 class ChallengeDesk:
@@ -75,7 +127,7 @@ class ChallengeDesk:
                 "The realm must be ASCII without quotes and bars, and without the word Payment and a space"
             )
         self.realm = realm
-        self._keys = tuple(map(_Mac, keys))
+        self._keys = tuple(map(_Mac.of, keys))
         # 18 random characters for each process and a count of 6: what the head ends with ends a base64 group, too.
         begun = _NONCE_HEAD + entropy(_NONCE_BYTES).hex().encode()
         self._begun = binascii.b2a_base64(begun, newline=False).decode()
@@ -85,16 +137,19 @@ class ChallengeDesk:
 
     def issue(self, request: str, *, path: str, now_s: int, digest: str = "") -> str:
         """Return a header line's value, good for five minutes, for this path and, with a digest, for one body only."""
-        expires = _expires(now_s)
+        return self.form(request, path=path, now_s=now_s).issue(digest)
+
+    def form(self, request: str, *, path: str, now_s: int) -> ChallengeForm:
+        """Return what the challenges of a path have in common that are issued within one second."""
+        expires = datetime.fromtimestamp(now_s + LIFETIME_SECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         tail, description = _of_path(path)
-        # A nonce of its own, or two equal quotes in one second would be paid by one and the same transaction.
-        number = binascii.b2a_base64(f"{next(self._count) & 0xFFFFFF:06x}".encode(), newline=False).decode()
-        opaque = f"{self._begun}{number}{tail}"
-        message = f"{self._bound}{request}|{expires}|{digest}|{opaque}"
-        shown_digest = f', digest="{digest}"' if digest else ""
-        return (
-            f'Payment id="{_mac(self._keys[0], message)}{self._shown}{request}"{shown_digest}, expires="{expires}"'
-            f'{description}, opaque="{opaque}"'
+        return ChallengeForm(
+            mac=self._keys[0].begun(f"{self._bound}{request}|{expires}|"),
+            count=self._count,
+            terms=f'{self._shown}{request}"',
+            rest=f', expires="{expires}"{description}, opaque="',
+            opaque_head=self._begun,
+            opaque_tail=tail,
         )
 
     def verify(self, echo: ChallengeEcho) -> None:
@@ -102,7 +157,7 @@ class ChallengeDesk:
         slots = (echo.realm, echo.method, echo.intent, echo.request, echo.expires, echo.digest, echo.opaque)
         message = "|".join(slot or "" for slot in slots)
         # Each key is tried, whatever the one before said: the time taken tells nothing of them.
-        if not sum([hmac.compare_digest(_mac(key, message), echo.id) for key in self._keys]):
+        if not sum([hmac.compare_digest(key.ended(message), echo.id) for key in self._keys]):
             raise ChallengeNotIssued
         if (echo.realm, echo.method, echo.intent) != (self.realm, METHOD, INTENT):
             raise ChallengeNotIssued("The challenge was issued for another realm, method or intent.")
@@ -123,33 +178,6 @@ class ChallengeDesk:
             raise ChallengeExpired
 
 
-class _Mac:
-    """HMAC-SHA256 with one key. Its two halves are begun once and copied: a third of the time of beginning anew."""
-
-    def __init__(self, key: bytes) -> None:
-        block = hashlib.sha256(key).digest() if len(key) > _BLOCK else key
-        block = block.ljust(_BLOCK, b"\0")
-        self._inner = hashlib.sha256(block.translate(_INNER))
-        self._outer = hashlib.sha256(block.translate(_OUTER))
-
-    def digest(self, message: bytes) -> bytes:
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(message)
-        outer.update(inner.digest())
-        return outer.digest()
-
-
-def _mac(key: _Mac, message: str) -> str:
-    mac = key.digest(message.encode())
-    return binascii.b2a_base64(mac, newline=False).translate(_URLSAFE, b"=").decode()
-
-
-@lru_cache(maxsize=8)
-def _expires(now_s: int) -> str:
-    return datetime.fromtimestamp(now_s + LIFETIME_SECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-@lru_cache(maxsize=1024)
 def _of_path(path: str) -> tuple[str, str]:
     """Return the end of `opaque` for a path, and the parameter that describes it to people."""
     tail = f'","path":{json.dumps(path, ensure_ascii=False)}}}'.encode()

@@ -10,6 +10,8 @@ import binascii
 import hashlib
 import hmac
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 
@@ -19,30 +21,54 @@ MEMO_CHARACTERS = (_HEAD + _MAC) * 4 // 3
 _LIFE, _SKEW = 600, 60  # seconds
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoForm:
+    """A memo as far as it is the same for all bodies in one second."""
+
+    mac: hashlib.blake2b
+    count: Iterator[int]
+    made_at: bytes
+    terms: bytes
+
+    def fill(self, body: bytes) -> str:
+        """Return a memo of its own for an offer for one body."""
+        head = self.made_at + (next(self.count) & 0xFFFFFFFF).to_bytes(_HEAD // 2)
+        return binascii.b2a_base64(_sealed(self.mac, head, body, self.terms), newline=False).decode()
+
+
 class QuoteMemos:
     """Makes and checks memos; nothing is stored."""
 
     def __init__(self, secret: bytes, *, scope: str) -> None:
         """Take the service's secret; `scope` names all that is the same for each offer, such as network and payee."""
-        self._key = hmac.digest(secret, f"x402-solana-memo|{scope}".encode(), "sha256")
+        key = hmac.digest(secret, f"x402-solana-memo|{scope}".encode(), "sha256")
+        # Keyed BLAKE2 is a MAC by itself and takes a third of HMAC's time; nobody but us ever checks it.
+        self._begun = hashlib.blake2b(key=key, digest_size=_MAC)
         self._count = count(int.from_bytes(os.urandom(4)))
 
     def make(self, *, path: str, body: bytes, amount: str, now_s: int) -> str:
         """Return the memo of an offer for one body, at one price in base units, made now (Unix seconds)."""
-        head = (((now_s & 0xFFFFFFFF) << 32) | (next(self._count) & 0xFFFFFFFF)).to_bytes(_HEAD)
-        return binascii.b2a_base64(head + self._mac(head, path, body, amount), newline=False).decode()
+        return self.form(path=path, amount=amount, now_s=now_s).fill(body)
+
+    def form(self, *, path: str, amount: str, now_s: int) -> MemoForm:
+        """Return what the memos of all bodies have in common, for one path at one price in one second."""
+        made_at = (now_s & 0xFFFFFFFF).to_bytes(_HEAD // 2)
+        return MemoForm(mac=self._begun, count=self._count, made_at=made_at, terms=f"{amount}|{path}".encode())
 
     def fits(self, memo: bytes, *, path: str, body: bytes, amount: str, now_s: int) -> bool:
         """Tell whether a memo was made here for this very body and price, within the last ten minutes."""
         raw = _read(memo)
         if raw is None or not -_SKEW <= now_s - int.from_bytes(raw[:4]) <= _LIFE:
             return False
-        return hmac.compare_digest(raw[_HEAD:], self._mac(raw[:_HEAD], path, body, amount))
+        terms = f"{amount}|{path}".encode()
+        return hmac.compare_digest(raw, _sealed(self._begun, raw[:_HEAD], body, terms))
 
-    def _mac(self, head: bytes, path: str, body: bytes, amount: str) -> bytes:
-        bound = b"".join((head, _digest(body), f"{amount}|{path}".encode()))
-        # Keyed BLAKE2 is a MAC by itself and takes a third of HMAC's time; nobody but us ever checks it.
-        return hashlib.blake2b(bound, key=self._key, digest_size=_MAC).digest()
+
+def _sealed(begun: hashlib.blake2b, head: bytes, body: bytes, terms: bytes) -> bytes:
+    """Return a memo's bytes: the head and the MAC over it and what it is for."""
+    mac = begun.copy()
+    mac.update(head + _digest(body) + terms)
+    return head + mac.digest()
 
 
 @lru_cache(maxsize=2)  # each quote asks twice, and bodies may be large

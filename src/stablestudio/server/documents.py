@@ -1,0 +1,32 @@
+"""Documents over HTTP: the same bytes for everybody, kept by clients for five minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stablestudio.server.cached import respond_cached
+from stablestudio.server.discovery.documents import Document
+from stablestudio.server.http import Handler, Receive, Scope, Send, refuse_method, respond_preflight
+
+METHODS = "GET, HEAD"
+_SECONDS = 300
+
+
+def document_routes(documents: Mapping[str, Document]) -> dict[str, Handler]:
+    """Return a handler for each document, by its path."""
+    return {path: DocumentRoute(document) for path, document in documents.items()}
+
+
+class DocumentRoute:
+    """One document."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a body is not read
+        if scope["method"] == "OPTIONS":
+            return await respond_preflight(send, f"{METHODS}, OPTIONS")
+        if scope["method"] not in ("GET", "HEAD"):
+            raise refuse_method(scope, METHODS)
+        told = self._document
+        await respond_cached(scope, send, told.body, content_type=told.content_type, seconds=_SECONDS, tag=told.tag)
