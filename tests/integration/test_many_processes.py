@@ -9,9 +9,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from stablestudio.protocols import siwx
 from stablestudio.protocols.evm import EvmKey
 from tests.conftest import QUICK
 from tests.doubles import eventually
+from tests.fakes.receiver import Receiver
 from tests.postgres import PostgresServer
 from tests.service import Buyer, Service
 
@@ -30,6 +32,7 @@ class Cluster:
         self._environment = QUICK | {
             "STABLESTUDIO_DATABASE": server.create_upgraded(),
             "STABLESTUDIO_PUBLIC_URL": "https://studio.example",
+            "STABLESTUDIO_WEBHOOKS_INSIDE": "true",
         }
         self.started: list[Service] = []
 
@@ -73,6 +76,29 @@ async def test_copies_of_a_credential_at_two_processes_are_one_job_and_one_trans
     assert services[0].sql("SELECT count(*) FROM dbos.workflow_status") == [(1,)]
     cluster.start("worker")
     await eventually(lambda: services[0].sql("SELECT state FROM jobs") == [("complete",)])
+
+
+async def test_who_waits_at_one_process_hears_of_the_other_one_s_work(cluster: Cluster) -> None:
+    with Receiver() as receiver:
+        web, _ = cluster.start("web"), cluster.start("worker")
+        with _buyer(web) as buyer:
+            payment = buyer.fund().sign(PATH, BODY)
+            answer = buyer.pay(PATH, BODY, payment, **{"Prefer": "wait=60", "Webhook-Url": receiver.url})
+            assert answer.json()["status"] == "complete", answer.text
+        await asyncio.to_thread(receiver.wait, 1)
+
+
+async def test_a_job_that_another_process_makes_is_cancelled_and_paid_back(cluster: Cluster) -> None:
+    web, _ = cluster.start("web"), cluster.start("worker")
+    with _buyer(web) as buyer:
+        job_id = buyer.fund().buy(PATH, {"prompt": "a cat [sandbox:delay=3600]", "imageSize": "512"})
+        await eventually(lambda: web.sql("SELECT state FROM jobs") == [("loading",)])
+        path = f"/api/jobs/{job_id}/cancel"
+        challenge = buyer.http.post(path).json()["extensions"]["sign-in-with-x"]
+        proof = siwx.sign(challenge, buyer.key, origin="https://studio.example")
+        answer = buyer.http.post(path, headers={"SIGN-IN-WITH-X": proof})
+        assert (answer.status_code, answer.json()["status"]) == (200, "failed"), answer.text
+        await eventually(lambda: buyer.balance() == FUNDS)
 
 
 async def test_what_a_killed_worker_left_is_made_by_the_one_that_waited(cluster: Cluster) -> None:

@@ -142,8 +142,7 @@ class PostgresDatabase:
     def _connect_news(self) -> psycopg.Connection:
         held = make_engine(self.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT").raw_connection()
         held.detach()
-        connection: Any = held.driver_connection
-        return cast("psycopg.Connection", connection)
+        return cast("psycopg.Connection", held.driver_connection)
 
     def _read(self, work: Callable[[sa.Connection], T]) -> T:
         try:

@@ -117,8 +117,8 @@ def test_paid_orders_survive_the_way_back_and_forth(upgraded: str, revision: str
 
 
 def _write_orders(connection: sa.Connection) -> None:
-    """Write one order delivered, one owed, one that is still being paid."""
-    sell(connection, 1, now=NOW_MS)
+    """Write one order delivered, of which its buyer is told, one owed, one that is still being paid."""
+    sell(connection, 1, now=NOW_MS, webhook_url="https://hooks.example")
     jobs.complete(connection, job_id=order(1).id, now=NOW_MS, expires_at=NOW_MS)
     fail(connection, 2)
     payments.claim(connection, order=order(3), payment=payment(3))
