@@ -12,7 +12,7 @@ from stablestudio.store import views
 from stablestudio.store.database import Database
 from stablestudio.store.views import OrderView
 
-# How late a change made by another process, such as an operator's command, is heard of, in seconds.
+# How late a change made by another process, such as an operator's command, is heard of at the latest, in seconds.
 _INTERVAL = 5.0
 _AT_ONCE = 500
 

@@ -121,7 +121,7 @@ class TooMuch(Exception):
 
 
 def note(connection: sa.Connection, *, upload_id: str, key: str, now: int, size: int = 0) -> None:
-    """Note bytes that are about to be written, so that they are never without a row; `NOBODYS` for those not needed any more."""
+    """Note bytes, so that they are never without a row: they are about to be written, or, at `NOBODYS`, needed no more."""
     values = {"upload_id": upload_id, "created_at": now, "session": _LOOSE + key, "number": 0}
     connection.execute(sa.insert(upload_parts).values(values | {"key": key, "etag": "", "size": size}))
 
