@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.doubles import open_database
 from tests.fakes.s3 import S3
+from tests.postgres import PostgresServer, require_binaries
 from tests.service import Service
 
 # How fast a machine draws examples says nothing about the product.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+QUICK = {"STABLESTUDIO_SANDBOX_DELAY": "0.2"}
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +29,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A running service of the embedded world, shared by all tests of a worker; quick vendors."""
-    with Service(tmp_path_factory.mktemp("studio"), environment={"STABLESTUDIO_SANDBOX_DELAY": "0.2"}) as service:
+    with Service(tmp_path_factory.mktemp("studio"), environment=QUICK) as service:
         yield service
 
 
@@ -33,6 +38,26 @@ def s3() -> Iterator[S3]:
     """S3 on the loopback, shared by all tests of a worker."""
     with S3() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of its own for each worker of the tests."""
+    with PostgresServer(require_binaries()) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of today's schema: in a file, and in PostgreSQL."""
+    if request.param == "sqlite":
+        open_database(tmp_path).close()
+        yield f"sqlite:///{tmp_path / 'test.db'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.lend()
+    yield url
+    server.take_back(url)
 
 
 @pytest.fixture

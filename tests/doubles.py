@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
+import pytest
 import sqlalchemy as sa
 from PIL import Image
 
@@ -22,8 +26,12 @@ from stablestudio.protocols.eip3009 import Authorization, TokenDomain
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.providers.provider import Accepted, Failed, Made, Output, Running, Work
 from stablestudio.store import jobs, payments
-from stablestudio.store.database import Database
+from stablestudio.store.database import Database, connect, is_file
 from stablestudio.store.tables import metadata
+
+# For tests of what one of the stores alone has.
+only_sqlite = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+only_postgres = pytest.mark.parametrize("store_url", ["postgres"], indirect=True)
 
 NOW_MS = 1_795_204_441_000
 USDC = TokenDomain(name="USDC", version="2", chain_id=84532, contract="0x036CbD53842c5426634e7929541eC2318f3dCF7e")
@@ -50,12 +58,23 @@ class ManualClock:
 
 
 def open_database(folder: Path) -> Database:
-    """Return an empty database of today's schema."""
-    database = Database(folder / "test.db")
+    """Return an empty database of today's schema, in a file."""
+    database = connect(f"sqlite:///{folder / 'test.db'}")
     with database.engine.connect() as connection:
         metadata.create_all(connection)
         connection.commit()
     return database
+
+
+def tamper(database: Database, script: str) -> None:
+    """Change the books from outside, against the rules if need be."""
+    if is_file(database.url):
+        with closing(sqlite3.connect(database.url.removeprefix("sqlite:///"), timeout=30)) as file:
+            file.executescript(script)
+        return
+    with psycopg.connect(database.url) as connection:
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute(script.encode())
 
 
 async def eventually(holds: Callable[[], bool | Awaitable[bool]], *, seconds: float = 60.0) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import httpx2
+import sqlalchemy as sa
 
 from stablestudio.protocols import siwx, x402
 from stablestudio.protocols.evm import EvmKey
+from stablestudio.store import migrate
 
 _READY_SECONDS = 120.0
 _USDC = "0x036CbD53842c5426634e7929541eC2318f3dCF7e"
@@ -94,6 +96,17 @@ class Service:
     @property
     def database(self) -> Path:
         return self.data / "stablestudio.db"
+
+    @property
+    def books(self) -> str:
+        """The URL of the database."""
+        return self.environment.get("STABLESTUDIO_DATABASE") or f"sqlite:///{self.database}"
+
+    def sql(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Look into the database of the running service, or change it; values are named in the statement as `:name`."""
+        with migrate.bare_engine(self.books).begin() as connection:
+            answer = connection.execute(sa.text(statement), values)
+            return [tuple(row) for row in answer] if answer.returns_rows else []
 
     @property
     def alive(self) -> bool:

@@ -8,15 +8,15 @@ import secrets
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from stablestudio.errors import StudioError
 from stablestudio.money import Money
 from stablestudio.provider_settings import ProviderSettings
-from stablestudio.rail_settings import Dollars, Key, RailSettings
+from stablestudio.rail_settings import Dollars, Key, RailSettings, reveal
 
 CONFIG_FILE = Path("stablestudio.toml")
 _ORIGIN = re.compile(r"(https?://(?:[A-Za-z0-9](?:[-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?)/?")
@@ -36,6 +36,13 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8402, ge=0, le=65535, description="Port to listen on.")
     data: Path = Field(Path("stablestudio-data"), description="Folder of the database, the files and the secret.")
+    database: Key | None = Field(
+        None,
+        description="PostgreSQL that many processes share, postgresql://user:password@host/name; a file in the data folder if not set.",
+    )
+    role: Literal["all", "web", "worker"] = Field(
+        "all", description="What this process does: `web` sells and answers, `worker` makes, `all` does both."
+    )
     public_url: str | None = Field(
         None, description="Origin that buyers use, e.g. https://studio.example; host and port above if not set."
     )
@@ -110,12 +117,40 @@ class Settings(BaseSettings):
     def _origin(cls, value: str | None) -> str | None:
         return None if value is None else read_origin(value)
 
+    @field_validator("database")
+    @classmethod
+    def _postgresql(cls, value: Key | None) -> Key | None:
+        if value is None or not value.get_secret_value():
+            return None
+        text = reveal(value) or ""  # a variable that is missing must not lead to other books
+        if not text.startswith("postgresql://"):
+            raise ValueError("a URL such as postgresql://user:password@host/name, or nothing for a file")
+        return Key(text)
+
+    @model_validator(mode="after")
+    def _one_process_a_file(self) -> Self:
+        if self.role != "all" and self.database is None:
+            raise ValueError("role: a database in a file has one process, which does everything; set `database`, too")
+        return self
+
     @field_validator("keep_uploads_days")
     @classmethod
     def _outlives_a_job(cls, value: float) -> float:
         if 0 < value < 2:
             raise ValueError("2 days at least, since an order may be made for one; or 0 for ever")
         return value
+
+    @property
+    def books(self) -> str:
+        """Return the URL of the database."""
+        return (
+            f"sqlite:///{self.data / 'stablestudio.db'}" if self.database is None else self.database.get_secret_value()
+        )
+
+    @property
+    def works(self) -> bool:
+        """Tell whether this process makes jobs, where it is not alone and others may do so."""
+        return self.role != "web" and self.jobs_at_once > 0
 
     @property
     def origin(self) -> str:
@@ -165,7 +200,7 @@ def load_settings(given: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        problems = [f"{_place(item['loc'])}: {_words(item)}" for item in error.errors()]
+        problems = [f"{_place(item['loc'])}: {_words(item)}".removeprefix(": ") for item in error.errors()]
         raise ConfigurationInvalid("; ".join(problems)) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationInvalid(f"{CONFIG_FILE}: {error}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from stablestudio.payments.evm.gas import GasAccount
 from stablestudio.payments.evm.rpc import EvmRpc
 from stablestudio.payments.rail import Settled
 from stablestudio.payments.stored import StoredLease
-from stablestudio.store.database import Database
+from stablestudio.store.database import Database, connect
 from tests.chain.anvil import GAS_KEY, Anvil
 from tests.chain.signing import FUNDS, PRICE, nonce_of, signed
 from tests.chain.worlds import chain_on
@@ -22,11 +21,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.npm]
 COUNT = 16
 
 
-async def test_two_writers_of_one_gas_key_take_turns(
-    anvil: Anvil, rpc: EvmRpc, database: Database, tmp_path: Path
-) -> None:
+async def test_two_writers_of_one_gas_key_take_turns(anvil: Anvil, rpc: EvmRpc, database: Database) -> None:
     anvil.fund(BUYER.address, FUNDS)
-    other = Database(tmp_path / "test.db")
+    other = connect(database.url)
     chains = [
         chain_on(
             rpc,

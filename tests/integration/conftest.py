@@ -6,7 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import QUICK
+from tests.postgres import PostgresServer
 from tests.service import Buyer, Service
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def studio(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running service on each of the two stores, shared by all tests of a worker; quick vendors."""
+    environment = dict(QUICK)
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        environment["STABLESTUDIO_DATABASE"] = server.create_upgraded()
+    with Service(tmp_path_factory.mktemp("studio"), environment=environment) as service:
+        yield service
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -93,16 +91,13 @@ class Shop:
 
     def lose_uploads(self) -> None:
         """Let the service know nothing of this wallet's uploads any more."""
-        with closing(sqlite3.connect(self.studio.database, timeout=30)) as connection, connection:
-            connection.execute(
-                "UPDATE uploads SET wallet = 'nobody' WHERE wallet = ?", (f"eip155:{self.wallet.address.lower()}",)
-            )
+        mine = f"eip155:{self.wallet.address.lower()}"
+        self.studio.sql("UPDATE uploads SET wallet = 'nobody' WHERE wallet = :mine", mine=mine)
 
     def end_token(self) -> None:
         """Let the hour of this wallet's uploads be over."""
-        with closing(sqlite3.connect(self.studio.database, timeout=30)) as connection, connection:
-            wallet = f"eip155:{self.wallet.address.lower()}"
-            connection.execute("UPDATE uploads SET expires_at = 1000 WHERE wallet = ?", (wallet,))
+        wallet = f"eip155:{self.wallet.address.lower()}"
+        self.studio.sql("UPDATE uploads SET expires_at = 1000 WHERE wallet = :wallet", wallet=wallet)
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,9 +36,8 @@ def delete(buyer: Buyer, job_id: str) -> httpx2.Response:
 def expire(studio: Service, job_id: str, *, before_s: int = 0) -> None:
     """Let a job's files have expired so many seconds ago."""
     moment = (int(time.time()) - before_s) // 60 * 60_000
-    with closing(sqlite3.connect(studio.database, timeout=30)) as connection, connection:
-        connection.execute("UPDATE assets SET expires_at = ? WHERE job_id = ?", (moment, job_id))
-        connection.execute("UPDATE orders SET revision = revision + 1 WHERE id = ?", (job_id,))
+    studio.sql("UPDATE assets SET expires_at = :moment WHERE job_id = :job", moment=moment, job=job_id)
+    studio.sql("UPDATE orders SET revision = revision + 1 WHERE id = :job", job=job_id)
 
 
 def purge(studio: Service, *arguments: str) -> subprocess.CompletedProcess[str]:

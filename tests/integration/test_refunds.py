@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +38,9 @@ def _operate(service: Service, *arguments: str, code: int = 0) -> list[dict[str,
     return [json.loads(done.stdout)]
 
 
-def _rows(service: Service, sql: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(service.database, timeout=30)) as connection:
-        found = connection.execute(sql).fetchall()
-        connection.commit()
-    return found
-
-
 def _await_state(service: Service, state: str) -> None:
     deadline = time.monotonic() + _SECONDS
-    while (found := _rows(service, "SELECT state FROM refunds")) != [(state,)]:
+    while (found := service.sql("SELECT state FROM refunds")) != [(state,)]:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
 
@@ -84,23 +75,23 @@ def test_a_refund_below_the_minimum_waits_until_a_person_lets_it_go(service: Ser
 def test_a_refund_approved_while_nobody_serves_survives_kills_at_both_steps_and_pays_once(service: Service) -> None:
     with Buyer(service.url) as buyer:
         order = _die_before_paying_back(service, buyer)
-        ((signed,),) = _rows(service, "SELECT signed FROM refunds")
-        _rows(service, "UPDATE refunds SET state = 'waiting', reason = 'recipient_refused' RETURNING 1")
+        ((signed,),) = service.sql("SELECT signed FROM refunds")
+        service.sql("UPDATE refunds SET state = 'waiting', reason = 'recipient_refused'")
         _operate(service, "refunds", "approve", order)
         service.start(failpoint="refund.sent", wait=False)
         assert service.wait_dead() == -signal.SIGKILL
         service.start()
         assert buyer.wait(order)["payment"]["state"] == "refunded"
         assert buyer.balance() == FUNDS
-    assert _rows(service, "SELECT state, signed FROM refunds") == [("refunded", signed)]
-    assert _rows(service, "SELECT count(*) FROM ledger_transactions WHERE nonce IS NOT NULL") == [(2,)]
+    assert service.sql("SELECT state, signed FROM refunds") == [("refunded", signed)]
+    assert service.sql("SELECT count(*) FROM ledger_transactions WHERE nonce IS NOT NULL") == [(2,)]
 
 
 def test_a_pause_outlives_a_kill_and_a_retry_ends_it(service: Service) -> None:
     with Buyer(service.url) as buyer:
         order = _die_before_paying_back(service, buyer)
         now = time.time_ns() // 1_000_000
-        _rows(service, f"UPDATE refunds SET created_at = {now - 36_000_000}, updated_at = {now} RETURNING 1")
+        service.sql(f"UPDATE refunds SET created_at = {now - 36_000_000}, updated_at = {now}")
         service.start()
         time.sleep(1)
         (told,) = _operate(service, "refunds", "list")
@@ -115,7 +106,7 @@ def test_the_audit_says_1_where_the_books_do_not_add_up(service: Service) -> Non
     with Buyer(service.url) as buyer:
         order = buyer.fund().buy(*DOOMED)
         buyer.wait(order)
-    _rows(service, "UPDATE refunds SET \"transaction\" = '0x00' RETURNING 1")
+    service.sql("UPDATE refunds SET \"transaction\" = '0x00'")
     assert _operate(service, "audit")[0]["breaches"] == []
     (report,) = _operate(service, "audit", "--chain", code=1)
     assert report["breaches"] == [{"what": "transfer that the chain does not know", "order": order}]

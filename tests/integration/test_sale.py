@@ -16,7 +16,6 @@ from stablestudio.catalog import OFFERINGS, Kind, Offering, PriceTable
 from stablestudio.money import Money
 from stablestudio.protocols import x402
 from tests.acceptance.vendors import sample
-from tests.chaos.audit import rows
 from tests.service import Buyer, Service, settled_part
 from tests.strategies import inputs
 
@@ -225,5 +224,5 @@ def test_quote_challenge_and_ledger_name_one_amount(studio: Service, data: st.Da
         job = buyer.jobs()[0]
     assert {Money(int(offer.amount)) for offer in offers} == {Money.parse(job["payment"]["amount"])} == {price}
     sql = """SELECT o.price_micros, p.amount, t.amount FROM orders o JOIN payments p ON p.order_id = o.id
-             JOIN ledger_transactions t ON t.hash = p."transaction" WHERE o.id = ? AND t.hash = ?"""
-    assert rows(studio.database, sql, job["jobId"], receipt.transaction) == [(price.micros,) * 3]
+             JOIN ledger_transactions t ON t.hash = p."transaction" WHERE o.id = :job AND t.hash = :hash"""
+    assert studio.sql(sql, job=job["jobId"], hash=receipt.transaction) == [(price.micros,) * 3]

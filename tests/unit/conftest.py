@@ -1,14 +1,13 @@
-"""An empty database for whoever needs one."""
+"""An empty database for whoever needs one, in each of the two stores."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from stablestudio.store.database import Database
-from tests.doubles import ManualClock, open_database
+from stablestudio.store.database import Database, connect
+from tests.doubles import ManualClock
 
 
 @pytest.fixture
@@ -17,7 +16,7 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = open_database(tmp_path)
+def database(store_url: str) -> Iterator[Database]:
+    opened = connect(store_url)
     yield opened
     opened.close()

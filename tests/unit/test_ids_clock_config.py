@@ -120,6 +120,9 @@ def test_prices_come_from_the_file(folder: Path) -> None:
         ("max_body_bytes = 1", "max_body_bytes"),
         ('public_url = "studio.example"', "public_url"),
         ("port = = 1", str(CONFIG_FILE)),
+        ('database = "mysql://host/name"', "database: a URL such as postgresql://"),
+        ('database = "env:NOWHERE"', "database"),
+        ('role = "web"', "role: a database in a file has one process"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(folder: Path, written: str, named: str) -> None:

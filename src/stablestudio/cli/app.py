@@ -22,6 +22,7 @@ COMMANDS = {
     "providers": ("providers", "Show who makes what; check that vendors take our keys."),
     "purge": ("purge", "Erase files whose time is over; --dry-run only tells which."),
     "audit": ("audit", "Prove that every order was delivered, refunded or never charged."),
+    "db": ("db", "Upgrade the database's schema, or check it."),
     "validate": ("validate", "Check that a seller keeps the rules of x402, MPP and their clients; nothing is paid."),
     "demo": ("demo", "Run the service, buy a picture and a clip from it, and get a refund."),
 }

@@ -18,7 +18,7 @@ from stablestudio.config import Settings, load_secret
 from stablestudio.payments.rail import Rail
 from stablestudio.sales.audit import NOT_COMPARED, Finding, Report, Tally
 from stablestudio.sales.audit import audit as look_through
-from stablestudio.store.database import Database
+from stablestudio.store.database import Database, is_file
 
 BREACHED = 1
 _MAPPED = 2**36  # bytes of the database's file at most
@@ -43,7 +43,8 @@ def audit(out: Output, settings: Settings, *, chain: bool) -> None:
     """
     with open_books(settings) as database:
         # Every page is read many times, and a mapped file costs no call for each: a million orders in half the time.
-        sa.event.listen(database.engine, "connect", lambda opened, _: opened.execute(f"PRAGMA mmap_size={_MAPPED}"))
+        if is_file(database.url):
+            sa.event.listen(database.engine, "connect", lambda opened, _: opened.execute(f"PRAGMA mmap_size={_MAPPED}"))
         report = asyncio.run(_audit(settings, database, chain=chain))
     out.result(_document(report), *_lines(report, chain=chain))
     unseen = chain and any(finding.what in NOT_COMPARED for finding in report.open)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from stablestudio.cli.output import Output
 from stablestudio.config import ConfigurationInvalid, Settings, load_settings
 from stablestudio.errors import StudioError
 from stablestudio.store import migrate
-from stablestudio.store.database import Database
+from stablestudio.store.database import Database, connect, is_file
 
 
 class OperatorMistake(StudioError):
@@ -36,7 +35,7 @@ class BooksMissing(OperatorMistake):
 class BooksOfAnotherVersion(OperatorMistake):
     """The books were written by another version of this program."""
 
-    hint = "Start the service with the same version as this command: it brings the books up to date, this does not."
+    hint = "Start the service with the same version as this command, or run `stablestudio db upgrade`; this changes nothing."
 
 
 class BooksUnreadable(OperatorMistake):
@@ -51,15 +50,21 @@ def open_books(settings: Settings) -> Iterator[Database]:
 
     Raises an `OperatorMistake` that says why it cannot be used.
     """
+    url = settings.books
     path = settings.data / "stablestudio.db"
-    if not path.is_file():
+    place = str(path) if is_file(url) else sa.make_url(url).render_as_string(hide_password=True)
+    if is_file(url) and not path.is_file():
         raise BooksMissing(f"There is no {path}.")
     try:
-        _require_today(path)
-        with closing(Database(path)) as database:
+        found = migrate.current(url)
+        if found != migrate.HEAD:
+            raise BooksOfAnotherVersion(
+                f"The schema of {place} is {found or 'none'}, this program needs {migrate.HEAD}."
+            )
+        with closing(connect(url)) as database:
             yield database
-    except (sqlite3.Error, sa.exc.DBAPIError) as error:
-        raise BooksUnreadable(f"{path} cannot be used: {getattr(error, 'orig', error)}.") from None
+    except sa.exc.DBAPIError as error:
+        raise BooksUnreadable(f"{place} cannot be used: {str(error.orig).strip()}.") from None
 
 
 def operates(function: Callable[..., None]) -> Callable[..., None]:
@@ -79,17 +84,3 @@ def operates(function: Callable[..., None]) -> Callable[..., None]:
             click.get_current_context().exit(code)
 
     return run
-
-
-def _require_today(path: Path) -> None:
-    """Compare the schema's revision; opened for writing, since a reader of a WAL may have to make its index."""
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
-        try:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        except sqlite3.OperationalError as error:
-            if "no such table" not in str(error):
-                raise
-            row = None
-    found = row[0] if row else "none"
-    if found != migrate.HEAD:
-        raise BooksOfAnotherVersion(f"The schema of {path} is {found}, this program needs {migrate.HEAD}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -12,7 +13,8 @@ from stablestudio.store import views
 from stablestudio.store.database import Database
 from stablestudio.store.views import OrderView
 
-# How late a change made by another process, such as an operator's command, is heard of, in seconds.
+log = logging.getLogger(__name__)
+# How late a change made by another process, such as an operator's command, is heard of at the latest, in seconds.
 _INTERVAL = 5.0
 _AT_ONCE = 500
 # A connection that waits holds some 25 KiB: no job may collect them, and all together stay below half a GiB.
@@ -27,19 +29,19 @@ class Waiter:
 
     def __init__(self, room: _Room) -> None:
         self._room = room
-        self._heeds: Heeds | None = None
+        self.heeds: Heeds | None = None
         self._turn: asyncio.Future[None] | None = None
 
-    def look(self) -> OrderView | None:
+    async def look(self) -> OrderView | None:
         """Return the order as it is; after a change the first of its waiters asks the database for all of them."""
-        return self._room.look()
+        return await self._room.look()
 
     async def wait(self, seen: OrderView | None, *, seconds: float, heeds: Heeds | None = None) -> None:
         """Return when there may be something newer than `seen`, when the time is over, or when somebody wakes it.
 
         A change that comes meanwhile counts where the waiter `heeds` it; by default any does.
         """
-        self._heeds = heeds
+        self.heeds = heeds
         if self._room.is_over or not self._room.holds(seen):
             return
         loop = asyncio.get_running_loop()
@@ -50,11 +52,6 @@ class Waiter:
         finally:
             timer.cancel()
             self._turn = None
-
-    def tell(self) -> None:
-        """End the wait, if it is for such a change."""
-        if self._turn is not None and (self._heeds is None or self._heeds(self.look())):
-            self.wake()
 
     def wake(self) -> None:
         """End the wait."""
@@ -69,6 +66,9 @@ class _Room:
         self._database = database
         self._order_id = order_id
         self._view: OrderView | None = None
+        self._turns = 0
+        self._looking = asyncio.Lock()
+        self._telling: set[asyncio.Future[None]] = set()
         self.waiters: set[Waiter] = set()
         self.is_over = False
 
@@ -76,18 +76,40 @@ class _Room:
     def revision(self) -> int | None:
         return self._view.revision if self._view is not None else None
 
-    def look(self) -> OrderView | None:
-        if self._view is None:
-            self._view = views.find(self._database, self._order_id)
-        return self._view
+    async def look(self) -> OrderView | None:
+        async with self._looking:
+            while (seen := self._view) is None:
+                turns = self._turns
+                seen = await self._database.look(lambda: views.find(self._database, self._order_id))
+                if turns == self._turns:  # else what was seen may be older than the change that was heard meanwhile
+                    self._view = seen
+                    break
+        return seen
 
     def holds(self, seen: OrderView | None) -> bool:
         return self._view is seen
 
     def turn(self) -> None:
         self._view = None
-        for waiter in self.waiters:
-            waiter.tell()
+        self._turns += 1
+        choosy = [waiter for waiter in self.waiters if waiter.heeds is not None]
+        for waiter in self.waiters.difference(choosy):
+            waiter.wake()
+        if choosy:
+            telling = asyncio.ensure_future(self._tell(choosy))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+
+    async def _tell(self, choosy: list[Waiter]) -> None:
+        """Wake those who wait for such a change, after one look for all of them; where that fails, they look themselves."""
+        try:
+            seen = await self.look()
+        except Exception:
+            log.exception("look_failed", extra={"job": self._order_id})
+        else:
+            choosy = [waiter for waiter in choosy if waiter.heeds is None or waiter.heeds(seen)]
+        for waiter in choosy:
+            waiter.wake()
 
     def end(self) -> None:
         self.is_over = True

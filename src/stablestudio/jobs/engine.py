@@ -14,7 +14,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 
 from stablestudio.jobs.decisions import Step, Verb
 from stablestudio.jobs.maker import Maker
-from stablestudio.store.database import Database
+from stablestudio.store.database import Database, is_file
 
 # A constant: DBOS's default is a hash of source and library version, which strands running jobs at every upgrade.
 APPLICATION_VERSION = "1"
@@ -22,6 +22,8 @@ QUEUE = "make"
 _WORKFLOW = "make"
 _POLL_SECONDS = 0.2
 _MOST_THREADS = 128
+
+_POOL = 8  # connections of the engine to PostgreSQL, beside those of the store
 
 _RUNNING = frozenset({"ENQUEUED", "PENDING", "DELAYED"})
 
@@ -67,24 +69,21 @@ class DbosEngine:
             max_executor_threads=min(_MOST_THREADS, 8 + sum(self._concurrency.values())),
             notification_listener_polling_interval_sec=1.0,
             scheduler_polling_interval_sec=300.0,
+            sys_db_pool_size=_POOL,
+            run_migrations=is_file(database.url),
         )
         self._database = database
         self._client: DBOSClient | None = None
         self._executor_id = executor_id
         self._running: Counter[str] = Counter()
+        self._launched = False
 
     async def start(self, maker: Maker | None) -> None:
-        """Launch; with a maker this process works on jobs, without one it only accepts them."""
-        DBOS(config=self._config)
-        engine_log = logging.getLogger("dbos")
-        engine_log.handlers.clear()  # its own handler writes plain text; ours writes JSON
-        engine_log.propagate = True
-        engine_log.setLevel(logging.WARNING)
+        """Take jobs; with a maker this process works on them, too, which may be told later."""
         if maker is not None:
-            _register(maker, self._running)
-        DBOS.listen_queues(list(self._concurrency) if maker is not None else [])
-        await asyncio.to_thread(DBOS.launch)
-        await asyncio.to_thread(self._register_queues)
+            await self._launch(maker)
+        elif is_file(self._database.url):
+            await asyncio.to_thread(prepare, self._database.url)
         self._client = DBOSClient(
             system_database_engine=self._database.engine,
             serializer=DBOSPortableJSONSerializer(),
@@ -92,9 +91,22 @@ class DbosEngine:
             lazy=True,
         )
 
+    async def _launch(self, maker: Maker) -> None:
+        self._launched = True
+        DBOS(config=self._config)
+        engine_log = logging.getLogger("dbos")
+        engine_log.handlers.clear()  # its own handler writes plain text; ours writes JSON
+        engine_log.propagate = True
+        engine_log.setLevel(logging.WARNING)
+        _register(maker, self._running)
+        DBOS.listen_queues(list(self._concurrency))
+        await asyncio.to_thread(DBOS.launch)
+        await asyncio.to_thread(self._register_queues)
+
     async def stop(self) -> None:
         """Stop taking work; what runs is taken up again at the next start."""
-        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+        if self._launched:
+            await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
 
     def enqueue(self, connection: sa.Connection, job_id: str, *, queue: str = QUEUE) -> None:
         assert self._client is not None
@@ -131,6 +143,11 @@ class DbosEngine:
             DBOS.register_queue(
                 queue, worker_concurrency=most, polling_interval_sec=_POLL_SECONDS, on_conflict="always_update"
             )
+
+
+def prepare(url: str) -> None:
+    """Bring the engine's own tables in a database to the schema of its version."""
+    DBOS.migrate(url)
 
 
 def _register(maker: Maker, running: Counter[str]) -> None:

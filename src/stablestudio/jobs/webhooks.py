@@ -137,7 +137,7 @@ class WebhookWorker:
 
     async def _send(self, event: WebhookEvent) -> tuple[Posted | None, str | None]:
         """Return the answer, or why there is none."""
-        body = self._render(event)
+        body = await self._database.look(lambda: self._render(event))
         now_s = self._clock.now_ms() // 1000
         headers = self._keys.headers(event.id, job_id=event.order_id, now_s=now_s, body=body)
         try:

@@ -9,10 +9,11 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from stablestudio.clock import Clock
 from stablestudio.media.looks import UploadsBusy
 from stablestudio.media.storage import Storage
 from stablestudio.store import uploads as store
-from stablestudio.store.database import Database
+from stablestudio.store.database import Database, is_file
 
 _BATCH = 100
 # Vercel's client sends 6 parts at once; one whose connection broke may be here for a while when it is sent again.
@@ -22,9 +23,13 @@ _AT_ONCE = 8
 class Drafts:
     """Gives out keys to write under, and erases what nobody needs under them."""
 
-    def __init__(self, database: Database, *, storage: Storage) -> None:
+    def __init__(self, database: Database, *, storage: Storage, clock: Clock, useless_ms: int) -> None:
+        """Take the parts; `useless_ms` is how long after its beginning nobody needs any more what is written."""
         self._database = database
         self._storage = storage
+        self._clock = clock
+        # Others may write, too: who was killed meanwhile looks like who is slow.
+        self._patience_ms = 0 if is_file(database.url) else useless_ms
         self._writing: set[str] = set()
 
     @asynccontextmanager
@@ -43,23 +48,29 @@ class Drafts:
             yield key
         finally:
             self._writing.discard(key)
-            await self.clear(upload_id)
+            await self.clear(upload_id, left=key)
 
-    async def clear(self, upload_id: str | None = None) -> None:
-        """Erase what is not needed any more, of one upload or of all; what resists is left to the next time."""
+    async def clear(self, upload_id: str | None = None, *, left: str | None = None) -> None:
+        """Erase what is not needed any more, of one upload or of all; what resists is left to the next time.
+
+        `left` is a key that nobody writes under any more.
+        """
         after: str | None = ""
         while after is not None:
-            after, keys = await self._database.write(partial(self._page, after=after, upload_id=upload_id))
+            after, keys = await self._database.write(partial(self._page, after=after, upload_id=upload_id, left=left))
             if keys:
                 gone = await self._storage.erase(keys)
                 await self._database.write(partial(store.forget, keys=gone))
 
     def _page(
-        self, connection: sa.Connection, *, after: str, upload_id: str | None
+        self, connection: sa.Connection, *, after: str, upload_id: str | None, left: str | None
     ) -> tuple[str | None, Sequence[str]]:
         """Return where the next page begins, and the keys of this one that nobody writes under.
 
         Within a write, as what is being written under a key becomes a part or a file in another one.
         """
-        keys = store.unneeded(connection, after=after, limit=_BATCH, upload_id=upload_id)
+        if left is not None:
+            store.leave(connection, left)
+        begun_before = self._clock.now_ms() - self._patience_ms + 1
+        keys = store.unneeded(connection, begun_before=begun_before, after=after, limit=_BATCH, upload_id=upload_id)
         return keys[-1] if len(keys) == _BATCH else None, [key for key in keys if key not in self._writing]

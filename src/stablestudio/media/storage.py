@@ -202,15 +202,17 @@ class Storage:
                 gone.append(key)
         return gone
 
-    async def sweep(self) -> None:
-        """Remove what a process before this one left half written in a folder, which nobody else may be writing to.
+    async def sweep(self, *, quiet_s: float = 0.0) -> None:
+        """Remove what processes before this one left half written in a folder.
+
+        Where others may be writing there, `quiet_s` is for how long one who still does may have written nothing.
 
         A bucket shows no unfinished uploads; a rule of its own ends them.
         """
         if self._directory is None:
             return
         try:
-            count = await anyio.to_thread.run_sync(sweep, self._directory, self._opened_s)
+            count = await anyio.to_thread.run_sync(sweep, self._directory, self._opened_s - quiet_s)
         except OSError:
             log.exception("drafts_not_swept")
         else:

@@ -126,7 +126,7 @@ class UploadDesk:
         self._kept_ms = kept_ms
         self.max_bytes = max_bytes
         self._prefix = origin + PATH
-        self._drafts = Drafts(database, storage=storage)
+        self._drafts = Drafts(database, storage=storage, clock=clock, useless_ms=_TOKEN_MS + _CONFIRM_MS)
         self._looks: Looks[Upload | None] = Looks()
         self._writing: set[str] = set()
 
@@ -273,12 +273,10 @@ class UploadDesk:
         """Drop what was never confirmed, some time after its token ended, and what is kept no longer; return how many."""
         now = self._clock.now_ms()
         ended = await self._database.write(
-            partial(store.abandon, before=now - _ABANDONED_MS, limit=_BATCH, now=now),
+            partial(store.abandon, before=now - _ABANDONED_MS, limit=_BATCH),
         )
         if self._kept_ms is not None:
-            ended += await self._database.write(
-                partial(store.expire, before=now - self._kept_ms, limit=_BATCH, now=now)
-            )
+            ended += await self._database.write(partial(store.expire, before=now - self._kept_ms, limit=_BATCH))
         await self._drafts.clear()
         return ended
 
@@ -358,8 +356,7 @@ class UploadDesk:
         return replace(upload, state="confirmed", confirmed_at=now)
 
     async def _give_back(self, upload: Upload, key: str) -> None:
-        now = self._clock.now_ms()
-        await self._database.write(partial(store.give_back, upload_id=upload.id, key=key, now=now))
+        await self._database.write(partial(store.give_back, upload_id=upload.id, key=key))
         await self._drafts.clear(upload.id)
 
 

@@ -132,7 +132,7 @@ class RefundWorker:
 
     def _admit(self, connection: sa.Connection, *, refund: Refund, known: str | None) -> bool:
         """Decide and store in one transaction: no two workers pass a cap together, and the first signature wins."""
-        fresh = store.find(connection, refund.order_id)
+        fresh = store.find_to_decide(connection, refund.order_id, rail=refund.rail)
         if fresh is None or fresh.state == "refunded" or fresh.signed != known:
             return False
         limits = self._limits.get(refund.rail, _NO_LIMITS) if refund.rail in self._rails else None

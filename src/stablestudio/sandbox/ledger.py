@@ -14,8 +14,10 @@ from stablestudio.clock import Clock
 from stablestudio.protocols import eip3009
 from stablestudio.protocols.evm import BadSignature, checksum_address, keccak256
 from stablestudio.store.database import Database
+from stablestudio.store.locking import take_turn
 from stablestudio.store.tables import ledger_balances, ledger_transactions
 
+LEDGER = "ledger"  # whose turn it is to write: a chain has one block after the other
 _NOBODY = "0x" + "0" * 40
 _MOST = 2**63 - 1  # what a BIGINT holds, nine million million dollars
 _USED = "FiatTokenV2: authorization is used or canceled"
@@ -104,6 +106,7 @@ class LedgerChain:
         now = self._clock.now_ms()
 
         def work(connection: sa.Connection) -> str:
+            take_turn(connection, LEDGER)
             last = connection.execute(
                 sa.select(sa.func.coalesce(sa.func.max(ledger_transactions.c.block), 0))
             ).scalar_one()
@@ -121,7 +124,8 @@ class LedgerChain:
 
     async def balance_of(self, owner: str) -> int:
         """Return an address' balance in base units."""
-        found = self._database.fetch(_BALANCE, (self._asset, owner.lower()))
+        question = (self._asset, owner.lower())
+        found = await self._database.look(lambda: self._database.fetch(_BALANCE, question))
         return int(found[0][0]) if found else 0
 
     async def find_authorization(self, sender: str, nonce: bytes) -> Transfer | None:
@@ -147,6 +151,7 @@ class LedgerChain:
         return int(await self._database.read(lambda connection: connection.execute(statement).scalar()) or 0)
 
     def _transfer(self, connection: sa.Connection, authorization: eip3009.Authorization) -> str:
+        take_turn(connection, LEDGER)
         now = self._check_time(authorization)  # once more: the call may have waited for its block
         nonce = "0x" + authorization.nonce.hex()
         if authorization.recipient.lower() == _NOBODY:

@@ -26,9 +26,11 @@ from stablestudio.protocols.solana_programs import (
     token_account,
 )
 from stablestudio.protocols.solana_transaction import BadTransaction, Message, Transaction, decode
+from stablestudio.sandbox.ledger import LEDGER
 from stablestudio.sandbox.solana_blocks import SLOT_MS, Blocks, Executed, NotTaken
 from stablestudio.sandbox.solana_machine import Holding, Run, SolanaMachine, mint_data, require_solders
 from stablestudio.store.database import Database
+from stablestudio.store.locking import take_turn
 from stablestudio.store.tables import ledger_balances as balances
 from stablestudio.store.tables import ledger_solana_transactions as transactions
 
@@ -107,6 +109,7 @@ class SolanaLedger:
         return [_executed(row) for row in rows]
 
     def _execute(self, connection: sa.Connection, transaction: Transaction) -> Executed:
+        take_turn(connection, LEDGER)
         message = transaction.message
         known = self._find(connection, transactions.c.message_hash == message.hash)
         if known is not None:
@@ -194,6 +197,7 @@ class SolanaLedger:
             connection.execute(sa.update(balances).where(*mine).values(amount=after.amount))
 
     def _credit(self, connection: sa.Connection, owner: str, amount: int) -> None:
+        take_turn(connection, LEDGER)
         held = self._amounts(connection, [owner]).get(owner)
         wallet = b58decode(owner)
         before = None if held is None else Holding(owner=wallet, amount=held)

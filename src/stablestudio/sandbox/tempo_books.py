@@ -10,7 +10,9 @@ import sqlalchemy as sa
 
 from stablestudio.protocols.evm import keccak256
 from stablestudio.protocols.tempo import EXPIRING_NONCE_KEY, TempoTransaction
+from stablestudio.sandbox.ledger import LEDGER
 from stablestudio.store.database import Database
+from stablestudio.store.locking import take_turn
 from stablestudio.store.tables import ledger_balances, ledger_transactions
 
 NOBODY = "0x" + "0" * 40
@@ -47,39 +49,41 @@ class TempoBooks:
         self._tokens = tuple(tokens)
         self._ours = f"asset IN ({', '.join('?' * len(self._tokens))})"
 
-    def find(self, transaction: str) -> TempoEntry | None:
+    async def find(self, transaction: str) -> TempoEntry | None:
         """Return a mined transaction by its hash."""
-        return self._first("hash = ?", transaction.lower())
+        return await self._first("hash = ?", transaction.lower())
 
-    def find_in(self, block: int) -> TempoEntry | None:
+    async def find_in(self, block: int) -> TempoEntry | None:
         """Return the transaction of a block, which holds one, or none if another chain's lies there."""
-        return self._first("block = ?", block)
+        return await self._first("block = ?", block)
 
-    def balance_of(self, token: str, owner: str) -> int:
+    async def balance_of(self, token: str, owner: str) -> int:
         """Return a balance in base units."""
         sql = "SELECT amount FROM ledger_balances WHERE asset = ? AND owner = ?"
-        found = self._database.fetch(sql, (token, owner.lower()))
+        found = await self._fetch(sql, (token, owner.lower()))
         return int(found[0][0]) if found else 0
 
-    def supply_of(self, token: str) -> int:
+    async def supply_of(self, token: str) -> int:
         """Return how much of a token there is."""
         sql = "SELECT COALESCE(SUM(amount), 0) FROM ledger_balances WHERE asset = ?"
-        return int(self._database.fetch(sql, (token,))[0][0])
+        return int((await self._fetch(sql, (token,)))[0][0])
 
-    def nonce_of(self, sender: str, nonce_key: int) -> int:
+    async def nonce_of(self, sender: str, nonce_key: int) -> int:
         """Return the next nonce of a sender under a key."""
-        first, behind = _span(nonce_key)
-        sql = f"SELECT COUNT(*) FROM ledger_transactions WHERE {self._ours} AND sender = ? AND nonce >= ? AND nonce < ?"  # noqa: S608 - only placeholders are put in
-        return int(self._database.fetch(sql, (*self._tokens, sender.lower(), first, behind))[0][0])
+        sql = f"SELECT COUNT(*) FROM ledger_transactions WHERE {self._ours} AND sender = ? AND nonce LIKE ?"  # noqa: S608 - only placeholders are put in
+        return int((await self._fetch(sql, (*self._tokens, sender.lower(), f"{_prefix(nonce_key)}%")))[0][0])
 
-    def height(self) -> int:
+    async def height(self) -> int:
         """Return the newest block's number."""
-        return int(self._database.fetch("SELECT COALESCE(MAX(block), 0) FROM ledger_transactions")[0][0])
+        return int((await self._fetch("SELECT COALESCE(MAX(block), 0) FROM ledger_transactions"))[0][0])
 
-    def _first(self, condition: str, value: object) -> TempoEntry | None:
+    async def _first(self, condition: str, value: object) -> TempoEntry | None:
         sql = f"SELECT {_COLUMNS} FROM ledger_transactions WHERE {condition} AND {self._ours}"  # noqa: S608 - constants
-        found = self._database.fetch(sql, (value, *self._tokens))
+        found = await self._fetch(sql, (value, *self._tokens))
         return read_entry(found[0]) if found else None
+
+    async def _fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        return await self._database.look(lambda: self._database.fetch(sql, parameters))
 
 
 def read_entry(row: Sequence[Any]) -> TempoEntry:
@@ -112,10 +116,13 @@ _OPEN = sa.insert(ledger_balances)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """The books inside one write transaction. There is one writer, so what is read holds until it is done."""
+    """The books inside one write transaction. It is one writer's turn, so what is read holds until it is done."""
 
     connection: sa.Connection
     tokens: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        take_turn(self.connection, LEDGER)
 
     def find(self, transaction: str) -> TempoEntry | None:
         row = self.connection.execute(_FIND, {"hash": transaction}).first()
@@ -127,12 +134,11 @@ class Page:
 
     def nonce_of(self, sender: str, nonce_key: int) -> int:
         """Return the next nonce of a sender under a key."""
-        return self._count(sender, *_span(nonce_key))
+        return self._count(sender, ledger_transactions.c.nonce.like(f"{_prefix(nonce_key)}%"))
 
     def has_seen(self, transaction: TempoTransaction) -> bool:
         """Tell whether what was signed was mined before, under whichever hash."""
-        nonce = nonce_text(transaction)
-        return self._count(transaction.sender, nonce, nonce + "\0") > 0
+        return self._count(transaction.sender, ledger_transactions.c.nonce == nonce_text(transaction)) > 0
 
     def fail(self, transaction: TempoTransaction, *, token: str, now: int, failure: str) -> None:
         """Write a failed transaction down: it used its nonce and moved nothing."""
@@ -181,9 +187,9 @@ class Page:
     def _change(self, token: str, holder: str, change: int) -> bool:
         return self.connection.execute(_CHANGE, {"token": token, "holder": holder, "change": change}).rowcount == 1
 
-    def _count(self, sender: str, first: str, behind: str) -> int:
+    def _count(self, sender: str, which: sa.ColumnElement[bool]) -> int:
         rows = ledger_transactions.c
-        within = (rows.asset.in_(self.tokens), rows.sender == sender, rows.nonce >= first, rows.nonce < behind)
+        within = (rows.asset.in_(self.tokens), rows.sender == sender, which)
         return int(self.connection.execute(_NONCES.where(*within)).scalar_one())
 
 
@@ -194,9 +200,9 @@ def nonce_text(transaction: TempoTransaction) -> str:
     return f"{transaction.nonce_key:#x}:{transaction.nonce}"
 
 
-def _span(nonce_key: int) -> tuple[str, str]:
-    """Return between which texts the nonces of a key lie."""
-    return f"{nonce_key:#x}:", f"{nonce_key:#x};"
+def _prefix(nonce_key: int) -> str:
+    """Return what the nonces of a key begin with."""
+    return f"{nonce_key:#x}:"
 
 
 def _read_nonce(text: str | None) -> tuple[int | None, int]:

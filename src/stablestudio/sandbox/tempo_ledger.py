@@ -115,11 +115,11 @@ class TempoLedger:
 
     async def find(self, transaction: str) -> TempoEntry | None:
         """Return a mined transaction by its hash."""
-        return self.books.find(transaction)
+        return await self.books.find(transaction)
 
     async def balance_of(self, token: str, owner: str) -> int:
         """Return an address' balance in base units."""
-        return self.books.balance_of(token.lower(), owner)
+        return await self.books.balance_of(token.lower(), owner)
 
     def now_ms(self) -> int:
         """Return the chain's time in milliseconds."""

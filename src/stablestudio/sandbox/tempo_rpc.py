@@ -77,22 +77,22 @@ class _TempoFace:
         self.contracts: Mapping[str, Contract] = {**tokens, _NONCES: nonces, _FEES: fees}
 
     async def height(self) -> int:
-        return self._books.height()
+        return await self._books.height()
 
     async def mined(self, transaction: str) -> Mined | None:
-        found = self._books.find(transaction)
+        found = await self._books.find(transaction)
         return None if found is None else _tell(found)
 
     async def mined_in(self, block: int) -> Mined | None:
-        found = self._books.find_in(block)
+        found = await self._books.find_in(block)
         return None if found is None else _tell(found)
 
     async def nonce_of(self, owner: str) -> int:
-        return self._books.nonce_of(owner, 0)
+        return await self._books.nonce_of(owner, 0)
 
     async def _nonce_under(self, arguments: bytes) -> bytes:
         key = int.from_bytes(read_word(arguments, 1))
-        return word(self._books.nonce_of(read_address(arguments, 0), key))
+        return word(await self._books.nonce_of(read_address(arguments, 0), key))
 
 
 def _token(ledger: TempoLedger, token: TempoToken) -> Contract:
@@ -115,7 +115,7 @@ def _views(ledger: TempoLedger, token: TempoToken) -> dict[bytes, View | bytes]:
         return word(await ledger.balance_of(token.address, read_address(arguments, 0)))
 
     async def supply(_: bytes) -> bytes:
-        return word(ledger.books.supply_of(token.address))
+        return word(await ledger.books.supply_of(token.address))
 
     return {
         selector("name()"): text(token.name),

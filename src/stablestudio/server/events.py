@@ -68,8 +68,8 @@ class EventStreams:
         end = now() + LONGEST_SECONDS
         quiet = now() + HEARTBEAT_SECONDS
         await _write(send, _RECONNECT)
-        while (order := waiter.look()) is not None and order.deleted_at is None:
-            news = self._news(order, shown)
+        while (order := await waiter.look()) is not None and order.deleted_at is None:
+            news = await self._news(order, shown)
             is_over = phase_of(order) is Phase.OVER
             if is_over:
                 news.append(_json("end", {"jobId": order.id, "status": state_of(order)}))
@@ -85,11 +85,11 @@ class EventStreams:
                 await _write(send, _HEARTBEAT)
                 quiet = now() + HEARTBEAT_SECONDS
 
-    def _news(self, order: OrderView, shown: OrderView | None) -> list[bytes]:
+    async def _news(self, order: OrderView, shown: OrderView | None) -> list[bytes]:
         """Return the events that lead from what was shown to what is; the last one alone will bear the id."""
         news = []
         if shown is None or state_of(order) != state_of(shown):
-            page = self._pages.page(order.id, order.wallet, signed=False, order=order)
+            page = await self._pages.page(order.id, order.wallet, signed=False, order=order)
             news.append(_event("state", page[1]["body"]))
         elif order.progress != shown.progress:
             news.append(_json("progress", {"jobId": order.id, "progress": order.progress or 0}))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import gc
 import logging
+import signal
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any
+from functools import partial
+from typing import Any
 
 from stablestudio.catalog import OFFERINGS, Kind, MediaInput, Offering, PriceTable
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.config import ConfigurationInvalid, Settings, load_secret
-from stablestudio.errors import StudioError
 from stablestudio.jobs.cancel import Canceller
 from stablestudio.jobs.changes import Changes
 from stablestudio.jobs.engine import QUEUE, DbosEngine
@@ -60,6 +59,7 @@ from stablestudio.server.job_pages import JobPages
 from stablestudio.server.jobs import JobRoutes
 from stablestudio.server.models import ModelRoutes
 from stablestudio.server.poll_tokens import PollTokens
+from stablestudio.server.premises import lock, make_folder, ready_schema
 from stablestudio.server.providers import Workshop, build_providers, require_known
 from stablestudio.server.public import PublicRoutes
 from stablestudio.server.quote import PATH as QUOTE
@@ -71,38 +71,39 @@ from stablestudio.server.storage import build_links, check, open_shelf, retentio
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
 from stablestudio.server.webhooks import WebhookMessages, WebhookRoutes
 from stablestudio.store import copies as copy_store
-from stablestudio.store import echoes, migrate, nonces
+from stablestudio.store import echoes, nonces
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as payment_store
 from stablestudio.store import uploads as upload_store
-from stablestudio.store.database import Database
+from stablestudio.store.database import connect, is_file
+from stablestudio.store.place import Place
 
 log = logging.getLogger(__name__)
 _SETTLED_SECONDS = 5.0  # by then what is loaded late, such as the Tempo library, is there
 # A receiver on this machine or in the operator's own network.
 _INSIDE = FetchPolicy(schemes=frozenset({"http", "https"}), ports=range(1, 65_536), permits=lambda _: True)
 _TIDY_SECONDS = 600.0
+# Of whoever makes jobs, one process at a time: it takes up at its start what the last one left.
+_EXECUTOR = "embedded"
+_PLACE_SECONDS = 2.0
+_QUIET_SECONDS = 3600.0
 _ECHOES_KEPT_MS = 3600 * 1000
 _REJECTED_KEPT_MS = 24 * 3600 * 1000
 
 
-class DataFolderInUse(StudioError):
-    """Another process serves from this data folder."""
-
-    hint = "Stop the other process, or serve from another folder with --data."
-
-
 class House:
-    """Everything that runs in one process of the embedded world."""
+    """Everything that runs in one process."""
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         require_known(settings)
-        self._lock = _lock(settings.data)
+        self._alone = is_file(settings.books)
+        make_folder(settings.data)
+        self._lock = lock(settings.data) if self._alone else None
         secret = load_secret(settings.data)
-        path = settings.data / "stablestudio.db"
-        migrate.upgrade(path)
-        self.database = Database(path)
+        ready_schema(settings.books)
+        self.database = connect(settings.books)
+        self._place = Place(settings.books, "worker") if not self._alone and settings.works else None
         self.changes = Changes(self.database)
         shelf = open_shelf(settings)
         self.storage = shelf.storage
@@ -125,7 +126,7 @@ class House:
         self.bindings = self._bind(settings, secret)
         most = max(1, settings.jobs_at_once)
         queues = {name: min(most, at_once) for name, at_once in self.providers.at_once.items()}
-        self.engine = DbosEngine(self.database, executor_id="embedded", concurrency={QUEUE: most} | queues)
+        self.engine = DbosEngine(self.database, executor_id=_EXECUTOR, concurrency={QUEUE: most} | queues)
         self.refunds = RefundWorker(
             self.database, rails=self.rails.by_name, limits=self.rails.limits, clock=self._clock
         )
@@ -155,36 +156,65 @@ class House:
         self.sweep = Sweep(self.database, engine=self.engine, maker=self.maker, clock=self._clock)
         self.app = self._app(settings, secret)
         self._drain_seconds = settings.drain_seconds
-        self._works = settings.jobs_at_once > 0
+        self._makes_jobs = settings.jobs_at_once > 0
         self._tasks: list[asyncio.Task[None]] = []
         self.on_ready: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
-        """Finish what the last process left open, then go to work."""
+        """Go to work: at once where this process is alone, else as soon as no other one does it."""
         await check(self.storage)
         await self.rails.start()
         self.changes.start()
+        self._tasks.append(asyncio.create_task(self.changes.run()))
         self.charger.start()
-        await self.engine.start(self.maker if self._works else None)
+        if self._alone:
+            await self._work()
+        else:
+            await self.engine.start(None)
+        if self._place is not None:
+            mind = partial(self._mind_place, self._place)
+            await mind()
+            self._tasks.append(asyncio.create_task(every(_PLACE_SECONDS, mind, name="place")))
+        asyncio.get_running_loop().call_later(_SETTLED_SECONDS, _settle_memory)
+        self.on_ready()
+
+    async def _mind_place(self, place: Place) -> None:
+        """Begin to work when no other process does; stop where the place was lost, before another works beside us."""
+        if not place.taken:
+            if await asyncio.to_thread(place.take):
+                await self._begin_work()
+        elif not await asyncio.to_thread(place.keep):
+            log.error("place_lost")
+            signal.raise_signal(signal.SIGTERM)
+
+    async def _begin_work(self) -> None:
+        """Work, or make room for a process that can."""
+        try:
+            await self._work()
+        except Exception:
+            log.exception("work_not_begun")
+            signal.raise_signal(signal.SIGTERM)
+
+    async def _work(self) -> None:
+        """Finish what the last process left open, make jobs, and look after the money and the files."""
+        await self.engine.start(self.maker if self._makes_jobs else None)
         await self._warn_of_strays()
-        await self.reconciler.work_once(quiet_ms=0)
+        if self._alone:  # else what looks open may be in another one's hands
+            await self.reconciler.work_once(quiet_ms=0)
         loops = [
             self.reconciler.run(),
             self.refunds.run(),
             every(_TIDY_SECONDS, self._tidy, name="tidy"),
             every(_TIDY_SECONDS, self.desk.purge, name="purge_uploads"),
             every(_TIDY_SECONDS, self._copies.purge, name="purge_copies"),
-            self.storage.sweep(),
+            self.storage.sweep(quiet_s=0.0 if self._alone else _QUIET_SECONDS),
             self.purger.run(),
-            self.changes.run(),
             self._etas.run(),
             self.webhooks.run(),
         ]
-        if self._works:
+        if self._makes_jobs:
             loops.append(self.sweep.run())
-        self._tasks = [asyncio.create_task(loop) for loop in loops]
-        asyncio.get_running_loop().call_later(_SETTLED_SECONDS, _settle_memory)
-        self.on_ready()
+        self._tasks += [asyncio.create_task(loop) for loop in loops]
 
     def let_go(self) -> None:
         """Answer everybody who waits, because the service is about to stop."""
@@ -202,8 +232,11 @@ class House:
         await self.rails.stop()
         for close in self.providers.close:
             await close()
+        if self._place is not None:
+            await asyncio.to_thread(self._place.give_back)
         self.database.close()
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     async def _warn_of_strays(self) -> None:
         """Tell of paid jobs that are with a provider which the settings no longer have: only its key can fetch them."""
@@ -400,17 +433,3 @@ def _settle_memory() -> None:
     """Take what was loaded out of the garbage collector's rounds: it stays, and each round would walk over all of it."""
     gc.collect()
     gc.freeze()
-
-
-def _lock(folder: Path) -> IO[str]:
-    """Hold the data folder: two processes on one SQLite file would run each other's jobs."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    except OSError as error:
-        raise ConfigurationInvalid(f"data: {folder} cannot be used as a folder: {error.strerror}.") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise DataFolderInUse(f"Another process serves from {folder}.") from None
-    return file

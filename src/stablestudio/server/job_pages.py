@@ -45,15 +45,18 @@ class JobPages:
         self._clock = clock
         self._rendered: dict[str, tuple[str, int | None, int, Answer]] = {}
 
-    def own(self, job_id: str, wallet: str) -> OrderView:
+    async def own(self, job_id: str, wallet: str) -> OrderView:
         """Return an order of this wallet; raise `JobNotFound` or `NotYourJob`."""
-        return require_owner(views.find(self._database, job_id), wallet)
+        return require_owner(await self._database.look(lambda: views.find(self._database, job_id)), wallet)
 
-    def page(self, job_id: str, wallet: str, *, signed: bool, order: OrderView | None = None) -> Answer:
+    async def page(self, job_id: str, wallet: str, *, signed: bool, order: OrderView | None = None) -> Answer:
         """Return the answer to a read; one that nothing changed since costs a single look at the order's revision.
 
         Whoever `signed` is given a poll token with it. Who has the `order` in hand already spares that look, too.
         """
+        return await self._database.look(lambda: self._page(job_id, wallet, signed=signed, order=order))
+
+    def _page(self, job_id: str, wallet: str, *, signed: bool, order: OrderView | None) -> Answer:
         minute = self._clock.now_ms() // 60_000  # links are signed for full minutes
         revision = views.revision(self._database, job_id) if order is None else order.revision
         key = job_id if signed else f"token:{job_id}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import parse_qs
 
 import sqlalchemy as sa
@@ -113,18 +114,18 @@ class JobRoutes:
         reader = await self._gate.reader(scope, job_id=job_id)
         seconds = preferred_wait(scope) if self._changes.has_room(job_id) else None
         if seconds is None:
-            start, body = self._pages.page(job_id, reader.wallet, signed=reader.has_signed)
+            start, body = await self._pages.page(job_id, reader.wallet, signed=reader.has_signed)
         else:
-            self._pages.own(job_id, reader.wallet)
+            await self._pages.own(job_id, reader.wallet)
             order = await wait_for_turn(self._changes, job_id, seconds=seconds, receive=receive)
-            start, body = self._pages.page(job_id, reader.wallet, signed=reader.has_signed, order=order)
+            start, body = await self._pages.page(job_id, reader.wallet, signed=reader.has_signed, order=order)
             start = start | {"headers": [*start["headers"], *applied(seconds)]}
         await send(start)
         await send(body)
 
     async def _events(self, scope: Scope, receive: Receive, send: Send, job_id: str) -> None:
         reader = await self._gate.reader(scope, job_id=job_id)
-        await self._streams.serve(scope, receive, send, order=self._pages.own(job_id, reader.wallet))
+        await self._streams.serve(scope, receive, send, order=await self._pages.own(job_id, reader.wallet))
 
     async def listed(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a body is not read
         """Serve `/api/jobs?limit=20&status=complete&before={id}`."""
@@ -134,25 +135,28 @@ class JobRoutes:
             raise refuse_method(scope, "GET")
         wallet = (await self._gate.reader(scope)).wallet
         limit, state, before = _filters(scope["query_string"])
-        found = views.of_wallet(self._database, wallet, limit=limit, state=state, before=before)
-        jobs = [self._bodies.body(order) for order in found]
-        following = found[-1].id if len(found) == limit else None
+        jobs = await self._database.look(lambda: self._list(wallet, limit=limit, state=state, before=before))
+        following = jobs[-1]["jobId"] if len(jobs) == limit else None
         await respond_json(send, 200, {"success": True, "jobs": jobs, "next": following}, [PRIVATE])
+
+    def _list(self, wallet: str, *, limit: int, state: str | None, before: str | None) -> list[dict[str, Any]]:
+        found = views.of_wallet(self._database, wallet, limit=limit, state=state, before=before)
+        return [self._bodies.body(order) for order in found]
 
     async def _cancel(self, scope: Scope, receive: Receive, send: Send, job_id: str) -> None:  # noqa: ARG002 - a body is not read
         signed = await self._gate.writer(scope)
-        order = self._pages.own(job_id, signed.wallet)
+        order = await self._pages.own(job_id, signed.wallet)
         if order.state is None:
             raise JobNotPaid
         await self._gate.burn(scope, signed)
         await self._cancel_job(job_id)
-        for message in self._pages.page(job_id, signed.wallet, signed=False):
+        for message in await self._pages.page(job_id, signed.wallet, signed=False):
             await send(message)
 
     async def _delete(self, scope: Scope, send: Send) -> None:
         job_id = scope["path"][len(PREFIX) :]
         signed = await self._gate.writer(scope)
-        order = self._pages.own(job_id, signed.wallet)
+        order = await self._pages.own(job_id, signed.wallet)
         if order.state not in ("failed", "complete"):
             raise JobNotEnded(f"This job is {state_of(order)}; it can be deleted when it has ended.")
         await self._gate.burn(scope, signed)

@@ -38,9 +38,11 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def serve(*, host: str | None = None, port: int | None = None, data: Path | None = None) -> None:
+def serve(
+    *, host: str | None = None, port: int | None = None, role: str | None = None, data: Path | None = None
+) -> None:
     """Serve until stopped. Arguments go before environment and file."""
-    settings = load_settings({"host": host, "port": port, "data": data})
+    settings = load_settings({"host": host, "port": port, "role": role, "data": data})
     configure_logs(settings.log_level)
     _allow_connections()
     _require_port(settings)
@@ -130,5 +132,6 @@ def _welcome(settings: Settings, house: House) -> str:
     else:
         lines.append("  Pictures and clips come from a sandbox that marks each of them SANDBOX.")
     lines += [f"  {line}" for line in house.providers.off]
-    lines.append(f"  Data in {settings.data}; models at {settings.origin}/api/models")
+    kept = settings.data if settings.database is None else "PostgreSQL"
+    lines.append(f"  Data in {kept}; models at {settings.origin}/api/models")
     return "\n".join(lines) + "\n"

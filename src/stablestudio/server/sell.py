@@ -180,7 +180,7 @@ class SellRoute:
         if token is not None and sold.owner is not None and seconds is not None:
             order = await wait_for_turn(self._changes, sold.job_id, seconds=seconds, receive=receive)
             if order is not None and order.deleted_at is None:
-                _, body = self._pages.page(sold.job_id, sold.owner, signed=False, order=order)
+                _, body = await self._pages.page(sold.job_id, sold.owner, signed=False, order=order)
                 return await respond(send, 200, body["body"], [*headers, *applied(seconds)])
         await self._accept(send, sold, headers)
 

@@ -80,7 +80,7 @@ class Gate:
         path = scope["path"]
         given = self._given(scope)
         if given is None and job_id is not None and (token := _bearer(scope)) is not None:
-            return self._hold(token, job_id, scope)
+            return await self._hold(token, job_id, scope)
         # Long headers are remembered by their hash, or padding would fill the memory.
         name = given if given is None or len(given) < _LONG else hashlib.sha256(given.encode()).hexdigest()
         known = self._known.get((name or "", path))
@@ -114,9 +114,9 @@ class Gate:
         authorization = header(scope, _AUTHORIZATION)
         return authorization if authorization is not None and mpp.is_payment(authorization) else None
 
-    def _hold(self, token: str, job_id: str, scope: Scope) -> Signed:
+    async def _hold(self, token: str, job_id: str, scope: Scope) -> Signed:
         """Return whose job a poll token is for."""
-        wallet = views.wallet(self._database, job_id) or ""
+        wallet = await self._database.look(lambda: views.wallet(self._database, job_id)) or ""
         try:
             until_ms = self._tokens.check(token, job_id, wallet=wallet, now_ms=self._clock.now_ms())
         except StudioError as error:

@@ -72,7 +72,7 @@ async def wait_for_turn(changes: Changes, job_id: str, *, seconds: float, receiv
     now = asyncio.get_running_loop().time
     end = now() + (seconds if changes.has_room(job_id) else 0)
     with changes.waiter(job_id) as waiter, line(receive, waiter) as call:
-        order = waiter.look()
+        order = await waiter.look()
         first = phase_of(order) if order is not None else Phase.OVER
 
         def heeds(order: OrderView | None) -> bool:
@@ -83,7 +83,7 @@ async def wait_for_turn(changes: Changes, job_id: str, *, seconds: float, receiv
             if left <= 0 or call.is_dead or changes.is_over:
                 break
             await waiter.wait(order, seconds=left, heeds=heeds)
-            order = waiter.look()
+            order = await waiter.look()
     return order
 
 

@@ -82,13 +82,13 @@ class WebhookRoutes:
 
     async def log(self, scope: Scope, receive: Receive, send: Send, job_id: str) -> None:  # noqa: ARG002 - a body is not read
         """Tell what was told, when, and how that went."""
-        order = self._pages.own(job_id, (await self._gate.reader(scope)).wallet)
+        order = await self._pages.own(job_id, (await self._gate.reader(scope)).wallet)
         await respond_json(send, 200, await self._told(order.id), [PRIVATE])
 
     async def redeliver(self, scope: Scope, receive: Receive, send: Send, job_id: str) -> None:  # noqa: ARG002 - as above
         """Tell everything once more, at once."""
         signed = await self._gate.writer(scope)
-        self._pages.own(job_id, signed.wallet)
+        await self._pages.own(job_id, signed.wallet)
         await self._gate.burn(scope, signed)
         now = self._clock.now_ms()
         await self._database.write(lambda connection: store.redeliver(connection, order_id=job_id, now=now))

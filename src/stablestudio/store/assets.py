@@ -42,7 +42,7 @@ def tally(connection: sa.Connection, *, before: int) -> Tally:
     keys = _expired(before).union_all(doomed).subquery()
     columns = sa.func.count(), sa.func.coalesce(sa.func.sum(assets.c.size), 0), sa.func.min(assets.c.created_at)
     files, size, oldest = connection.execute(sa.select(*columns).where(assets.c.key.in_(sa.select(keys.c.key)))).one()
-    return Tally(files=files, size=size, oldest=oldest)
+    return Tally(files=files, size=int(size), oldest=oldest)
 
 
 def mark_expired(connection: sa.Connection, *, before: int, now: int, limit: int) -> int:

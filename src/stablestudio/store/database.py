@@ -1,208 +1,90 @@
-"""The database: one writer thread that commits callers in groups, and readers that never wait for it."""
+"""What the rest of the house knows of its database, whether it is a file here or a PostgreSQL elsewhere."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import queue
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Listener = Callable[[frozenset[str]], None]
-_GROUP = 64
 _TOLD = "told"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Write(Generic[T]):
-    work: Callable[[sa.Connection], T]
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[T]
+class Database(Protocol):
+    """Two stores with the same verbs: `SqliteDatabase`, `PostgresDatabase`."""
 
-
-_Result: TypeAlias = tuple[_Write[Any], Any, BaseException | None]
-
-
-class Database:
-    """SQLite in WAL mode with `synchronous=FULL`: what is acknowledged survives a power cut.
-
-    Writes of concurrent callers share a commit and stay isolated by savepoints; a caller gets its result only
-    after that commit is on disk.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.url = f"sqlite:///{path}"
-        self.engine = sa.create_engine(
-            self.url, poolclass=sa.QueuePool, pool_size=4, max_overflow=4, hide_parameters=True
-        )
-        sa.event.listen(self.engine, "connect", _prepare)
-        sa.event.listen(self.engine, "begin", _begin)
-        self.engine.connect().close()  # the first connection sets the engine up, which threads may not do side by side
-        self._reader = self._connect_reader()
-        self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
-        self._listeners: list[Listener] = []
-        self._writes: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._run_writer, name="store-write", daemon=True)
-        self._writer.start()
+    url: str
+    engine: sa.Engine
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction and return its result once it is committed; its exception undoes it alone."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        self._writes.put(_Write(work=work, loop=loop, done=done))
-        return await done
+        """Run `work` in a transaction and return its result once it is committed; its exception undoes it alone.
+
+        `work` may run more than once: what it does apart from its connection must bear that. A caller that is
+        cancelled meanwhile undoes nothing, and its next write comes after this one.
+        """
+        ...
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run a query in a reader thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+        """Run queries that see the database as it is at one moment."""
+        ...
 
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one indexed query at once, on the event loop's own connection: microseconds, for the polling path."""
-        return self._reader.execute(sql, parameters).fetchall()
+        """Run one indexed query on the driver itself; a `?` for each parameter."""
+        ...
+
+    async def look(self, work: Callable[[], T]) -> T:
+        """Run what fetches, where it does not hold the event loop up."""
+        ...
 
     def listen(self, listener: Listener) -> None:
-        """Call `listener` with what was told in transactions that are on disk now.
+        """Call `listener` with what was told in transactions that are committed now.
 
-        It is called in the writer's thread, before the writers get their results, and must be quick.
+        It is called in a thread of the database, before the writer gets its result, and must be quick.
         """
-        self._listeners.append(listener)
+        ...
 
     def close(self) -> None:
         """Finish the writes already queued, then close."""
-        self._writes.put(None)
-        self._writer.join()
-        self._readers.shutdown()
-        self._reader.close()
-        self.engine.dispose()
-
-    def _connect_reader(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA query_only=ON")
-        return connection
-
-    def _read(self, work: Callable[[sa.Connection], T]) -> T:
-        with self.engine.connect().execution_options(reading=True) as connection:
-            return work(connection)
-
-    def _run_writer(self) -> None:
-        with self.engine.connect() as connection:
-            while (first := self._writes.get()) is not None:
-                group = [first]
-                stop = False
-                while len(group) < _GROUP and not self._writes.empty():
-                    following = self._writes.get()
-                    if following is None:
-                        stop = True
-                        break
-                    group.append(following)
-                results = _commit_group(connection, group)
-                self._spread(connection)
-                _hand_over(results)
-                if stop:
-                    return
-
-    def _spread(self, connection: sa.Connection) -> None:
-        if not (told := connection.info.pop(_TOLD, None)):
-            return
-        for listener in self._listeners:
-            try:
-                listener(frozenset(told))
-            except Exception:
-                log.exception("listener_failed")  # what was written is written
+        ...
 
 
 def tell(connection: sa.Connection, word: str) -> None:
-    """Tell the database's listeners of something once this transaction is on disk.
+    """Tell the database's listeners of something once this transaction is committed.
 
     They may hear it although this caller's part was undone, where others shared the commit: it is a reason to look.
     """
     connection.info.setdefault(_TOLD, set()).add(word)
 
 
-def _commit_group(connection: sa.Connection, group: list[_Write[Any]]) -> list[_Result]:
-    if len(group) == 1:
-        return [_commit_one(connection, group[0])]
-    results: list[_Result] = []
-    try:
-        with _transaction(connection):
-            results.extend((write, *_run_savepoint(connection, write.work)) for write in group)
-    except Exception as error:  # noqa: BLE001 - the commit itself failed: nobody's work happened, and all are told
-        results = [(write, None, error) for write in group]
-    return results
+def take_told(connection: sa.Connection) -> frozenset[str]:
+    """Return what was told on a connection since this was asked last."""
+    return frozenset(connection.info.pop(_TOLD, ()))
 
 
-def _commit_one(connection: sa.Connection, write: _Write[Any]) -> _Result:
-    result, error = None, None
-    try:
-        with _transaction(connection):
-            result = write.work(connection)
-    except BaseException as fault:  # noqa: BLE001 - handed to the caller, whose work is undone
-        error = fault
-    return write, result, error
+def spread(told: frozenset[str], listeners: Collection[Listener]) -> None:
+    """Pass on what was told; who cannot hear it keeps it from nobody."""
+    for listener in listeners if told else ():
+        try:
+            listener(told)
+        except Exception:
+            log.exception("listener_failed")  # what was written is written
 
 
-@contextmanager
-def _transaction(connection: sa.Connection) -> Iterator[None]:
-    try:
-        with connection.begin():
-            yield
-    finally:
-        # A COMMIT that failed (full disk, deferred constraint) leaves SQLite inside the transaction.
-        driver: Any = connection.connection.dbapi_connection
-        if driver.in_transaction:
-            driver.rollback()
+def is_file(url: str) -> bool:
+    """Tell whether a database is a file that one process has to itself."""
+    return url.startswith("sqlite:")
 
 
-def _hand_over(results: list[_Result]) -> None:
-    for loop in {write.loop for write, _, _ in results}:
-        own = [result for result in results if result[0].loop is loop]
-        if not loop.is_closed():
-            with suppress(RuntimeError):  # the loop has ended: nobody waits, and the work is done all the same
-                loop.call_soon_threadsafe(_deliver, own)
+def connect(url: str) -> Database:
+    """Open the database at `sqlite:///PATH` or `postgresql://...`."""
+    if is_file(url):
+        from stablestudio.store.sqlite import SqliteDatabase  # noqa: PLC0415 - only one of the drivers is needed
 
+        return SqliteDatabase(url)
+    from stablestudio.store.postgres import PostgresDatabase  # noqa: PLC0415 - as above
 
-def _run_savepoint(
-    connection: sa.Connection, work: Callable[[sa.Connection], T]
-) -> tuple[T | None, BaseException | None]:
-    connection.exec_driver_sql("SAVEPOINT one")
-    try:
-        result = work(connection)
-    except BaseException as error:  # noqa: BLE001 - handed to the caller, whose work is undone
-        connection.exec_driver_sql("ROLLBACK TO one")
-        connection.exec_driver_sql("RELEASE one")
-        return None, error
-    connection.exec_driver_sql("RELEASE one")
-    return result, None
-
-
-def _deliver(results: list[_Result]) -> None:
-    for write, result, error in results:
-        if write.done.cancelled():
-            continue
-        if error is not None:
-            write.done.set_exception(error)
-        else:
-            write.done.set_result(result)
-
-
-def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: sa.Connection) -> None:
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    return PostgresDatabase(url)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
+from stablestudio.store.inserting import insert
+from stablestudio.store.locking import take_turn
 from stablestudio.store.tables import echoes, jobs, payments, spared_credentials
 
 
@@ -38,9 +39,10 @@ _SPARED = sa.select(spared_credentials.c.order_id, spared_credentials.c.fingerpr
 def remember(connection: sa.Connection, echo: Echo, *, window_ms: int) -> None:
     """Note the order as the one of this request; raise `Echoed` where a live order on another rail is noted already."""
     values = {"key": echo.key, "rail": echo.rail, "order_id": echo.order_id, "created_at": echo.created_at}
-    connection.execute(_insert(connection, echoes).values(values).on_conflict_do_nothing())
-    # The row is locked until the commit, so of two claims at the same moment the later one sees the earlier.
-    noted = connection.execute(sa.select(echoes).where(echoes.c.key == echo.key).with_for_update()).one()
+    # One statement that also locks a row that is there, so of two claims at the same moment the later one sees the earlier.
+    note = insert(connection, echoes).values(values)
+    note = note.on_conflict_do_update(index_elements=["key"], set_={"key": note.excluded.key})
+    noted = connection.execute(note.returning(echoes)).one()
     if noted.order_id == echo.order_id:
         return
     is_late = noted.rail != echo.rail and noted.created_at > echo.created_at - window_ms
@@ -52,11 +54,12 @@ def remember(connection: sa.Connection, echo: Echo, *, window_ms: int) -> None:
 def spare(connection: sa.Connection, *, rail: str, key: str, fingerprint: str, order_id: str, expires_at: int) -> None:
     """Remember that a credential was not taken because its request was paid before, for as long as it is good (ms)."""
     values = {"rail": rail, "key": key, "fingerprint": fingerprint, "order_id": order_id, "expires_at": expires_at}
-    connection.execute(_insert(connection, spared_credentials).values(values).on_conflict_do_nothing())
+    connection.execute(insert(connection, spared_credentials).values(values).on_conflict_do_nothing())
 
 
 def require_not_spared(connection: sa.Connection, *, rail: str, key: str) -> None:
-    """Raise `Echoed` for a credential that was spared for an order which lives."""
+    """Raise `Echoed` for a credential that was spared for an order which lives; until the commit nobody else spares it."""
+    take_turn(connection, f"credential {rail} {key}")
     row = connection.execute(_SPARED, {"rail": rail, "key": key}).first()
     if row is not None and _lives(connection, row.order_id):
         raise Echoed(row.order_id, row.fingerprint)
@@ -72,10 +75,6 @@ def forget_orders(connection: sa.Connection, order_ids: Sequence[str]) -> None:
     """Drop what points to orders that go."""
     connection.execute(sa.delete(echoes).where(echoes.c.order_id.in_(order_ids)))
     connection.execute(sa.delete(spared_credentials).where(spared_credentials.c.order_id.in_(order_ids)))
-
-
-def _insert(connection: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def _lives(connection: sa.Connection, order_id: str) -> bool:

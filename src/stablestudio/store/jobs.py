@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from stablestudio.store import webhooks
+from stablestudio.store.inserting import insert as insert_or
+from stablestudio.store.locking import lock_order
 from stablestudio.store.payments import release_held, touch
 from stablestudio.store.tables import assets, jobs, orders, payments, refunds, submissions
 
@@ -95,7 +97,8 @@ def intend(connection: sa.Connection, *, job_id: str, attempt: int, provider: st
 
     `False` if this attempt was already intended (by a process that died), or the job was cancelled meanwhile.
     """
-    open_job = sa.select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.state == "pending").with_for_update()
+    lock_order(connection, job_id)
+    open_job = sa.select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.state == "pending")
     if connection.execute(open_job).first() is None:
         return False
     try:
@@ -112,7 +115,7 @@ def intend(connection: sa.Connection, *, job_id: str, attempt: int, provider: st
 
 def is_asked_for(connection: sa.Connection, job_id: str) -> bool:
     """Tell whether a vendor has a job, or may have it. Until this transaction ends, none is asked for it."""
-    connection.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
+    lock_order(connection, job_id)
     asked = sa.select(submissions.c.attempt).where(submissions.c.job_id == job_id, submissions.c.state != "refused")
     return connection.execute(asked).first() is not None
 
@@ -149,6 +152,7 @@ def accept(
     connection: sa.Connection, *, job_id: str, attempt: int, provider: str, task: str, upstream_model: str, now: int
 ) -> None:
     """Save the vendor's task with the answer that brought it."""
+    lock_order(connection, job_id)
     _mark_submission(connection, job_id=job_id, attempt=attempt, state="accepted", now=now)
     connection.execute(
         sa.update(jobs)
@@ -179,6 +183,7 @@ def open_at(connection: sa.Connection) -> dict[str, int]:
 
 def set_progress(connection: sa.Connection, *, job_id: str, progress: int, now: int) -> None:
     """Record progress in percent; it never goes back."""
+    lock_order(connection, job_id)
     connection.execute(
         sa.update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state == "loading")
@@ -189,9 +194,8 @@ def set_progress(connection: sa.Connection, *, job_id: str, progress: int, now: 
 
 def insert_asset(connection: sa.Connection, asset: Asset) -> None:
     """Record a kept file; recording the same key again changes nothing."""
-    known = connection.execute(sa.select(assets.c.key).where(assets.c.key == asset.key)).first()
-    if known is None:
-        connection.execute(sa.insert(assets).values({name: getattr(asset, name) for name in asset.__slots__}))
+    values = {name: getattr(asset, name) for name in asset.__slots__}
+    connection.execute(insert_or(connection, assets).values(values).on_conflict_do_nothing())
 
 
 def find_asset(connection: sa.Connection, key: str) -> Asset | None:
@@ -237,6 +241,7 @@ def fail(connection: sa.Connection, *, job_id: str, code: str, message: str, now
 
 def owe(connection: sa.Connection, *, job_id: str, now: int) -> bool:
     """Owe the payer of a failed job what was taken for it; `False` if nothing was taken, or it is owed already."""
+    lock_order(connection, job_id)  # a job that fails and a payment that settles must not pass each other
     owed = (
         sa.select(
             payments.c.order_id,
@@ -271,6 +276,7 @@ def postpone(connection: sa.Connection, *, job_id: str, now: int) -> bool:
 
 def delete_failed(connection: sa.Connection, *, job_id: str, wallet: str, now: int) -> bool:
     """Hide a failed job from its owner's list; the money's rows stay."""
+    lock_order(connection, job_id)
     statement = (
         sa.update(jobs)
         .where(jobs.c.id == job_id, jobs.c.wallet == wallet, jobs.c.state == "failed", jobs.c.deleted_at.is_(None))
@@ -295,6 +301,7 @@ def _close(connection: sa.Connection, job_id: str, values: dict[str, Any], *, no
         .where(jobs.c.id == job_id, jobs.c.state.in_(("pending", "loading")))
         .values(finished_at=now, updated_at=now, **values)
     )
+    lock_order(connection, job_id)
     if connection.execute(statement).rowcount != 1:
         return False
     touch(connection, job_id)

@@ -2,39 +2,74 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
+
+import sqlalchemy as sa
+
+from stablestudio.store.database import is_file
+from stablestudio.store.tables import metadata
 
 # The newest revision in migrations/versions; a test compares. Alembic is imported only where there is work to do.
 HEAD = "0007"
+# Of PostgreSQL's advisory lock: two that upgrade at once do so one after the other.
+LOCK = 5_402_402
 
 
-def upgrade(path: Path) -> bool:
+def upgrade(url: str) -> bool:
     """Upgrade the database if it is behind; return whether anything was done."""
-    if _current(path) == HEAD:
+    if current(url) == HEAD:
         return False
     from alembic import command  # noqa: PLC0415 - 0.7 s of import that most starts do not need
 
-    command.upgrade(alembic_config(path), "head")
+    command.upgrade(alembic_config(url), "head")
     return True
 
 
-def alembic_config(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - alembic's Config, imported late
-    """Return Alembic's configuration for a database file."""
+def current(url: str) -> str | None:
+    """Return the revision of a database's schema, None where it has none of ours."""
+    engine = bare_engine(url)
+    try:
+        with engine.connect() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    finally:
+        engine.dispose()
+
+
+def differences(url: str) -> list[object]:
+    """Return what a new revision would hold: nothing, where the tables are those of the code."""
+    from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - as above
+    from alembic.migration import MigrationContext  # noqa: PLC0415 - as above
+
+    engine = bare_engine(url)
+    try:
+        with engine.connect() as connection:
+            options = {"compare_type": True, "include_name": is_ours}
+            return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+    finally:
+        engine.dispose()
+
+
+def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Tell our tables from the engine's, which are its own business."""
+    return kind != "table" or name in metadata.tables
+
+
+def alembic_config(url: str):  # type: ignore[no-untyped-def]  # noqa: ANN201 - alembic's Config, imported late
+    """Return Alembic's configuration for a database."""
     from alembic.config import Config  # noqa: PLC0415 - as above
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("sqlalchemy.url", f"sqlite:///{path}")
+    config.attributes["url"] = url  # not among the options, which would read a % in it
     return config
 
 
-def _current(path: Path) -> str | None:
-    connection = sqlite3.connect(path)
-    try:
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.OperationalError:
-        return None
-    finally:
-        connection.close()
-    return str(row[0]) if row else None
+def bare_engine(url: str) -> sa.Engine:
+    """Return an engine without the pools and settings of a `Database`."""
+    if is_file(url):
+        return sa.create_engine(url, poolclass=sa.NullPool)
+    from stablestudio.store.postgres import make_engine  # noqa: PLC0415 - not needed for a file
+
+    return make_engine(url, poolclass=sa.NullPool)

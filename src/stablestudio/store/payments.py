@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from stablestudio.store import echoes
 from stablestudio.store.database import tell
 from stablestudio.store.echoes import Echo
+from stablestudio.store.locking import lock_order, take_turn
 from stablestudio.store.tables import orders, payments
 
 
@@ -162,7 +163,11 @@ def claim(
 
 
 def held_by(connection: sa.Connection, *, payer: str, rail: str) -> tuple[int, int]:
-    """Return what a payer has signed for orders still being made, in base units, and how many could not be collected."""
+    """Return what a payer has signed for orders still being made, in base units, and how many could not be collected.
+
+    Until the commit nobody else adds to it.
+    """
+    take_turn(connection, f"exposure {rail} {payer}")
     row = connection.execute(_HELD, {"payer": payer, "rail": rail}).one()
     return int(row.held), int(row.refused)
 
@@ -205,6 +210,7 @@ def begin_charge(connection: sa.Connection, *, payment: Payment, now: int) -> bo
 
 def release_held(connection: sa.Connection, *, order_id: str, now: int) -> None:
     """Give an order's payment back unsettled, if it is held."""
+    lock_order(connection, order_id)
     connection.execute(
         sa.update(payments)
         .where(payments.c.order_id == order_id, payments.c.state == "held")
@@ -251,13 +257,19 @@ def postpone(connection: sa.Connection, *, payment_id: str, now: int) -> None:
 
 def forget_rejected(connection: sa.Connection, *, before: int) -> int:
     """Drop orders that were never paid, rejected before `before` (ms); return how many."""
-    gone = sa.select(payments.c.order_id).where(
-        _IS_REJECTED,
-        payments.c.updated_at < before,
-        payments.c.expires_at.is_(None),
-        payments.c.policy == "accept",  # an order whose payment was held has its job
+    gone = (
+        sa.select(payments.c.order_id)
+        .join(orders, orders.c.id == payments.c.order_id)
+        .where(
+            _IS_REJECTED,
+            payments.c.updated_at < before,
+            payments.c.expires_at.is_(None),
+            payments.c.policy == "accept",  # an order whose payment was held has its job
+        )
+        .limit(1000)
+        .with_for_update(skip_locked=True)  # one that the chain has settled after all, at this moment, stays
     )
-    ids = [row.order_id for row in connection.execute(gone.limit(1000))]
+    ids = list(connection.scalars(gone))
     echoes.forget_orders(connection, ids)
     connection.execute(sa.delete(payments).where(payments.c.order_id.in_(ids)))
     connection.execute(sa.delete(orders).where(orders.c.id.in_(ids)))
@@ -275,6 +287,7 @@ def _decide(
         "now": now,
         "from_states": _SOURCES[state],
     }
+    lock_order(connection, payment.order_id)
     if connection.execute(_DECIDE, parameters).rowcount != 1:
         return False
     touch(connection, payment.order_id)

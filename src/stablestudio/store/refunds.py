@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from stablestudio.store import webhooks
+from stablestudio.store.locking import lock_order, take_turn
 from stablestudio.store.payments import touch
 from stablestudio.store.tables import orders, payments, refunds
 
@@ -90,6 +91,13 @@ def find(connection: sa.Connection, order_id: str) -> Refund | None:
     """Return the refund of an order."""
     row = connection.execute(sa.select(refunds).where(refunds.c.order_id == order_id)).first()
     return Refund(**row._mapping) if row else None  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def find_to_decide(connection: sa.Connection, order_id: str, *, rail: str) -> Refund | None:
+    """Return the refund of an order; until the commit nobody else changes it, or signs another one of its rail."""
+    take_turn(connection, f"refunds {rail}")
+    lock_order(connection, order_id)
+    return find(connection, order_id)
 
 
 def open_refunds(connection: sa.Connection, *, not_on: Collection[str] = ()) -> list[Refund]:
@@ -222,6 +230,7 @@ def _select(connection: sa.Connection, *where: sa.ColumnElement[bool], limit: in
 
 def _move(connection: sa.Connection, order_id: str, *where: sa.ColumnElement[bool], values: dict[str, Any]) -> bool:
     """Change a refund by compare-and-set; whoever comes second changes nothing."""
+    lock_order(connection, order_id)
     statement = sa.update(refunds).where(refunds.c.order_id == order_id, *where).values(values)
     if connection.execute(statement).rowcount != 1:
         return False

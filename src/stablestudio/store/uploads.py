@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from stablestudio.store.locking import lock_upload
 from stablestudio.store.tables import upload_parts, uploads
 
 
@@ -47,6 +48,7 @@ class Part:
     size: int
 
 
+NOBODYS = 0  # the time of a loose row whose bytes nobody is writing
 _LOOSE = "-"  # begins what stands for the session of a loose row; no client's session does
 _COLUMNS = tuple(uploads.c[field.name] for field in fields(Upload))
 
@@ -88,7 +90,7 @@ def store(connection: sa.Connection, *, upload_id: str, key: str, size: int, sha
     return changed.rowcount == 1
 
 
-def give_back(connection: sa.Connection, *, upload_id: str, key: str, now: int) -> bool:
+def give_back(connection: sa.Connection, *, upload_id: str, key: str) -> bool:
     """Let another file come, because this one is not what was announced; `False` where it was confirmed meanwhile."""
     changed = connection.execute(
         sa.update(uploads)
@@ -96,7 +98,7 @@ def give_back(connection: sa.Connection, *, upload_id: str, key: str, now: int) 
         .values(state="reserved", key=None, size=None, sha256=None, stored_at=None)
     )
     if changed.rowcount == 1:
-        note(connection, upload_id=upload_id, key=key, now=now)
+        note(connection, upload_id=upload_id, key=key, now=NOBODYS)
     return changed.rowcount == 1
 
 
@@ -119,7 +121,7 @@ class TooMuch(Exception):
 
 
 def note(connection: sa.Connection, *, upload_id: str, key: str, now: int, size: int = 0) -> None:
-    """Note bytes that are about to be written, or that nobody needs any more, so that they are never without a row."""
+    """Note bytes, so that they are never without a row: they are about to be written, or, at `NOBODYS`, needed no more."""
     values = {"upload_id": upload_id, "created_at": now, "session": _LOOSE + key, "number": 0}
     connection.execute(sa.insert(upload_parts).values(values | {"key": key, "etag": "", "size": size}))
 
@@ -145,7 +147,7 @@ def add_part(connection: sa.Connection, *, upload_id: str, part: Part) -> None:
     """Make bytes that were noted and have arrived a part; an earlier one of its number is needed no more. Raises `Closed`."""
     _require_open(connection, upload_id)
     here = upload_parts.c.upload_id == upload_id
-    loose = {"session": _LOOSE + upload_parts.c.key, "number": 0}
+    loose = {"session": _LOOSE + upload_parts.c.key, "number": 0, "created_at": NOBODYS}
     connection.execute(sa.update(upload_parts).where(here, _place(part)).values(loose))
     values = {"session": part.session, "number": part.number, "etag": part.etag, "size": part.size}
     connection.execute(sa.update(upload_parts).where(here, upload_parts.c.key == part.key).values(values))
@@ -159,18 +161,29 @@ def parts_of(connection: sa.Connection, *, upload_id: str, session: str) -> list
     return [Part(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001
 
 
-def unneeded(connection: sa.Connection, *, after: str, limit: int, upload_id: str | None = None) -> list[str]:
-    """Return where bytes are kept that no upload, or not this one, needs any more, or that are still being written.
+def unneeded(
+    connection: sa.Connection, *, begun_before: int, after: str, limit: int, upload_id: str | None = None
+) -> list[str]:
+    """Return where bytes are kept that no upload, or not this one, needs any more.
 
-    Keys come in their order. An upload whose file is there, or whose time is over, needs no parts.
+    Those that somebody began to write at that time (ms) or later may still be on their way, and are left out. Keys come
+    in their order. An upload whose file is there, or whose time is over, needs no parts.
     """
+    loose = upload_parts.c.session.startswith(_LOOSE)
     closed = sa.exists().where(uploads.c.id == upload_parts.c.upload_id, uploads.c.state != "reserved")
     statement = sa.select(upload_parts.c.key).where(
-        upload_parts.c.key > after, sa.or_(upload_parts.c.session.startswith(_LOOSE), closed)
+        upload_parts.c.key > after,
+        sa.or_(sa.and_(loose, upload_parts.c.created_at < begun_before), sa.and_(~loose, closed)),
     )
     if upload_id is not None:
         statement = statement.where(upload_parts.c.upload_id == upload_id)
     return list(connection.scalars(statement.order_by(upload_parts.c.key).limit(limit)))
+
+
+def leave(connection: sa.Connection, key: str) -> None:
+    """Note that nobody writes these bytes any more, whatever became of them."""
+    mine = sa.and_(upload_parts.c.key == key, upload_parts.c.session == _LOOSE + key)
+    connection.execute(sa.update(upload_parts).where(mine).values(created_at=NOBODYS))
 
 
 def forget(connection: sa.Connection, keys: Sequence[str]) -> None:
@@ -178,17 +191,17 @@ def forget(connection: sa.Connection, keys: Sequence[str]) -> None:
     connection.execute(sa.delete(upload_parts).where(upload_parts.c.key.in_(keys)))
 
 
-def abandon(connection: sa.Connection, *, before: int, limit: int, now: int) -> int:
+def abandon(connection: sa.Connection, *, before: int, limit: int) -> int:
     """Close places whose token ended before that time (ms) and that were never confirmed; return how many."""
     old = sa.and_(uploads.c.state.in_(("reserved", "stored")), uploads.c.expires_at < before)
-    return _end(connection, old, order=uploads.c.expires_at, limit=limit, state="abandoned", now=now)
+    return _end(connection, old, order=uploads.c.expires_at, limit=limit, state="abandoned")
 
 
-def expire(connection: sa.Connection, *, before: int, limit: int, now: int) -> int:
+def expire(connection: sa.Connection, *, before: int, limit: int) -> int:
     """Keep files no longer that were confirmed before that time (ms); return how many."""
     # Written out so that the database sees that its partial index has these rows.
     old = sa.and_(uploads.c.state == sa.literal_column("'confirmed'"), uploads.c.confirmed_at < before)
-    return _end(connection, old, order=uploads.c.confirmed_at, limit=limit, state="expired", now=now)
+    return _end(connection, old, order=uploads.c.confirmed_at, limit=limit, state="expired")
 
 
 def _end(
@@ -198,17 +211,20 @@ def _end(
     order: sa.Column[int],
     limit: int,
     state: str,
-    now: int,
 ) -> int:
-    ended = connection.execute(sa.select(uploads.c.id, uploads.c.key).where(which).order_by(order).limit(limit)).all()
+    old = sa.select(uploads.c.id, uploads.c.key).where(which).order_by(order).limit(limit)
+    # One that somebody works with at this moment, such as its owner who confirms it, is left to the next time.
+    ended = connection.execute(old.with_for_update(skip_locked=True, key_share=True)).all()
     for upload_id, key in ended:
         if key is not None:
-            note(connection, upload_id=upload_id, key=key, now=now)
+            note(connection, upload_id=upload_id, key=key, now=NOBODYS)
         connection.execute(sa.update(uploads).where(uploads.c.id == upload_id).values(state=state, key=None))
     return len(ended)
 
 
 def _require_open(connection: sa.Connection, upload_id: str) -> None:
+    """Raise `Closed` where an upload takes no parts; until the commit it goes on taking them, and no other one counts them."""
+    lock_upload(connection, upload_id)
     if connection.execute(sa.select(uploads.c.state).where(uploads.c.id == upload_id)).scalar() != "reserved":
         raise Closed
 

@@ -73,7 +73,7 @@ LEFT JOIN refunds r ON r.order_id = o.id
 _ONE = _ORDER + "WHERE o.id = ?"
 _LIST = _ORDER + (
     "WHERE o.wallet = ? AND o.id < ? AND o.model <> 'upload' AND p.state <> 'rejected' AND j.deleted_at IS NULL "
-    "AND (? IS NULL OR COALESCE(j.state, 'pending') = ?) ORDER BY o.id DESC LIMIT ?"
+    "AND (CAST(? AS TEXT) IS NULL OR COALESCE(j.state, 'pending') = ?) ORDER BY o.id DESC LIMIT ?"
 )
 _ASSETS = """
 SELECT key, role, content_type, size, sha256, width, height, milliseconds, blurhash, expires_at, gone, gone_at
@@ -82,7 +82,7 @@ FROM assets WHERE job_id = ? ORDER BY key
 _REVISION = "SELECT revision FROM orders WHERE id = ?"
 _WALLET = "SELECT wallet FROM orders WHERE id = ?"
 _INPUT = "SELECT input FROM orders WHERE id = ?"
-_AFTER_ALL = "~"
+_AFTER_ALL = "z"  # behind every id, by the order of any language
 
 
 def revision(database: Database, order_id: str) -> int | None:

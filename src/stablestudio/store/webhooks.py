@@ -59,9 +59,8 @@ def add(connection: sa.Connection, *, order_id: str, type_: str, now: int) -> No
         "occurred_at": now,
         "due_at": now,
     }
-    wanted = sa.select(orders.c.id, *map(sa.literal, values.values())).where(
-        orders.c.id == order_id, orders.c.webhook_url.is_not(None)
-    )
+    row = [sa.literal(value, webhook_events.c[name].type) for name, value in values.items()]
+    wanted = sa.select(orders.c.id, *row).where(orders.c.id == order_id, orders.c.webhook_url.is_not(None))
     if connection.execute(sa.insert(webhook_events).from_select(["order_id", *values], wanted)).rowcount:
         tell(connection, NEWS)
 

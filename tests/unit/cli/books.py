@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from stablestudio.cli import main
 from stablestudio.store import migrate
-from stablestudio.store.database import Database
+from stablestudio.store.database import connect
 from stablestudio.store.tables import metadata
 
 
@@ -31,7 +31,7 @@ class Office:
         """Make empty books of a schema's revision."""
         data.mkdir()
         office = cls(data)
-        with closing(Database(office.path)) as database, database.engine.begin() as connection:
+        with closing(connect(office.url)) as database, database.engine.begin() as connection:
             metadata.create_all(connection)
             connection.exec_driver_sql("CREATE TABLE alembic_version (version_num TEXT)")
             connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (revision,))
@@ -41,8 +41,12 @@ class Office:
     def path(self) -> Path:
         return self.data / "stablestudio.db"
 
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.path}"
+
     def write(self, work: Callable[[sa.Connection], Any]) -> Any:
-        with closing(Database(self.path)) as database:
+        with closing(connect(self.url)) as database:
             return asyncio.run(database.write(work))
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:

@@ -58,9 +58,9 @@ async def test_a_cancel_between_the_maker_s_look_and_its_intent_wins(make_bench:
     (ended,) = cancelled
     outcome = (await asyncio.gather(ended, return_exceptions=True))[0]
     # Whichever was written first: never both a vendor at work and the money back.
-    at_work = "submit" in bench.vendor.asked and "cancel" not in bench.vendor.asked
-    assert at_work == (outcome is not None)
-    assert at_work == (bench.refunds() == [])
+    works = "submit" in bench.vendor.asked and "cancel" not in bench.vendor.asked
+    assert works == (outcome is not None)
+    assert works == (bench.refunds() == [])
 
 
 async def test_a_job_between_two_vendors_is_cancelled(make_bench: Any) -> None:

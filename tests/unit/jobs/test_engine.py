@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from stablestudio.jobs.decisions import Step, failure, step
 from stablestudio.jobs.engine import QUEUE, DbosEngine, EngineState
 from stablestudio.providers.provider import FailureKind
-from stablestudio.store.database import Database
+from stablestudio.store.database import Database, connect
 from tests.doubles import eventually, open_database
+from tests.postgres import PostgresServer
 
 pytestmark = pytest.mark.anyio
 
@@ -65,14 +66,21 @@ class Running:
         await eventually(succeeded)
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Database:
+    if request.param == "sqlite":
+        return open_database(tmp_path_factory.mktemp("engine"))
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return connect(server.create_upgraded())
+
+
 @pytest.fixture(scope="module")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    database = open_database(tmp_path_factory.mktemp("engine"))
-    made = Running(database)
+async def running(opened: Database) -> AsyncIterator[Running]:
+    made = Running(opened)
     await made.engine.start(made.maker)  # type: ignore[arg-type]
     yield made
     await made.engine.stop()
-    database.close()
+    opened.close()
 
 
 async def test_a_workflow_makes_its_job_step_by_step(running: Running) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +13,7 @@ from stablestudio.media.post import Posted, Poster
 from stablestudio.protocols.webhooks import WebhookKeys
 from stablestudio.store import jobs, refunds, webhooks
 from stablestudio.store.database import Database
-from tests.doubles import NOW_MS, ManualClock, open_database, sell
+from tests.doubles import NOW_MS, ManualClock, sell
 from tests.fakes.receiver import Receiver
 
 pytestmark = pytest.mark.anyio
@@ -91,10 +89,8 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    database = open_database(tmp_path)
-    yield Desk(database, ManualClock())
-    database.close()
+def desk(database: Database, clock: ManualClock) -> Desk:
+    return Desk(database, clock)
 
 
 async def test_an_ended_job_is_told_once_with_headers_that_hold(desk: Desk) -> None:

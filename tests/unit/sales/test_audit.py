@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -15,7 +13,7 @@ from stablestudio.sales import audit as audits
 from stablestudio.sales.audit import Finding, Tally, audit
 from stablestudio.store import echoes, jobs, payments, refunds
 from stablestudio.store.database import Database
-from tests.doubles import NOW_MS, USDC, WALLET, fail, order, payment, sell
+from tests.doubles import NOW_MS, USDC, WALLET, fail, order, payment, sell, tamper
 
 from .shop import Shop
 
@@ -167,8 +165,7 @@ def test_every_question_is_put_to_the_test() -> None:
 
 @pytest.mark.parametrize("name", BREACHES)
 async def test_a_breach_is_found_and_named_with_its_order(books: Database, name: str) -> None:
-    with closing(sqlite3.connect(books.path)) as connection:
-        connection.executescript(BREACHES[name])
+    tamper(books, BREACHES[name])
     found = [finding.order_id for finding in (await audit(books)).breaches if finding.what == name]
     assert found
     assert all(each.startswith("job_") for each in found)
@@ -192,11 +189,11 @@ async def test_a_breach_is_found_and_named_with_its_order(books: Database, name:
 async def test_work_may_come_before_the_money_only_where_that_was_agreed(
     books: Database, state: str, policy: str, job: str, *, breached: bool
 ) -> None:
-    with closing(sqlite3.connect(books.path)) as connection:
-        values = (state, policy, _id(HELD))
-        connection.execute("UPDATE payments SET state = ?, policy = ? WHERE order_id = ?", values)
-        connection.execute("UPDATE jobs SET state = ? WHERE id = ?", (job, _id(HELD)))
-        connection.commit()
+    tamper(
+        books,
+        f"UPDATE payments SET state = '{state}', policy = '{policy}' WHERE order_id = '{_id(HELD)}';"
+        f"UPDATE jobs SET state = '{job}' WHERE id = '{_id(HELD)}'",
+    )
     names = {finding.what for finding in (await audit(books)).breaches}
     assert ("job whose payment is not settled" in names) is breached
 

@@ -13,6 +13,7 @@ from stablestudio.payments.rail import Outcome, Rejected, Settled
 from stablestudio.protocols.eip3009 import Authorization
 from stablestudio.protocols.evm import EvmKey
 from stablestudio.sales.reconcile import Reconciler
+from tests.doubles import only_sqlite
 
 from .shop import Shop
 
@@ -61,6 +62,7 @@ async def test_a_hundred_that_nobody_can_tell_of_hide_no_other(shop: Shop) -> No
     assert len(shop.jobs()) == 1
 
 
+@only_sqlite
 @pytest.mark.parametrize(
     ("sql", "index"),
     [
@@ -74,6 +76,7 @@ async def test_the_database_knows_a_shorter_way(shop: Shop, sql: str, index: str
     assert index in plan
 
 
+@only_sqlite
 async def test_no_question_of_the_sale_reads_the_whole_table(shop: Shop) -> None:
     """What the code really asks, as the database would run it: a bound state would hide the partial indexes."""
     from sqlalchemy.dialects import sqlite

@@ -71,7 +71,7 @@ async def test_a_token_is_not_another(ledger: TempoLedger) -> None:
     await ledger.send(signed(token=PATH_USD.address, memo=bytes(32)).raw)
     assert await held(ledger, BUYER.address) == FUNDS
     assert await held(ledger, PAY_TO, PATH_USD.address) == 45_000
-    assert ledger.books.supply_of(USDC_E.address) == FUNDS
+    assert await ledger.books.supply_of(USDC_E.address) == FUNDS
 
 
 async def test_a_failed_transaction_is_mined_and_stays_failed(ledger: TempoLedger, clock: ManualClock) -> None:
@@ -90,10 +90,10 @@ async def test_a_failed_transaction_is_mined_and_stays_failed(ledger: TempoLedge
 
 async def test_what_is_refused_is_not_written_down_and_may_come_again(ledger: TempoLedger) -> None:
     made = signed(key=STRANGER, max_fee_per_gas=10**6)
-    height = ledger.books.height()
+    height = await ledger.books.height()
     with pytest.raises(Refused, match="insufficient fee token balance: have 0, need 1"):
         await ledger.send(made.raw)
-    assert (await ledger.find(made.hash), ledger.books.height()) == (None, height)
+    assert (await ledger.find(made.hash), await ledger.books.height()) == (None, height)
     await ledger.mint(USDC_E.address, STRANGER.address, 45_000)
     assert await ledger.send(made.raw) == made.hash
 
@@ -110,14 +110,14 @@ async def test_transfers_at_once_never_overdraw(ledger: TempoLedger) -> None:
     told = await asyncio.gather(*(ledger.send(each.raw) for each in made), return_exceptions=True)
     assert sorted(type(each).__name__ for each in told) == ["Reverted"] * 17 + ["str"] * 3
     assert [await held(ledger, owner) for owner in (BUYER.address, PAY_TO)] == [100_000, 900_000]
-    assert ledger.books.height() == 21
+    assert await ledger.books.height() == 21
 
 
 async def test_one_nonce_at_once_is_spent_once(ledger: TempoLedger) -> None:
     made = [signed(amount=1 + index, nonce_key=5, nonce=0, valid_before=None) for index in range(10)]
     told = await asyncio.gather(*(ledger.send(each.raw) for each in made), return_exceptions=True)
     assert sorted(type(each).__name__ for each in told) == ["Refused"] * 9 + ["str"]
-    assert ledger.books.nonce_of(BUYER.address, 5) == 1
+    assert await ledger.books.nonce_of(BUYER.address, 5) == 1
 
 
 async def test_a_nonce_counts_for_all_tokens_of_its_sender_and_for_nobody_else(ledger: TempoLedger) -> None:
@@ -129,7 +129,7 @@ async def test_a_nonce_counts_for_all_tokens_of_its_sender_and_for_nobody_else(l
         await ledger.send(signed(nonce=0, token=PATH_USD.address, **counted).raw)
     await ledger.send(signed(nonce=1, token=PATH_USD.address, **counted).raw)
     await ledger.send(signed(nonce=0, key=STRANGER, **counted).raw)
-    assert [ledger.books.nonce_of(BUYER.address, key) for key in (5, 0x50, 4, 0)] == [2, 0, 0, 0]
+    assert [await ledger.books.nonce_of(BUYER.address, key) for key in (5, 0x50, 4, 0)] == [2, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("ahead", "taken"), [(4, True), (25, True), (60, True), (300, True), (3, False), (301, False)])
@@ -174,6 +174,6 @@ async def test_the_books_outlive_the_process_and_lie_beside_another_chains(
 
     again = TempoLedger(database, clock=clock)
     assert await again.find(made.hash) == await ledger.find(made.hash)
-    assert (await again.find(minted), again.books.find_in(2)) == (None, None)
+    assert (await again.find(minted), await again.books.find_in(2)) == (None, None)
     assert await again.send(made.raw) == made.hash
     assert (await other.balance_of(BUYER.address), await held(again, BUYER.address)) == (7, FUNDS - 45_000)

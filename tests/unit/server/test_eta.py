@@ -10,7 +10,7 @@ import pytest
 from stablestudio.catalog import OFFERINGS, find
 from stablestudio.server.eta import Etas, estimate
 from stablestudio.store import history, migrate
-from stablestudio.store.database import Database
+from stablestudio.store.database import Database, connect
 from tests.doubles import ManualClock
 
 VEO = find("veo-3.1", "generate")
@@ -19,8 +19,9 @@ assert VEO is not None
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    migrate.upgrade(tmp_path / "a.db")
-    database = Database(tmp_path / "a.db")
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    migrate.upgrade(url)
+    database = connect(url)
     yield database
     database.close()
 

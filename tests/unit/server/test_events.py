@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import MutableMapping
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -15,21 +14,21 @@ from stablestudio.server.events import EventStreams
 from stablestudio.server.http import answer
 from stablestudio.server.job_pages import JobPages
 from stablestudio.store import payments, views
-from tests.doubles import open_database, order, payment
+from stablestudio.store.database import Database
+from tests.doubles import order, payment
 
 pytestmark = pytest.mark.anyio
 
 
 class _Pages:
-    def page(self, *_: object, **__: object) -> Any:
+    async def page(self, *_: object, **__: object) -> Any:
         return answer(200, b"{}", [])
 
 
 async def test_heartbeats_come_although_changes_without_news_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.5)
-    database = open_database(tmp_path)
     await database.write(lambda connection: payments.claim(connection, order=order(1), payment=payment(1)))
     changes = Changes(database)
     changes.start()
@@ -51,12 +50,11 @@ async def test_heartbeats_come_although_changes_without_news_do(
             await asyncio.sleep(0.1)
 
     touching = asyncio.create_task(touch())
-    seen = views.find(database, order(1).id)
+    seen = await database.look(lambda: views.find(database, order(1).id))
     assert seen is not None
     scope: dict[str, Any] = {"headers": []}
     stream = EventStreams(changes, pages=cast("JobPages", _Pages()))
     await asyncio.wait_for(stream.serve(scope, receive, send, order=seen), 60)
     touching.cancel()
     await asyncio.gather(touching, return_exceptions=True)
-    database.close()
     assert sum(b"event: state" in each for each in heard) == 1

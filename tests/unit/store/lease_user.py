@@ -1,4 +1,4 @@
-"""A process that takes turns with others under one lease: python -m tests.unit.store.lease_user FOLDER NAME TURNS LASTS."""
+"""A process that takes turns with others under one lease: python -m tests.unit.store.lease_user URL FOLDER NAME TURNS LASTS."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from stablestudio.clock import SystemClock
 from stablestudio.payments.stored import StoredLease
-from stablestudio.store.database import Database
+from stablestudio.store.database import connect
 
 WORK = 0.01  # seconds of each turn
 
 
-async def work(folder: Path, name: str, turns: int, lasts: float) -> None:
+async def work(url: str, folder: Path, name: str, turns: int, lasts: float) -> None:
     """Count up a number in a file, reading and writing it apart, so that a second writer would lose a count."""
-    database = Database(folder / "test.db")
+    database = connect(url)
     lease = StoredLease(database, "gas", name, SystemClock(), lasts=lasts)
     for _ in range(turns):
         async with lease.hold() as holds:
@@ -35,12 +35,12 @@ def note(folder: Path, line: str) -> None:
         os.write(log.fileno(), f"{line}\n".encode())
 
 
-def main(folder: Path, name: str, turns: int, lasts: float) -> None:
+def main(url: str, folder: Path, name: str, turns: int, lasts: float) -> None:
     note(folder, f"{name} ready")
     while not (folder / "go").exists():
         time.sleep(0.005)
-    asyncio.run(work(folder, name, turns, lasts))
+    asyncio.run(work(url, folder, name, turns, lasts))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), float(sys.argv[5]))

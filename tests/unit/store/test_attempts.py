@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -13,8 +11,8 @@ from stablestudio.payments.facilitators.client import Facilitator
 from stablestudio.payments.facilitators.line import Attempts, FacilitatorLine, MemoryAttempts
 from stablestudio.payments.rail import Settled, Unknown
 from stablestudio.payments.stored import StoredAttempts
-from stablestudio.store.database import Database
-from tests.doubles import NOW_MS, ManualClock, open_database
+from stablestudio.store.database import Database, connect
+from tests.doubles import NOW_MS, ManualClock
 from tests.unit.payments.test_facilitator_line import PAID, TX, Chain, Script, submission
 
 pytestmark = pytest.mark.anyio
@@ -26,13 +24,6 @@ KEY = "0xpayer:0xnonce"
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = open_database(tmp_path)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(params=["memory", "table"])
@@ -109,21 +100,21 @@ async def test_a_note_counts_until_its_payment_expires(
     assert await attempts.spend(KEY, facilitator="b") is (holder is None)
 
 
-async def test_notes_survive_a_restart(tmp_path: Path, clock: ManualClock) -> None:
-    before = open_database(tmp_path)
+async def test_notes_survive_a_restart(store_url: str, clock: ManualClock) -> None:
+    before = connect(store_url)
     await StoredAttempts(before, clock).begin(KEY, facilitator="a", expires_at=END)
     await StoredAttempts(before, clock).begin("spent", facilitator="a", expires_at=END)
     await StoredAttempts(before, clock).spend("spent", facilitator="a")
     before.close()
-    after = Database(tmp_path / "test.db")
+    after = connect(store_url)
     reopened = StoredAttempts(after, clock)
     assert await reopened.begin(KEY, facilitator="b", expires_at=END) == "a"
     assert [await reopened.spend(key, facilitator="a") for key in (KEY, "spent")] == [True, False]
     after.close()
 
 
-async def test_two_processes_on_one_file_have_one_winner(tmp_path: Path, clock: ManualClock) -> None:
-    one, two = open_database(tmp_path), Database(tmp_path / "test.db")
+async def test_two_processes_on_one_database_have_one_winner(store_url: str, clock: ManualClock) -> None:
+    one, two = connect(store_url), connect(store_url)
     sides = [StoredAttempts(one, clock), StoredAttempts(two, clock)]
     for number in range(20):
         told = await asyncio.gather(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from stablestudio.store.database import Database
+from stablestudio.store import migrate
+from stablestudio.store.database import Database, connect
 from stablestudio.store.tables import jobs, used_nonces
-from tests.doubles import open_database
+from tests.doubles import only_sqlite
 
 pytestmark = pytest.mark.anyio
 
@@ -44,8 +43,9 @@ def note_and_break(text: str) -> Work:
 
 def notes(database: Database) -> list[str]:
     """Look from outside: what another process would see."""
-    with closing(sqlite3.connect(database.path)) as connection:
-        return [row[0] for row in connection.execute("SELECT nonce FROM used_nonces ORDER BY rowid")]
+    engine = migrate.bare_engine(database.url)
+    with engine.connect() as connection:
+        return list(connection.scalars(sa.select(used_nonces.c.nonce)))
 
 
 @contextmanager
@@ -85,6 +85,7 @@ async def test_a_result_is_there_only_after_its_commit(database: Database) -> No
     assert (seen_inside, notes(database)) == ([[]], ["a"])
 
 
+@only_sqlite
 async def test_a_group_shares_one_commit_and_nobody_is_answered_before_it(database: Database) -> None:
     inside: list[list[str]] = []
 
@@ -95,6 +96,7 @@ async def test_a_group_shares_one_commit_and_nobody_is_answered_before_it(databa
     assert (inside, notes(database)) == ([[]], ["a", "b"])
 
 
+@only_sqlite
 async def test_a_failing_caller_of_a_group_undoes_its_own_work_alone(database: Database) -> None:
     results = await _group(database, note("a"), note_and_break("b"), note("c"), note("a"), note("d"))
     assert [type(result) for result in results] == [str, Broken, str, sa.exc.IntegrityError, str]
@@ -119,12 +121,15 @@ async def test_a_nested_transaction_that_fails_keeps_the_rest(database: Database
 
     results = await _group(database, work, note("x")) if grouped else [await database.write(work)]
     assert results[0] == "done"
-    assert notes(database)[:2] == ["kept", "later"]
+    assert {"kept", "later"} <= set(notes(database))
 
 
 def _break_the_commit(connection: sa.Connection) -> None:
     """Insert a job without an order and have it found at the commit only."""
-    connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+    else:
+        connection.exec_driver_sql("ALTER TABLE jobs ALTER CONSTRAINT fk_jobs_id DEFERRABLE INITIALLY DEFERRED")
     orphan = {
         "id": "x",
         "wallet": "w",
@@ -137,6 +142,7 @@ def _break_the_commit(connection: sa.Connection) -> None:
     connection.execute(sa.insert(jobs), orphan)
 
 
+@only_sqlite
 async def test_a_failing_commit_fails_everybody_and_the_writer_goes_on(database: Database) -> None:
     results = await _group(database, note("a"), _break_the_commit, note("b"))
     assert all(isinstance(result, sa.exc.SQLAlchemyError) for result in results), results
@@ -151,12 +157,14 @@ async def test_a_failing_commit_of_one_fails_it(database: Database) -> None:
     assert await database.write(note("a")) == "a"
 
 
+@only_sqlite
 async def test_writes_happen_in_the_order_of_their_calls(database: Database) -> None:
     wanted = [f"{number:03}" for number in range(200)]
     await asyncio.gather(*(database.write(note(text)) for text in wanted))
     assert notes(database) == wanted
 
 
+@only_sqlite
 async def test_a_caller_that_left_hurts_nobody_and_its_work_stands(database: Database) -> None:
     with _held_writer(database):
         leaver = asyncio.ensure_future(database.write(note("left")))
@@ -193,10 +201,11 @@ async def test_readers_see_what_was_just_committed(database: Database) -> None:
 
 
 async def test_the_polling_reader_cannot_write(database: Database) -> None:
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(Exception, match=r"read-?only"):
         database.fetch("INSERT INTO used_nonces VALUES ('a', 0)")
 
 
+@only_sqlite
 async def test_what_is_acknowledged_survives_a_power_cut(database: Database) -> None:
     def settings(connection: sa.Connection) -> list[Any]:
         names = ("journal_mode", "synchronous", "foreign_keys")
@@ -206,8 +215,8 @@ async def test_what_is_acknowledged_survives_a_power_cut(database: Database) -> 
     assert await database.write(settings) == ["wal", full, 1]
 
 
-async def test_closing_finishes_what_is_queued(tmp_path: Path) -> None:
-    database = open_database(tmp_path)
+async def test_closing_finishes_what_is_queued(store_url: str) -> None:
+    database = connect(store_url)
     pending = [asyncio.ensure_future(database.write(note(str(number)))) for number in range(100)]
     await asyncio.sleep(0)
     await asyncio.to_thread(database.close)

@@ -19,7 +19,7 @@ from stablestudio.payments.evm.gas import NotSent
 from stablestudio.payments.stored import StoredLease
 from stablestudio.store import leases
 from stablestudio.store.database import Database
-from tests.doubles import NOW_MS, ManualClock, eventually, open_database
+from tests.doubles import NOW_MS, ManualClock, eventually
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[3]
@@ -28,13 +28,6 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = open_database(tmp_path)
-    yield opened
-    opened.close()
 
 
 def rows(database: Database) -> list[tuple[str, str]]:
@@ -196,9 +189,11 @@ async def test_a_database_that_fails_at_the_end_does_not_undo_what_was_sent(
 
 
 @contextmanager
-def _processes(folder: Path, *names: str, turns: int, lasts: float) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _processes(
+    database: Database, folder: Path, *names: str, turns: int, lasts: float
+) -> Iterator[list[subprocess.Popen[bytes]]]:
     (folder / "count").write_text("0")
-    command = [sys.executable, "-m", "tests.unit.store.lease_user", str(folder)]
+    command = [sys.executable, "-m", "tests.unit.store.lease_user", database.url, str(folder)]
     with ExitStack() as stack:
         started = []
         for name in names:
@@ -216,7 +211,7 @@ def _log(folder: Path) -> list[str]:
 
 async def test_two_processes_write_in_turn(database: Database, tmp_path: Path) -> None:
     turns = 25
-    with _processes(tmp_path, "one", "two", turns=turns, lasts=30.0) as processes:
+    with _processes(database, tmp_path, "one", "two", turns=turns, lasts=30.0) as processes:
         await eventually(lambda: len(_log(tmp_path)) == 2)
         (tmp_path / "go").touch()
         assert [await asyncio.to_thread(process.wait, 60) for process in processes] == [0, 0]
@@ -233,13 +228,13 @@ async def test_two_processes_write_in_turn(database: Database, tmp_path: Path) -
 
 async def test_after_a_kill_the_lease_passes_on_when_it_ends_and_not_before(database: Database, tmp_path: Path) -> None:
     lasts = 1.5
-    with _processes(tmp_path, "doomed", turns=1, lasts=lasts) as [doomed]:
+    with _processes(database, tmp_path, "doomed", turns=1, lasts=lasts) as [doomed]:
         (tmp_path / "go").touch()
         await eventually(lambda: "doomed in" in _log(tmp_path))
         entered = time.monotonic()
         doomed.kill()
         doomed.wait()
-    with _processes(tmp_path, "heir", turns=2, lasts=lasts) as [heir]:
+    with _processes(database, tmp_path, "heir", turns=2, lasts=lasts) as [heir]:
         await eventually(lambda: "heir in" in _log(tmp_path))
         waited = time.monotonic() - entered
         assert await asyncio.to_thread(heir.wait, 30) == 0

@@ -1,35 +1,50 @@
-"""The one history of the schema: it ends at today's tables, and it can be walked back."""
+"""The one history of the schema, on both stores: it ends at today's tables, and it can be walked back with rows there."""
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from stablestudio.store import migrate
+from stablestudio.store import jobs, migrate, payments
 from stablestudio.store.tables import metadata
+from tests.doubles import NOW_MS, fail, order, payment, sell
+from tests.postgres import PostgresServer
+
+REVISIONS = [revision.revision for revision in ScriptDirectory.from_config(migrate.alembic_config("")).walk_revisions()]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database with nothing in it."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.create()
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture
-def upgraded(tmp_path: Path) -> Path:
-    path = tmp_path / "upgraded.db"
-    assert migrate.upgrade(path) is True
-    return path
+def upgraded(empty: str) -> str:
+    assert migrate.upgrade(empty) is True
+    return empty
 
 
-def _shape(path: Path) -> dict[str, Any]:
+def _inspect(url: str) -> sa.Inspector:
+    return sa.inspect(migrate.bare_engine(url))
+
+
+def _shape(url: str) -> dict[str, Any]:
     """Return all that can be said of our tables."""
-    engine = sa.create_engine(f"sqlite:///{path}")
-    inspector = sa.inspect(engine)
-    shape = {
+    inspector = _inspect(url)
+    return {
         table: {
             "columns": [(c["name"], str(c["type"]), c["nullable"], c["default"]) for c in inspector.get_columns(table)],
             "key": inspector.get_pk_constraint(table),
@@ -40,48 +55,81 @@ def _shape(path: Path) -> dict[str, Any]:
         }
         for table in metadata.tables
     }
-    engine.dispose()
-    return shape
 
 
 def _index(index: Any) -> str:
-    where = index.get("dialect_options", {}).get("sqlite_where")
-    return f"{index['name']} {index['column_names']} {index['unique']} {where}"
+    options = {name: str(value) for name, value in index.get("dialect_options", {}).items()}
+    return f"{index['name']} {index['column_names']} {index['unique']} {options}"
 
 
-def test_the_history_ends_at_the_tables_of_the_code(upgraded: Path, tmp_path: Path) -> None:
-    made = tmp_path / "made.db"
-    engine = sa.create_engine(f"sqlite:///{made}")
-    metadata.create_all(engine)
-    engine.dispose()
-    assert _shape(upgraded) == _shape(made)
+def test_the_history_ends_at_the_tables_of_the_code(empty: str) -> None:
+    migrate.upgrade(empty)
+    upgraded = _shape(empty)
+    engine = migrate.bare_engine(empty)
+    with engine.begin() as connection:
+        metadata.drop_all(connection)
+        metadata.create_all(connection)
+    assert upgraded == _shape(empty)
 
 
-def test_a_new_revision_would_be_empty(upgraded: Path) -> None:
-    engine = sa.create_engine(f"sqlite:///{upgraded}")
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, metadata) == []
-    engine.dispose()
+def test_a_new_revision_would_be_empty(upgraded: str) -> None:
+    assert migrate.differences(upgraded) == []
 
 
-def test_the_named_head_is_the_only_and_newest_revision(tmp_path: Path) -> None:
-    scripts = ScriptDirectory.from_config(migrate.alembic_config(tmp_path / "x.db"))
-    assert scripts.get_heads() == [migrate.HEAD]
+def test_a_table_that_differs_is_told(upgraded: str) -> None:
+    with migrate.bare_engine(upgraded).begin() as connection:
+        connection.execute(sa.text("ALTER TABLE copies DROP COLUMN sha256"))
+    [difference] = migrate.differences(upgraded)
+    assert "sha256" in repr(difference)
 
 
-def test_an_upgraded_database_is_left_alone(upgraded: Path) -> None:
-    before = upgraded.read_bytes()
+def test_the_named_head_is_the_only_and_newest_revision() -> None:
+    assert ScriptDirectory.from_config(migrate.alembic_config("")).get_heads() == [migrate.HEAD]
+
+
+def test_an_upgraded_database_is_left_alone(upgraded: str) -> None:
+    before = _shape(upgraded)
     assert migrate.upgrade(upgraded) is False
-    assert upgraded.read_bytes() == before
+    assert _shape(upgraded) == before
 
 
-def test_the_way_back_leaves_nothing_of_ours_and_the_way_forth_works_again(upgraded: Path) -> None:
-    with closing(sqlite3.connect(upgraded)) as connection:
-        connection.execute("CREATE TABLE workflow_status (id TEXT)")  # the engine's own, which is not ours to drop
+def test_the_way_back_leaves_nothing_of_ours_and_the_way_forth_works_again(upgraded: str) -> None:
+    with migrate.bare_engine(upgraded).begin() as connection:
+        connection.execute(sa.text("CREATE TABLE workflow_status (id TEXT)"))  # the engine's, which is not ours to drop
     command.downgrade(migrate.alembic_config(upgraded), "base")
-    with closing(sqlite3.connect(upgraded)) as connection:
-        names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert names == {"alembic_version", "workflow_status"}
+    assert set(_inspect(upgraded).get_table_names()) == {"alembic_version", "workflow_status"}
     assert migrate.upgrade(upgraded) is True
     assert _shape(upgraded).keys() == metadata.tables.keys()
+
+
+@pytest.mark.parametrize("revision", [*REVISIONS[1:], "base"])
+def test_paid_orders_survive_the_way_back_and_forth(upgraded: str, revision: str) -> None:
+    with migrate.bare_engine(upgraded).begin() as connection:
+        _write_orders(connection)
+        before = _money(connection)
+    shape = _shape(upgraded)
+    command.downgrade(migrate.alembic_config(upgraded), revision)
+    assert migrate.current(upgraded) == (None if revision == "base" else revision)
+    assert migrate.upgrade(upgraded) is True
+    with migrate.bare_engine(upgraded).begin() as connection:
+        assert _money(connection) == ([] if revision == "base" else before)
+    assert _shape(upgraded) == shape
+
+
+def _write_orders(connection: sa.Connection) -> None:
+    """Write one order delivered, of which its buyer is told, one owed, one that is still being paid."""
+    sell(connection, 1, now=NOW_MS, webhook_url="https://hooks.example")
+    jobs.complete(connection, job_id=order(1).id, now=NOW_MS, expires_at=NOW_MS)
+    fail(connection, 2)
+    payments.claim(connection, order=order(3), payment=payment(3))
+
+
+def _money(connection: sa.Connection) -> list[tuple[Any, ...]]:
+    """Return what every revision knows of an order's money."""
+    rows = connection.execute(
+        sa.text("""
+        SELECT o.id, o.price_micros, p.state, p.amount, p."transaction", j.state, r.state, r.amount
+        FROM orders o JOIN payments p ON p.order_id = o.id
+        LEFT JOIN jobs j ON j.id = o.id LEFT JOIN refunds r ON r.order_id = o.id ORDER BY o.id""")
+    )
+    return [tuple(row) for row in rows]

@@ -15,7 +15,7 @@ from stablestudio.store import refunds as store
 from stablestudio.store.database import Database
 from stablestudio.store.refunds import Refund
 from stablestudio.store.tables import refunds
-from tests.doubles import NOW_MS, USDC, fail, payment, sell
+from tests.doubles import NOW_MS, USDC, fail, only_sqlite, payment, sell
 
 pytestmark = pytest.mark.anyio
 
@@ -211,6 +211,7 @@ def _sample(*, created: int, updated: int, approved: int | None) -> Refund:
     )
 
 
+@only_sqlite
 @pytest.mark.parametrize("states", [("pending", "signed", "waiting"), ("waiting",)])
 async def test_open_refunds_are_found_by_their_index(database: Database, states: tuple[str, ...]) -> None:
     seen: list[str] = []

@@ -78,11 +78,12 @@ class PictureSale(FacedSale):
         return True
 
     async def _picture(self, order: OrderView) -> dict[str, Any]:
-        job = self._bodies.body(order)
+        job = await self._database.look(lambda: self._bodies.body(order))
         result = job["result"]
         datum = {"url": result["imageUrl"]} if "imageUrl" in result else {}
         if datum and self.wish is not None and self.wish.inline:
-            key = next(asset.key for asset in views.assets(self._database, order.id) if asset.role == "result")
+            assets = await self._database.look(lambda: views.assets(self._database, order.id))
+            key = next(asset.key for asset in assets if asset.role == "result")
             datum["b64_json"] = base64.b64encode(await self._storage.read(key)).decode()
         return {
             "created": order.ordered_at // 1000,

@@ -59,11 +59,11 @@ class ClipSale(FacedSale):
         await respond(send, 200, to_json(body), headers)
 
     async def sold(self, order_id: str) -> dict[str, Any]:
-        order = views.find(self._database, order_id)
+        order = await self._database.look(lambda: views.find(self._database, order_id))
         assert order is not None, "the order was written with its payment"
         # As it was at first: whoever only sends the payment again is not told what became of it.
         news = {"progress": 0, "completed_at": None, "error": None}
-        return clip(order, ordered(order, self._database)) | news | self.awaited(order_id)
+        return clip(order, await ordered(order, self._database)) | news | self.awaited(order_id)
 
     def awaited(self, job_id: str) -> dict[str, Any]:
         return super().awaited(job_id) | {"id": job_id, "object": "video", "status": "queued"}
@@ -95,7 +95,7 @@ class ClipRoutes:
         if scope["method"] not in ("GET", "HEAD"):
             raise refuse_method(scope, METHODS)
         reader = await self._reader(scope, job_id)
-        order = self._pages.own(job_id, reader.wallet)
+        order = await self._pages.own(job_id, reader.wallet)
         offering = catalog.find(order.model, order.operation)
         if offering is not None and offering.kind is not Kind.VIDEO:
             raise JobNotFound("This job makes no video; read it at /api/jobs.")
@@ -111,12 +111,12 @@ class ClipRoutes:
             raise VideoKeyRefused(error.message, extra=error.extra) from None
 
     async def _read(self, scope: Scope, send: Send, order: OrderView, reader: Signed) -> None:
-        body = clip(order, self._facts(order))
+        body = clip(order, await self._facts(order))
         if reader.has_signed:
             token = self._tokens.issue(order.id, wallet=order.wallet, now_ms=self._clock.now_ms())
             body |= {"pollToken": token.text, "pollTokenExpiresAt": iso(token.until_ms)}
         headers: Headers = [JSON, *CORS, PRIVATE]
-        job = self._bodies.body(order)
+        job = await self._database.look(lambda: self._bodies.body(order))
         if phase_of(order) is Phase.MAKING:
             headers.append((b"openai-poll-after-ms", b"%d" % (job["pollAfter"] * 1000)))
         body |= {name: job[name] for name in ("success", "jobId", "pollUrl", "payment", "result") if name in job}
@@ -125,12 +125,12 @@ class ClipRoutes:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else whole})
 
-    def _facts(self, order: OrderView) -> Facts:
+    async def _facts(self, order: OrderView) -> Facts:
         """Return what was ordered; a long input, with media in it, is not read anew at every look."""
         if order.id not in self._ordered:
             if len(self._ordered) >= _REMEMBERED:
                 self._ordered.clear()
-            self._ordered[order.id] = ordered(order, self._database)
+            self._ordered[order.id] = await ordered(order, self._database)
         return self._ordered[order.id]
 
     async def _content(self, scope: Scope, send: Send, order: OrderView) -> None:
@@ -141,7 +141,7 @@ class ClipRoutes:
             raise ClipFailed
         if state != "complete":
             raise ClipNotReady
-        result = self._bodies.body(order)["result"]
+        result = (await self._database.look(lambda: self._bodies.body(order)))["result"]
         if "deleted" in result:
             raise AssetDeleted
         if (link := result.get(_LINKS[variant])) is None:
@@ -171,13 +171,14 @@ def clip(order: OrderView, facts: Facts) -> dict[str, Any]:
     return body
 
 
-def ordered(order: OrderView, database: Database) -> Facts:
+async def ordered(order: OrderView, database: Database) -> Facts:
     """Return seconds, size and prompt that were ordered; nothing where the catalog no longer knows what it is."""
     offering = catalog.find(order.model, order.operation)
     if offering is None:
         return {}
     try:
-        given = offering.input.model_validate_json(order.input or views.whole_input(database, order.id))
+        written = order.input or await database.look(lambda: views.whole_input(database, order.id))
+        given = offering.input.model_validate_json(written or "")
     except ValueError:
         return {}  # what it was, today's catalog does not take
     if not isinstance(given, VideoInput):

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import context
-from sqlalchemy import create_engine
 
+from stablestudio.store.migrate import LOCK, bare_engine, is_ours
 from stablestudio.store.tables import metadata
 
-
-def _ours(name: str | None, kind: str, _parents: object) -> bool:
-    return kind != "table" or name in metadata.tables
-
-
-url = context.config.get_main_option("sqlalchemy.url")
-assert url is not None
-with create_engine(url).connect() as connection:
+with bare_engine(context.config.attributes["url"]).connect() as connection:
     context.configure(
-        connection=connection, target_metadata=metadata, render_as_batch=True, include_name=_ours, compare_type=True
+        connection=connection, target_metadata=metadata, render_as_batch=True, include_name=is_ours, compare_type=True
     )
     with context.begin_transaction():
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         context.run_migrations()

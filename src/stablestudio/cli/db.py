@@ -1,0 +1,61 @@
+"""`stablestudio db`: bring the database to this program's schema, or tell whether it has it."""
+
+from __future__ import annotations
+
+import click
+import sqlalchemy as sa
+
+from stablestudio.cli.books import BooksUnreadable, operates
+from stablestudio.cli.output import Output
+from stablestudio.config import Settings
+from stablestudio.store import migrate
+
+BEHIND = 1
+
+
+@click.group()
+def db() -> None:
+    """Look after the database's schema."""
+
+
+@db.command()
+@operates
+def upgrade(out: Output, settings: Settings) -> None:
+    """Bring the database to this program's schema: ours and the engine's. Run it once, before the new processes start.
+
+    A file is upgraded at each start of the service as well.
+    """
+    from stablestudio.jobs.engine import prepare  # noqa: PLC0415 - a second that looking does not need
+
+    settings.data.mkdir(parents=True, exist_ok=True)
+    before = _current(settings)
+    try:
+        migrate.upgrade(settings.books)
+        prepare(settings.books)
+    except sa.exc.SQLAlchemyError as error:
+        raise BooksUnreadable(f"The database cannot be upgraded: {error}") from None
+    told = "was there already" if before == migrate.HEAD else f"came from {before or 'nothing'}"
+    out.result({"success": True, "before": before, "schema": migrate.HEAD}, f"Schema {migrate.HEAD}; it {told}.")
+
+
+@db.command()
+@operates
+def check(out: Output, settings: Settings) -> None:
+    """Compare the database's tables with this program's. Exit code 0: they are equal; 1: not; 2: it cannot be read."""
+    found = _current(settings)
+    different = [] if found != migrate.HEAD else [repr(each) for each in migrate.differences(settings.books)]
+    good = found == migrate.HEAD and not different
+    document = {"success": good, "found": found, "schema": migrate.HEAD, "differences": different}
+    verdict = "equal to this program's" if good else f"not this program's, which is {migrate.HEAD}"
+    out.result(document, f"Schema {found or 'none'}: {verdict}.", *different)
+    if not good:
+        click.get_current_context().exit(BEHIND)
+
+
+def _current(settings: Settings) -> str | None:
+    if settings.database is None and not (settings.data / "stablestudio.db").is_file():
+        return None
+    try:
+        return migrate.current(settings.books)
+    except sa.exc.DBAPIError as error:
+        raise BooksUnreadable(f"The database cannot be used: {str(error.orig).strip()}.") from None

@@ -1,0 +1,59 @@
+"""What must hold before the database is opened: a folder, nobody else in it, and a schema that is this program's."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+from typing import IO
+
+import sqlalchemy as sa
+
+from stablestudio.config import ConfigurationInvalid
+from stablestudio.errors import StudioError
+from stablestudio.store import migrate
+from stablestudio.store.database import is_file
+
+
+class DataFolderInUse(StudioError):
+    """Another process serves from this data folder."""
+
+    hint = "Stop the other process, or serve from another folder with --data."
+
+
+class SchemaBehind(StudioError):
+    """The database's schema is not this program's."""
+
+    hint = "Run `stablestudio db upgrade` once, with the newest program that uses this database, then start again."
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationInvalid(f"data: {folder} cannot be used as a folder: {error.strerror}.") from None
+
+
+def ready_schema(url: str) -> None:
+    """Upgrade a file that nobody else uses; what processes share is upgraded by the operator, at a time of his choice."""
+    if is_file(url):
+        migrate.upgrade(url)
+        return
+    try:
+        found = migrate.current(url)
+    except sa.exc.DBAPIError as error:
+        raise ConfigurationInvalid(f"database: it cannot be used: {str(error.orig).strip()}") from None
+    if found != migrate.HEAD:
+        raise SchemaBehind(f"The database's schema is {found or 'not there'}, this program needs {migrate.HEAD}.")
+
+
+def lock(folder: Path) -> IO[str]:
+    """Hold the data folder: two processes on one SQLite file would run each other's jobs."""
+    try:
+        file = (folder / "lock").open("w")
+    except OSError as error:
+        raise ConfigurationInvalid(f"data: {folder} cannot be used as a folder: {error.strerror}.") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise DataFolderInUse(f"Another process serves from {folder}.") from None
+    return file

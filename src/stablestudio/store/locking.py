@@ -1,0 +1,39 @@
+"""What a transaction takes for itself until it commits, where others run beside it: PostgreSQL only.
+
+SQLite has one writer, so what a transaction has read holds until it is done; there these functions do nothing. On
+PostgreSQL a transaction that reads, decides and writes takes first what its decision rests on. Whoever takes several
+takes them in this order: a payer's exposure, a credential, an order, then rows of its own.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from stablestudio.store.tables import orders, uploads
+
+_TURN = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+# NO KEY: rows that point to it may still come, those of other tables that this transaction does not look at.
+_ORDER = sa.select(orders.c.id).where(orders.c.id == sa.bindparam("id")).with_for_update(key_share=True)
+_UPLOAD = sa.select(uploads.c.id).where(uploads.c.id == sa.bindparam("id")).with_for_update(key_share=True)
+
+
+def take_turn(connection: sa.Connection, name: str) -> None:
+    """Let nobody else do what this name stands for: for what is decided over many rows, or over none yet."""
+    if _has_neighbours(connection):
+        connection.execute(_TURN, {"name": name})
+
+
+def lock_order(connection: sa.Connection, order_id: str) -> None:
+    """Let nobody else change an order's payment, job or refund: one is decided by the others' states."""
+    if _has_neighbours(connection):
+        connection.execute(_ORDER, {"id": order_id})
+
+
+def lock_upload(connection: sa.Connection, upload_id: str) -> None:
+    """Let nobody else change an upload or its parts, whose sizes are counted together."""
+    if _has_neighbours(connection):
+        connection.execute(_UPLOAD, {"id": upload_id})
+
+
+def _has_neighbours(connection: sa.Connection) -> bool:
+    return connection.dialect.name == "postgresql"

@@ -1,0 +1,50 @@
+"""The one place of something among processes that share a PostgreSQL: the session's advisory lock on its name."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from stablestudio.store.migrate import bare_engine
+
+_TAKE = sa.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 1))")
+
+
+class Place:
+    """Held by a connection of its own: who is killed leaves it at that moment, whose machine is gone within a minute."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._engine = bare_engine(url).execution_options(isolation_level="AUTOCOMMIT")
+        self._name = name
+        self._session: sa.Connection | None = None
+
+    @property
+    def taken(self) -> bool:
+        return self._session is not None
+
+    def take(self) -> bool:
+        """Take the place if it is free; a database that cannot be reached has none."""
+        try:
+            session = self._engine.connect()
+            if session.execute(_TAKE, {"name": self._name}).scalar():
+                self._session = session
+                return True
+            session.close()
+        except sa.exc.DBAPIError:
+            pass
+        return False
+
+    def keep(self) -> bool:
+        """Tell whether the place is still ours: after a lost connection, whether it could be taken once more."""
+        try:
+            assert self._session is not None, "take() comes first"
+            self._session.execute(sa.text("SELECT 1"))
+        except sa.exc.DBAPIError:
+            self._session = None
+            return self.take()
+        return True
+
+    def give_back(self) -> None:
+        """Let the next one have it."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None

@@ -1,0 +1,74 @@
+"""The commands of the schema, on both stores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+
+from stablestudio.cli import main
+from stablestudio.store import migrate
+from tests.postgres import PostgresServer
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder whose books are not there yet."""
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        monkeypatch.setenv("STABLESTUDIO_DATABASE", server.create())
+    return tmp_path / "data"
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
+    result = CliRunner().invoke(main, ["db", *arguments, "--data", str(folder)], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+def test_an_upgrade_makes_the_tables_and_a_check_finds_them_equal(folder: Path) -> None:
+    assert run(folder, "check", code=1) == {
+        "success": False,
+        "found": None,
+        "schema": migrate.HEAD,
+        "differences": [],
+    }
+    assert run(folder, "upgrade")["before"] is None
+    assert run(folder, "upgrade")["before"] == migrate.HEAD
+    assert run(folder, "check")["success"] is True
+
+
+def test_a_check_names_what_differs(folder: Path) -> None:
+    run(folder, "upgrade")
+    with migrate.bare_engine(_url(folder)).begin() as connection:
+        connection.execute(sa.text("DROP INDEX ix_refunds_open"))
+    [difference] = run(folder, "check", code=1)["differences"]
+    assert "ix_refunds_open" in difference
+
+
+def test_the_other_commands_read_the_same_books(folder: Path) -> None:
+    run(folder, "upgrade")
+    result = CliRunner().invoke(main, ["audit", "--data", str(folder)], catch_exceptions=False)
+    assert (result.exit_code, json.loads(result.stdout)["orders"]) == (0, 0)
+
+
+def test_a_database_that_is_not_there_is_named_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STABLESTUDIO_DATABASE", "postgresql://me:hidden@127.0.0.1:1/none")
+    for command in (["db", "check"], ["db", "upgrade"], ["audit"], ["refunds", "list"]):
+        result = CliRunner().invoke(main, [*command, "--data", str(tmp_path)], catch_exceptions=False)
+        assert result.exit_code == 2, result.output
+        assert "127.0.0.1" in result.output
+        assert "hidden" not in result.output
+
+
+def _url(folder: Path) -> str:
+    from stablestudio.config import load_settings
+
+    return load_settings({"data": folder}).books
