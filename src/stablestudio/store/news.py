@@ -63,6 +63,8 @@ class News:
                 for message in _messages(self._me, words):
                     connection.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, message))
             except psycopg.Error:
+                if connection is not None:
+                    connection.close()
                 connection = None
         if connection is not None:
             connection.close()

@@ -141,8 +141,9 @@ class PostgresDatabase:
 
     def _connect_news(self) -> psycopg.Connection:
         held = make_engine(self.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT").raw_connection()
-        held.detach()
-        return cast("psycopg.Connection", held.driver_connection)
+        connection = cast("psycopg.Connection", held.driver_connection)
+        held.detach()  # after that it tells its driver's connection no more
+        return connection
 
     def _read(self, work: Callable[[sa.Connection], T]) -> T:
         try:

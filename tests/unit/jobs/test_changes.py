@@ -136,9 +136,10 @@ async def test_a_change_of_another_process_is_found_by_one_look_around(database:
 async def test_a_change_of_another_process_is_heard(database: Database, changes: Changes) -> None:
     other = connect(database.url)
     with changes.waiter(order(1).id) as waiter:
-        while (seen := await waiter.look()) is not None and seen.revision == 1:
-            await other.write(_touch(1))  # again, because we may not listen yet
-            await waiter.wait(seen, seconds=1.0)
+        async with asyncio.timeout(_LONG):
+            while (seen := await waiter.look()) is not None and seen.revision == 1:
+                await other.write(_touch(1))  # again, because we may not listen yet
+                await waiter.wait(seen, seconds=1.0)
     other.close()
     assert seen is not None
 
