@@ -79,10 +79,11 @@ def test_nothing_but_an_upload_is_given_up(tmp_path: Path) -> None:
         assert shell.json("resume", "--drop", "order_1", code=2)["code"] == "upload_not_open"
 
 
-def test_small_inputs_are_told_in_short() -> None:
+def test_inline_files_are_told_in_short_and_cut_once() -> None:
     link = "data:image/png;base64," + "A" * 1000
-    told = job_document(job_of({"jobId": "job_0", "status": "pending", "input": {"images": [link, "data:,x"]}}))
-    assert told["input"]["images"] == [link[:60] + "... (1,022 characters)", "data:,x"]
+    cut = link[:40] + "... (488230 characters)"  # as the service does it
+    told = job_document(job_of({"jobId": "job_0", "status": "pending", "input": {"images": [link, cut, "data:,x"]}}))
+    assert told["input"]["images"] == [link[:60] + "... (1022 characters)", cut, "data:,x"]
 
 
 def test_generate_without_waiting_names_the_next_command(tmp_path: Path) -> None:
@@ -192,15 +193,29 @@ def test_help_names_every_exit_code_and_setting(tmp_path: Path) -> None:
     )
 
 
+def eta(basis: str) -> dict[str, object]:
+    return {"seconds": 4.5, "p90Seconds": 7.0, "basis": basis, "jobs": 9}
+
+
 @pytest.mark.parametrize(
     ("told", "remark"),
     [
         ({"typicalSeconds": [5, 5]}, "about 5 s"),
         ({"typicalSeconds": [60, 180]}, "about 60-180 s"),
+        ({"typicalSeconds": [0, 0]}, "at once"),
         ({}, ""),
-        ({"lifecycle": {"state": "deprecated", "successor": "b"}}, "deprecated; use b"),
-        ({"lifecycle": {"state": "deprecated", "ends": "2026-12-01"}}, "ends 2026-12-01"),
-        ({"available": False, "lifecycle": {"successor": "b"}}, "not available here; use b"),
+        ({"typicalSeconds": [60, 180], "eta": eta("catalog")}, "about 60-180 s"),
+        ({"typicalSeconds": [60, 180], "eta": eta("history")}, "about 4.5 s, 9 of 10 within 7 s"),
+        ({"lifecycle": {"state": "live", "ends": None, "successor": None}}, ""),
+        ({"lifecycle": {"state": "deprecated", "successor": "b"}}, "its vendor ends it; successor b"),
+        (
+            {"typicalSeconds": [5, 5], "lifecycle": {"state": "deprecated", "ends": "2026-12-01"}},
+            "about 5 s; its vendor ends it on 2026-12-01",
+        ),
+        (
+            {"available": False, "typicalSeconds": [5, 5], "lifecycle": {"state": "retired", "successor": "b"}},
+            "not available here; ended by its vendor; successor b",
+        ),
     ],
 )
 def test_a_model_says_how_long_it_takes_or_how_long_it_lives(told: dict[str, object], remark: str) -> None:
