@@ -18,7 +18,7 @@ COMMANDS = {
     "serve": ("serve", "Run the service."),
     "local": ("local", "Serve an open-weight model on this machine, as a provider."),
     "refunds": ("refunds", "Look after refunds: list, approve, retry."),
-    "webhooks": ("webhooks", "Look after what all buyers of a service are told: list, redeliver."),
+    "webhooks": ("webhooks", "Look after what the buyers of your service are told: list, redeliver."),
     "providers": ("providers", "Show who makes what; check that vendors take our keys."),
     "purge": ("purge", "Erase files whose time is over; --dry-run only tells which."),
     "audit": ("audit", "Prove that every order was delivered, refunded or never charged."),
@@ -35,7 +35,7 @@ Exit codes:
   4  the service did not take the payment, for instance for lack of funds
   5  the job failed, or the upload; the output says whether the money is back
   6  the service or the network is at fault; what is paid is not lost
-  7  not known or not finished yet, or too late to cancel; the output has the command that goes on, and it does not pay again
+  7  not known, not finished, or too late to cancel; the output has the command that goes on, and it does not pay again
 
 \b
 Environment:

@@ -79,18 +79,19 @@ def webhook_lines(webhooks: Webhooks) -> list[str]:
 
 
 def _message(message: Message) -> str:
-    tries = f"{len(message.tries)} {'try' if len(message.tries) == 1 else 'tries'}"
-    last = f", last {message.tries[-1].status or message.tries[-1].reason or 'cut off'}" if message.tries else ""
+    tries = [str(each.status or each.reason or "cut off").removesuffix(".") for each in message.tries]
+    told = f"{len(tries)} {'try' if len(tries) == 1 else 'tries'}{f', last {tries[-1]}' if tries else ''}"
     due = f", next {message.next_try_at}" if message.next_try_at else ""
-    return f"{message.type}  {message.state}  {message.id}, {tries}{last}{due}"
+    return f"{message.type}  {message.state}  {message.id}, {told}{due}"
 
 
 def eta_words(eta: Eta) -> str:
-    """Return how long something takes, e.g. `about 12 s, 9 of 10 within 20 s`."""
+    """Return how long something takes, e.g. `about 12 s, 9 of 10 within 20 s`; what nobody measured has no such detail."""
     if not eta.p90_seconds:
         return "at once"
-    ninth = f", 9 of 10 within {eta.p90_seconds:g} s" if eta.p90_seconds > eta.seconds else ""
-    return f"about {eta.seconds:g} s{ninth}"
+    if eta.basis != "history":
+        return f"usually within {eta.p90_seconds:g} s"
+    return f"about {eta.seconds:g} s, 9 of 10 within {eta.p90_seconds:g} s"
 
 
 def price_document(price: Price) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Desk:
                 raise
             job = yield from self.job(job_id)
             if not job.failed:
-                raise CancelTooLate(error.message, job=job) from None
+                raise CancelTooLate(f"Too late to cancel. {error.message}", job=job) from None
             return job
         return read_job(reply, job_id=job_id)
 
