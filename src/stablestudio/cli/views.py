@@ -129,7 +129,7 @@ def quote_document(quote: Quote) -> dict[str, Any]:
         "success": True,
         "model": quote.wish.model,
         "operation": quote.wish.operation,
-        "amount": str(quote.amount),
+        "price": str(quote.amount),
         **({"uploads": len(quote.uploads), "total": str(quote.total)} if quote.uploads else {}),
         "currency": "USD",
         "network": quote.network,

@@ -6,20 +6,18 @@ from typing import Any
 from urllib.parse import quote
 
 import pydantic
-from pydantic.alias_generators import to_camel
 
 from stablestudio.client.answers import api_error
 from stablestudio.client.errors import UnknownModel, UnreadableAnswer
+from stablestudio.client.jobs import Told
 from stablestudio.client.steps import Call, Flow, Reply
 from stablestudio.client.till import steadily
 
 _TAKE_MEDIA = {"edit", "i2v"}
 
 
-class Eta(pydantic.BaseModel):
+class Eta(Told):
     """Seconds to expect: the median, and what nine of ten jobs stay below. `basis` is `history`, of `jobs` jobs, or `catalog`."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
 
     seconds: int | float
     p90_seconds: int | float
@@ -27,10 +25,8 @@ class Eta(pydantic.BaseModel):
     jobs: int = 0
 
 
-class Dish(pydantic.BaseModel):
+class Dish(Told):
     """One offering; prices are US dollars."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
 
     model: str
     operation: str

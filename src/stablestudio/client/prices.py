@@ -14,8 +14,8 @@ from stablestudio.client.offers import Wish
 from stablestudio.client.steps import Call, Flow, Reply
 from stablestudio.client.till import steadily
 
-# What sellers answer that have no such route; some answer every path with a page.
-_NO_ROUTE = {404, 405, 501}
+# What sellers answer that have no such route; some answer every path with a page, or ask to be paid.
+_NO_ROUTE = {402, 404, 405, 501}
 
 
 class Line(Told):

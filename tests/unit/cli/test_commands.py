@@ -107,7 +107,7 @@ def test_a_job_is_continued_by_its_id(tmp_path: Path) -> None:
 def test_quote_needs_no_wallet_and_signs_nothing(tmp_path: Path) -> None:
     with shop(tmp_path) as (seller, shell):
         told = shell.json("quote", "nano-banana", "a fox", STABLESTUDIO_PRIVATE_KEY="")
-    assert (told["amount"], told["currency"], told["network"], told["payTo"]) == (
+    assert (told["price"], told["currency"], told["network"], told["payTo"]) == (
         "0.067",
         "USD",
         "eip155:84532",

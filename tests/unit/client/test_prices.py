@@ -24,13 +24,14 @@ def ask(reply: Reply) -> Price | None:
     "reply",
     [
         error_reply(404, "route_not_found"),
+        Reply(status=402, body=b"{}"),
         Reply(status=405),
         Reply(status=501),
         Reply(status=308),
         Reply(status=200, body=b"<html>"),
         Reply(status=200, body=b'{"price": "a lot"}'),
     ],
-    ids=["404", "405", "501", "308", "a page", "another document"],
+    ids=["404", "402", "405", "501", "308", "a page", "another document"],
 )
 def test_a_seller_without_such_a_route_tells_by_its_402_alone(reply: Reply) -> None:
     assert ask(reply) is None
