@@ -46,7 +46,9 @@ def test_a_job_is_cancelled_by_its_id_and_the_money_is_back(shell: Shell) -> Non
     told = shell.json("job", job_id, "--cancel")["job"]
     assert (told["status"], told["errorCode"]) == ("failed", "cancelled")
     assert told["payment"]["state"] in {"refund_pending", "refunded"}
+    deadline = time.monotonic() + 60
     while shell.json("wallet", "balance")["balance"] != "100.00":
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     after = shell.json("job", job_id, "--wait", code=5)
     assert (after["errorCode"], after["next"]) == (
