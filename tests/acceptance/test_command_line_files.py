@@ -113,7 +113,7 @@ def test_a_quote_tells_the_uploads_and_sends_nothing(shell: Shell) -> None:
     large = shell.picture("b.png", 4_000_000)
     before = shell.balance()
     told = shell.run("quote", "nano-banana", "bluer", "-p", f'images=["@{large}"]', "-p", "imageSize=512")
-    assert (told["amount"], told["uploads"], told["total"]) == ("0.045", 1, "0.055")
+    assert (told["price"], told["uploads"], told["total"]) == ("0.045", 1, "0.055")
     assert shell.balance() == before
 
 

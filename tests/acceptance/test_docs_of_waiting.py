@@ -9,7 +9,11 @@ from pathlib import Path
 import click
 
 from benchmarks import waits as bench
+from stablestudio.cli.faults import UNFINISHED, exit_code
+from stablestudio.cli.generate import generate
+from stablestudio.cli.jobs import job
 from stablestudio.cli.webhooks import webhooks
+from stablestudio.client import CancelTooLate, Job, StudioClient
 from stablestudio.config import Settings
 from stablestudio.jobs import cancel, changes
 from stablestudio.jobs import webhooks as worker
@@ -67,6 +71,18 @@ def test_the_commands_exist() -> None:
     states = next(each for each in webhooks.commands["list"].params if each.name == "states").type
     assert isinstance(states, click.Choice)
     assert "given_up" in states.choices
+
+
+def test_the_buyer_s_commands_and_methods_exist() -> None:
+    for command, words in ((generate, r"generate .*"), (job, r"job ID .*")):
+        told = set(re.findall(r"--[\w-]+", "\n".join(re.findall(rf"stablestudio {words}", PAGE))))
+        assert told
+        assert told <= {option for parameter in command.params for option in parameter.opts}
+    methods = set(re.findall(r"`studio\.(\w+)", PAGE))
+    assert methods == {"run", "submit", "webhooks", "redeliver", "cancel"}
+    assert all(callable(getattr(StudioClient, name)) for name in methods)
+    assert re.findall(r"exit code (\d)", WORDS) == [str(UNFINISHED)]
+    assert exit_code(CancelTooLate(job=Job(id="job_0", status="loading"))) == UNFINISHED
 
 
 def test_a_stream_has_the_events_and_a_message_the_fields_of_the_page(tmp_path: Path) -> None:

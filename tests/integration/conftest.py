@@ -22,6 +22,14 @@ def studio(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield service
 
 
+@pytest.fixture(scope="session")
+def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that may call receivers on this machine, shared by all tests of a worker."""
+    environment = {"STABLESTUDIO_SANDBOX_DELAY": "0.2", "STABLESTUDIO_WEBHOOKS_INSIDE": "true"}
+    with Service(tmp_path_factory.mktemp("inside"), environment=environment) as service:
+        yield service
+
+
 @pytest.fixture
 def pauper(studio: Service) -> Iterator[Buyer]:
     """A wallet without money."""

@@ -23,14 +23,6 @@ SEEDANCE = "/api/generate/seedance-fast/t2v"
 CLIP = {"prompt": "a paper boat", "duration": "4", "outputResolution": "480p"}
 
 
-@pytest.fixture(scope="module")
-def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that may call receivers on this machine."""
-    environment = {"STABLESTUDIO_SANDBOX_DELAY": "0.2", "STABLESTUDIO_WEBHOOKS_INSIDE": "true"}
-    with Service(tmp_path_factory.mktemp("inside"), environment=environment) as service:
-        yield service
-
-
 @pytest.fixture
 def teller(inside: Service) -> Iterator[Buyer]:
     with Buyer(inside.url) as buyer:

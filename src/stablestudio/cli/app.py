@@ -8,9 +8,9 @@ import click
 
 COMMANDS = {
     "generate": ("generate", "Buy a picture or a clip and save it."),
-    "quote": ("quote", "Ask the exact price of an input; nothing is signed."),
-    "models": ("models", "List what is sold, with prices."),
-    "job": ("jobs", "Look at a job, wait for it, download its files, delete them."),
+    "quote": ("quote", "Ask the exact price of an input, why, and how long it takes; nothing is signed."),
+    "models": ("models", "List what is sold, with prices, times and what vendors have ended."),
+    "job": ("jobs", "Look at a job, wait for it, cancel it, download or delete its files, see its webhooks."),
     "jobs": ("jobs", "List the wallet's jobs."),
     "upload": ("upload", "Hand over a file for later orders to point to."),
     "resume": ("resume", "Continue orders without an answer and uploads that were cut off, without paying again."),
@@ -18,7 +18,7 @@ COMMANDS = {
     "serve": ("serve", "Run the service."),
     "local": ("local", "Serve an open-weight model on this machine, as a provider."),
     "refunds": ("refunds", "Look after refunds: list, approve, retry."),
-    "webhooks": ("webhooks", "Look after what buyers are told: list, redeliver."),
+    "webhooks": ("webhooks", "Look after what the buyers of your service are told: list, redeliver."),
     "providers": ("providers", "Show who makes what; check that vendors take our keys."),
     "purge": ("purge", "Erase files whose time is over; --dry-run only tells which."),
     "audit": ("audit", "Prove that every order was delivered, refunded or never charged."),
@@ -36,7 +36,7 @@ Exit codes:
   4  the service did not take the payment, for instance for lack of funds
   5  the job failed, or the upload; the output says whether the money is back
   6  the service or the network is at fault; what is paid is not lost
-  7  not known or not finished yet; the output has the command that goes on, and it does not pay again
+  7  not known, not finished, or too late to cancel; the output has the command that goes on, and it does not pay again
 
 \b
 Environment:

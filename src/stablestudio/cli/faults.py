@@ -14,7 +14,10 @@ OK, UNEXPECTED, USAGE, REFUSED_TO_PAY, PAYMENT_FAILED, JOB_FAILED, SERVICE, UNFI
 
 _CODES: tuple[tuple[tuple[type[StudioError], ...], int], ...] = (
     ((errors.PurchaseRefused, siwx.SiwxChallengeRefused), REFUSED_TO_PAY),
-    ((errors.PaymentOutcomeUnknown, errors.JobStillRunning, errors.UploadInterrupted), UNFINISHED),
+    (
+        (errors.PaymentOutcomeUnknown, errors.JobStillRunning, errors.CancelTooLate, errors.UploadInterrupted),
+        UNFINISHED,
+    ),
     ((errors.JobFailed, errors.UploadError), JOB_FAILED),
     ((errors.ServiceUnreachable, errors.UnreadableAnswer, errors.DownloadFailed, x402.MalformedOffer), SERVICE),
     (
@@ -47,7 +50,7 @@ def tell(out: Output, error: StudioError) -> None:
 
 def next_step(error: StudioError) -> str:
     """Return what to do now, as a command where there is one."""
-    if isinstance(error, errors.JobStillRunning):
+    if isinstance(error, errors.JobStillRunning | errors.CancelTooLate):
         return command(f"job {error.job.id} --wait --download")
     if isinstance(error, errors.JobFailed):
         look = f"{command(f'job {error.job.id}')}   (shows the refund, which is made automatically)"
@@ -73,6 +76,7 @@ def _after_interruption(order: Order) -> str:
 
 _LATER = "Order again in some minutes, or choose another model"
 _AFTER = {
+    "cancelled": "Order again if you want it after all",
     "moderation": "Change the prompt or the files and order again",
     "invalid_input": "Change the input and order again",
     "upstream_retired": "Choose another model: stablestudio models",
@@ -96,15 +100,20 @@ def money(error: StudioError) -> str:
     return " ".join([told, *(f"{upload}." for upload in error.uploads)])
 
 
+_PAID = {
+    errors.JobStillRunning: "the job is paid, once; waiting for it costs nothing.",
+    errors.CancelTooLate: "the job is charged, once; if it fails after all, its payment goes back by itself.",
+    errors.DownloadFailed: "the job is paid; downloading costs nothing.",
+}
+
+
 def _of_order(error: StudioError) -> str:
     if isinstance(error, errors.JobFailed):
         return _of_failed_job(error)
-    if isinstance(error, errors.JobStillRunning):
-        return "the job is paid, once; waiting for it costs nothing."
+    if told := next((told for kind, told in _PAID.items() if isinstance(error, kind)), None):
+        return told
     if isinstance(error, errors.PaymentOutcomeUnknown):
         return f"not known yet whether ${error.order.price} was taken; it cannot be taken twice."
-    if isinstance(error, errors.DownloadFailed):
-        return "the job is paid; downloading costs nothing."
     if isinstance(error, errors.UploadError):
         return f"${error.order.price} was paid for the place, once."
     moved = error.order_charged if isinstance(error, errors.BuyerError) else error.charged

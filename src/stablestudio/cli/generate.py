@@ -44,6 +44,7 @@ _REFUND_NEWS = 10.0
 @click.option("--yes", is_flag=True, help="Pay up to the limit without asking.")
 @click.option("--allow-mainnet", is_flag=True, help="Pay real money where the service asks for it.")
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), default=Path(), help="File or folder.")
+@click.option("--webhook", metavar="URL", help="An address that is told when the job ends.")
 @click.option("--no-wait", is_flag=True, help="Return as soon as the job is paid.")
 @click.option("--timeout", type=click.FloatRange(min=0), default=DEFAULT_TIMEOUT, show_default=True, help="Seconds.")
 @url_option
@@ -60,6 +61,7 @@ def generate(
     yes: bool,
     allow_mainnet: bool,
     target: Path,
+    webhook: str | None,
     no_wait: bool,
     timeout: float,
     url: str,
@@ -81,17 +83,32 @@ def generate(
         approve = approval(out, max_price=max_price, yes=yes)
         job = interruptible(
             client,
-            lambda: client.submit(name, chosen, wish, max_price=max_price, approve=approve, on_upload=progress.upload),
+            lambda: client.submit(
+                name,
+                chosen,
+                wish,
+                max_price=max_price,
+                approve=approve,
+                on_upload=progress.upload,
+                webhook=webhook,
+            ),
             progress=progress,
         )
-        told = job.payment.amount if job.payment else None
-        held = job.payment is not None and job.payment.state == "held"
-        out.say(f"{'Signed' if held else 'Paid'} ${told}{', charged when it is done' if held else ''}; job {job.id}.")
+        tell_bought(out, job, webhook=webhook)
         if no_wait:
             follow = command(f"job {job.id} --wait --download")
             out.result({"success": True, "job": job_document(job), "next": follow}, *job_lines(job), f"Next: {follow}")
             return
         deliver(out, client, follow_job(client, job, progress=progress, timeout=timeout), target=target)
+
+
+def tell_bought(out: Output, job: Job, *, webhook: str | None) -> None:
+    """Tell what was paid, and who is told of the end where that is not who was named."""
+    told = job.payment.amount if job.payment else None
+    held = job.payment is not None and job.payment.state == "held"
+    out.say(f"{'Signed' if held else 'Paid'} ${told}{', charged when it is done' if held else ''}; job {job.id}.")
+    if job.webhook != webhook:
+        out.say(f"This continued an earlier order: its webhook holds ({job.webhook or 'none'}).")
 
 
 def require_writable(target: Path) -> None:
@@ -151,9 +168,10 @@ def follow_job(client: StudioClient, job: Job, *, progress: Progress, timeout: f
     """Wait for a job with its progress on screen; an interrupt leaves it running and says how to go on."""
     try:
         ended = client.wait(job, timeout=timeout, on_progress=lambda now: progress.update(now.status, now.progress))
-        return _with_refund(client, ended) if ended.failed and not ended.uncharged else ended
+        return with_refund(client, ended) if ended.failed else ended
     except KeyboardInterrupt:
-        raise JobStillRunning(f"Stopped waiting; job {job.id} goes on.", job=job) from None
+        told = f"Stopped waiting; job {job.id} goes on. `{command(f'job {job.id} --cancel')}` ends it if it still can."
+        raise JobStillRunning(told, job=job) from None
     finally:
         progress.clear()
 
@@ -172,8 +190,10 @@ def require_success(job: Job) -> None:
         raise JobFailed(f"Job {job.id} failed: {job.complaint or 'no reason was told'}", job=job)
 
 
-def _with_refund(client: StudioClient, job: Job) -> Job:
+def with_refund(client: StudioClient, job: Job) -> Job:
     """Return a failed job as it stands once its refund is through, or after a while without."""
+    if job.refunded or job.uncharged:
+        return job
     try:
         return client.wait_for_refund(job, timeout=_REFUND_NEWS)
     except JobStillRunning as news:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from stablestudio.cli.output import Output
 from stablestudio.cli.running import connect, speaks, url_option
+from stablestudio.cli.views import eta_words
 from stablestudio.client.menu import Dish
+
+_ENDS = {"deprecated": "its vendor ends it", "retired": "ended by its vendor"}
 
 
 @click.command()
@@ -14,7 +20,7 @@ from stablestudio.client.menu import Dish
 @url_option
 @speaks
 def models(out: Output, *, operation: str | None, url: str) -> None:
-    """List what the service sells, with prices in US dollars."""
+    """List what the service sells, with prices in US dollars, times, and what vendors have ended."""
     with connect(url, anonymous=True) as client:
         dishes = [dish for dish in client.models() if operation in (None, dish.operation)]
     document = {"success": True, "models": [dish.model_dump(by_alias=True, exclude_none=True) for dish in dishes]}
@@ -32,18 +38,24 @@ def _price(dish: Dish) -> str:
 
 
 def remark(dish: Dish) -> str:
-    """Return how long an offering takes, or what stands in its way."""
-    successor, ends = dish.lifecycle.get("successor"), dish.lifecycle.get("ends")
-    instead = f"; use {successor}" if successor else ""
-    if not dish.available:
-        return f"not available here{instead}"
-    if dish.lifecycle.get("state") == "deprecated":
-        return f"ends {ends}{instead}" if ends else f"deprecated{instead}"
-    return _duration(dish)
+    """Return how long an offering takes, and what its vendor has decided about it."""
+    told = (_duration(dish) if dish.available else "not available here", _outlook(dish.lifecycle))
+    return "; ".join(part for part in told if part)
+
+
+def _outlook(lifecycle: Mapping[str, Any]) -> str:
+    what = _ENDS.get(lifecycle.get("state", ""))
+    if what is None:
+        return ""
+    ends, successor = lifecycle.get("ends"), lifecycle.get("successor")
+    return f"{what}{f' on {ends}' if ends else ''}{f'; successor {successor}' if successor else ''}"
 
 
 def _duration(dish: Dish) -> str:
+    """Return what jobs took here; before there are enough of them, the catalog's word."""
+    if dish.eta is not None and dish.eta.basis == "history":
+        return eta_words(dish.eta)
     if dish.typical_seconds is None:
         return ""
     ends = dict.fromkeys(f"{seconds:g}" for seconds in dish.typical_seconds)
-    return f"about {'-'.join(ends)} s"
+    return f"about {'-'.join(ends)} s" if any(dish.typical_seconds) else "at once"

@@ -2,6 +2,7 @@
 
 from stablestudio.client.errors import (
     BuyerError,
+    CancelTooLate,
     DownloadFailed,
     FileChanged,
     FileUnusable,
@@ -26,12 +27,15 @@ from stablestudio.client.jobs import Job
 from stablestudio.client.journal import Journal
 from stablestudio.client.offers import Quote
 from stablestudio.client.orders import Order, Upload
+from stablestudio.client.prices import Price
 from stablestudio.client.sending import Sent
 from stablestudio.client.studio import Resumed, StudioClient
 from stablestudio.client.wallet import KeyWallet
+from stablestudio.client.webhooks import Webhooks
 
 __all__ = [
     "BuyerError",
+    "CancelTooLate",
     "DownloadFailed",
     "FileChanged",
     "FileUnusable",
@@ -45,6 +49,7 @@ __all__ = [
     "PaidUpload",
     "PaymentOutcomeUnknown",
     "PaymentRejected",
+    "Price",
     "PriceAboveLimit",
     "PurchaseRefused",
     "Quote",
@@ -60,4 +65,5 @@ __all__ = [
     "UploadNotOpen",
     "UploadRefused",
     "WalletError",
+    "Webhooks",
 ]

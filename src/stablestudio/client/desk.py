@@ -1,4 +1,4 @@
-"""Signed reads of jobs: look, list, wait and delete. A wallet signs once per path, not once per look."""
+"""Signed requests for jobs: look, list, wait, cancel, delete. A wallet signs once per path, not once per look."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlencode
 
 from stablestudio.client.answers import api_error
-from stablestudio.client.errors import BuyerError, JobStillRunning, ServiceUnreachable, SignInRejected
+from stablestudio.client.errors import (
+    BuyerError,
+    CancelTooLate,
+    JobStillRunning,
+    ServiceUnreachable,
+    SignInRejected,
+    StudioApiError,
+)
 from stablestudio.client.jobs import Job, poll_delay, read_job, read_jobs
 from stablestudio.client.proofs import ProofCache, prove
 from stablestudio.client.steps import Call, Flow, Lost, Reply, ask, pause
 from stablestudio.client.wallet import KeyWallet
+from stablestudio.client.webhooks import Webhooks, read_webhooks
 from stablestudio.clock import Clock
 from stablestudio.protocols import siwx
 
@@ -49,6 +57,31 @@ class Desk:
         query = urlencode({"limit": limit} | ({"status": status} if status else {}))
         reply = yield from self._steadily(Call(method="GET", url=f"{self.base_url}/api/jobs?{query}"))
         return read_jobs(reply)
+
+    def cancel(self, job_id: str) -> Flow[Job]:
+        """Cancel a job and return it, failed; after a lost answer it is asked again, which changes nothing.
+
+        Raise `CancelTooLate` with the job as it is.
+        """
+        try:
+            reply = yield from self._steadily(Call(method="POST", url=f"{self._url(job_id)}/cancel"))
+        except StudioApiError as error:
+            if error.code != CancelTooLate.code:
+                raise
+            job = yield from self.job(job_id)
+            if not job.failed:
+                raise CancelTooLate(f"Too late to cancel. {error.message}", job=job) from None
+            return job
+        return read_job(reply, job_id=job_id)
+
+    def webhooks(self, job_id: str) -> Flow[Webhooks]:
+        """Read who is told of a job, with which secret, and how that went."""
+        return read_webhooks((yield from self._steadily(Call(method="GET", url=f"{self._url(job_id)}/webhooks"))))
+
+    def redeliver(self, job_id: str) -> Flow[Webhooks]:
+        """Have everything that was told of a job told once more."""
+        call = Call(method="POST", url=f"{self._url(job_id)}/webhooks/redeliver")
+        return read_webhooks((yield from self._steadily(call)))
 
     def delete(self, job_id: str) -> Flow[None]:
         """Delete a failed job. Its proof is single use, so a lost answer is told, not repeated."""

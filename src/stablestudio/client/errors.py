@@ -14,6 +14,7 @@ StudioError
     ├── PaymentOutcomeUnknown     sent, and no answer says what became of it; the order is in the journal
     ├── JobError
     │   ├── JobFailed             the service could not make it
+    │   ├── CancelTooLate         it cannot be stopped any more, and is charged
     │   └── JobStillRunning       our patience ended, not the job
     ├── ServiceUnreachable
     ├── UnreadableAnswer
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BuyerError",
+    "CancelTooLate",
     "DownloadFailed",
     "FileChanged",
     "FileUnusable",
@@ -261,6 +263,12 @@ class JobFailed(JobError):
     @property
     def order_charged(self) -> bool | None:
         return not (self.job.refunded or self.job.uncharged)
+
+
+class CancelTooLate(JobError):
+    """This job cannot be cancelled any more: it goes on, and it is charged."""
+
+    hint: ClassVar[str] = "Take its result: client.wait(job), `stablestudio job ID --wait --download`."
 
 
 class JobStillRunning(JobError):

@@ -19,11 +19,13 @@ _SLOWEST = 60
 _DEFAULT_POLL = 5
 
 
-class _Told(pydantic.BaseModel):
+class Told(pydantic.BaseModel):
+    """What a service tells, kept as it is told: fields that this client does not know, too."""
+
     model_config = pydantic.ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
 
 
-class Refund(_Told):
+class Refund(Told):
     """Money on its way back, or back."""
 
     state: str | None = None
@@ -31,7 +33,7 @@ class Refund(_Told):
     transaction: str | None = None
 
 
-class Payment(_Told):
+class Payment(Told):
     """What was paid for a job, in US dollars, and what came of it."""
 
     amount: str | None = None
@@ -42,7 +44,7 @@ class Payment(_Told):
     refund: Refund | None = None
 
 
-class Result(_Told):
+class Result(Told):
     """Links to the files of a complete job; they live about 20 minutes and are fresh at each read.
 
     A job whose files are gone says why in place of links: `expired` or `deleted`.
@@ -71,7 +73,7 @@ class Result(_Told):
         return "expired" if self.expired else None
 
 
-class Job(_Told):
+class Job(Told):
     """A job: `pending`, `loading`, `complete` or `failed`. What the service tells beyond these fields is kept, too."""
 
     # It becomes part of URLs and file names.
@@ -85,6 +87,8 @@ class Job(_Told):
     error_code: str | None = None
     result: Result | None = None
     payment: Payment | None = None
+    webhook: str | None = None
+    """Who is told when the job ends, by the order that this client kept; only where it has just been bought."""
     poll_after: int | float = _DEFAULT_POLL
 
     @property
@@ -94,6 +98,11 @@ class Job(_Told):
     @property
     def failed(self) -> bool:
         return self.status == "failed"
+
+    @property
+    def cancelled(self) -> bool:
+        """Tell whether its wallet ended it."""
+        return self.failed and self.error_code == "cancelled"
 
     @property
     def refunded(self) -> bool:

@@ -49,13 +49,17 @@ TOKENS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a buyer wants: one offering and the exact bytes of its input; for an upload also the file to send."""
+    """What a buyer wants: one offering and the exact bytes of its input; for an upload also the file to send.
+
+    `webhook` is who is told when the job ends; neither price nor payment depend on it.
+    """
 
     model: str
     operation: str
     url: str
     body: bytes
     sending: Sending | None = None
+    webhook: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

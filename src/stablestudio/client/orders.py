@@ -69,6 +69,8 @@ class Order(pydantic.BaseModel):
     job_id: str | None = None
     transaction: str | None = None
     sending: Sending | None = None
+    webhook: str | None = None
+    """Who is told when the job ends; sent with the payment each time."""
 
     @property
     def amount(self) -> Money:
@@ -82,7 +84,10 @@ class Order(pydantic.BaseModel):
         return self.job_id is None
 
     def serves(self, wish: Wish) -> bool:
-        """Tell whether this order, once it is answered, is what the wish wants."""
+        """Tell whether this order, once it is answered, is what the wish wants.
+
+        Another webhook makes no other order: the work may be paid, and it is not to be paid twice.
+        """
         if (self.url, self.body) != (wish.url, wish.body.decode()):
             return False
         ours, wanted = self.sending, wish.sending

@@ -15,11 +15,13 @@ from stablestudio.client.files import MediaFile, Source, files_at_hand, inline, 
 from stablestudio.client.jobs import Job
 from stablestudio.client.menu import dish
 from stablestudio.client.offers import Quote, Wish, check_before_signing, origin
+from stablestudio.client.prices import Price, ask_price
 from stablestudio.client.sending import Tell
 from stablestudio.client.slots import placed
 from stablestudio.client.steps import Flow
 from stablestudio.client.till import Approve, Till
 from stablestudio.client.uploads import Courier
+from stablestudio.client.webhooks import checked
 from stablestudio.errors import StudioError
 from stablestudio.money import Money
 
@@ -33,6 +35,7 @@ class Load:
     fields: Mapping[str, Any]
     links: dict[Source, str]
     wishes: dict[Source, tuple[Wish, MediaFile]]
+    webhook: str | None = None
     paid: list[PaidUpload] = field(default_factory=list)
 
 
@@ -52,6 +55,20 @@ class Parcels:
             _name_files(error, fields)
             raise
 
+    def price(self, model: str, operation: str, fields: Mapping[str, Any]) -> Flow[Price | None]:
+        """Ask the same with its reasons; None where the service does not tell them."""
+        load = yield from self._load(model, operation, fields)
+        try:
+            price = yield from ask_price(self.till.base_url, self._provisional(load))
+        except BuyerError as error:
+            _name_files(error, fields)
+            raise
+        if price is None or not load.wishes:
+            return price
+        uploads = yield from self._quote_uploads(load)
+        total = sum((each.amount for each in uploads), Money.parse(price.price))
+        return price.model_copy(update={"uploads": len(uploads), "total": str(total)})
+
     def buy(
         self,
         model: str,
@@ -61,12 +78,13 @@ class Parcels:
         limit: Money | None,
         approve: Approve | None,
         tell: Tell | None,
+        webhook: str | None = None,
     ) -> Flow[Job]:
         """Buy one job, after the uploads that its files need; the limit is for all of it, and held before any payment.
 
         An error after an upload tells what was paid for it.
         """
-        load = yield from self._load(model, operation, fields)
+        load = replace((yield from self._load(model, operation, fields)), webhook=checked(webhook))
         try:
             if load.wishes:
                 limit, approve = (yield from self._upload(load, limit=limit, approve=approve, tell=tell)), None
@@ -114,12 +132,18 @@ class Parcels:
         return quote.amount
 
     def _quote(self, load: Load) -> Flow[Quote]:
-        links = {source: self._address(file) for source, (_, file) in load.wishes.items()}
-        quote = yield from self.till.quote(self._wish(load, load.links | links))
+        quote = yield from self.till.quote(self._provisional(load))
+        return replace(quote, uploads=(yield from self._quote_uploads(load)))
+
+    def _quote_uploads(self, load: Load) -> Flow[tuple[Quote, ...]]:
         uploads: list[Quote] = []
         for wanted, file in load.wishes.values():
             uploads.append((yield from self.courier.quote(wanted, file=file)))
-        return replace(quote, uploads=tuple(uploads))
+        return tuple(uploads)
+
+    def _provisional(self, load: Load) -> Wish:
+        """Return a wish that costs what the order will, before its large files are uploaded."""
+        return self._wish(load, load.links | {source: self._address(file) for source, (_, file) in load.wishes.items()})
 
     def _agree(self, quote: Quote, *, limit: Money | None, approve: Approve | None) -> None:
         check_before_signing(
@@ -143,7 +167,13 @@ class Parcels:
         path = "/".join(quoted(part, safe="") for part in ("api", "generate", load.model, load.operation))
         fields = with_links(load.fields, links)
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=_no_value).encode()
-        return Wish(model=load.model, operation=load.operation, url=f"{self.till.base_url}/{path}", body=body)
+        return Wish(
+            model=load.model,
+            operation=load.operation,
+            url=f"{self.till.base_url}/{path}",
+            body=body,
+            webhook=load.webhook,
+        )
 
     def _address(self, file: MediaFile) -> str:
         """Return an address like the one that an upload will have, which is all that a price may depend on."""

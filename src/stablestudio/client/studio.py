@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,8 +13,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from stablestudio import __version__
 from stablestudio.client import coins
+from stablestudio.client.connection import connections, perform
 from stablestudio.client.desk import Desk
 from stablestudio.client.downloads import Place, assets_of, save
 from stablestudio.client.errors import BuyerError, DownloadFailed, FilesGone, InvalidAddress, JobFailed, LinkExpired
@@ -24,20 +25,18 @@ from stablestudio.client.menu import Dish, menu
 from stablestudio.client.offers import DEFAULT_LIMIT, Quote, origin
 from stablestudio.client.orders import Order, Upload
 from stablestudio.client.parcels import Parcels
+from stablestudio.client.prices import Price
 from stablestudio.client.sending import Sent
-from stablestudio.client.steps import Call, Flow, Lost, Outcome, Reply, Result, drive
+from stablestudio.client.steps import Flow, Result, drive
 from stablestudio.client.till import Approve, Till
 from stablestudio.client.uploads import Courier
 from stablestudio.client.wallet import KeyWallet, home
+from stablestudio.client.webhooks import Webhooks
 from stablestudio.clock import Clock, SystemClock
 from stablestudio.money import Money
 
 DEFAULT_TIMEOUT = 900.0
 REFUND_TIMEOUT = 120.0
-# Settling a payment may take the service a while; an impatient client would only ask the same again.
-_HTTP_TIMEOUT = httpx2.Timeout(45.0, connect=10.0)
-_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +90,7 @@ class StudioClient:
         self._desk = Desk(base_url=self.base_url, wallet=wallet, clock=clock)
         self._courier = Courier(till=self._till, desk=self._desk)
         self._parcels = Parcels(till=self._till, courier=self._courier)
-        self._http = httpx2.Client(
-            transport=transport,
-            timeout=_HTTP_TIMEOUT,
-            headers={"user-agent": f"stablestudio/{__version__}"},
-            trust_env=urlsplit(self.base_url).hostname not in _LOOPBACK,
-        )
+        self._http = connections(self.base_url, transport)
 
     def __enter__(self) -> Self:
         return self
@@ -117,6 +111,13 @@ class StudioClient:
     def quote(self, model: str, operation: str, input: Mapping[str, Any]) -> Quote:  # noqa: A002  # the contract's word
         """Return the exact price of an input; nothing is signed and nothing leaves but the input, without its large files."""
         return self._run(self._parcels.quote(model, operation, input))
+
+    def price(self, model: str, operation: str, input: Mapping[str, Any]) -> Price | None:  # noqa: A002  # the contract's word
+        """Return the price with its reasons, the time to expect and what each network asks; as free as `quote`.
+
+        None where the service does not tell them by `POST /api/quote`.
+        """
+        return self._run(self._parcels.price(model, operation, input))
 
     def upload(
         self,
@@ -150,17 +151,22 @@ class StudioClient:
         max_price: Money | None = None,
         approve: Approve | None = None,
         on_upload: Callable[[Sent], None] | None = None,
+        webhook: str | None = None,
     ) -> Job:
         """Pay for a job, once, and return it as it begins; `approve` sees the quote and may decline.
 
         Media fields take a `Path`, bytes, or a file open for reading bytes: files go inside the order while they have
         3 MB together, any other is uploaded first. A file that its field does not take is a `FileUnusable`, for nothing.
         `max_price` covers the uploads too, and is compared before the first payment.
-        An earlier order of the same input whose payment was never answered is continued instead of paid anew. Raise
+        `webhook` is an address that is told when the job ends; one that is never called is refused before the payment.
+        An earlier order of the same input whose payment was never answered is continued instead of paid anew, with the
+        webhook that it has: `Job.webhook` tells. Raise
         `PurchaseRefused` before anything is signed, `PaymentRejected` where the service took nothing, `PaymentOutcomeUnknown`
         where only `resume` can tell, and for files what `upload` raises.
         """
-        flow = self._parcels.buy(model, operation, input, limit=max_price, approve=approve, tell=on_upload)
+        flow = self._parcels.buy(
+            model, operation, input, limit=max_price, approve=approve, tell=on_upload, webhook=webhook
+        )
         return self._run(flow)
 
     def run(
@@ -173,9 +179,10 @@ class StudioClient:
         timeout: float = DEFAULT_TIMEOUT,
         on_progress: Callable[[Job], None] | None = None,
         on_upload: Callable[[Sent], None] | None = None,
+        webhook: str | None = None,
     ) -> Job:
         """Submit, wait and return the complete job; raise `JobFailed` or, after `timeout` seconds, `JobStillRunning`."""
-        job = self.submit(model, operation, input, max_price=max_price, on_upload=on_upload)
+        job = self.submit(model, operation, input, max_price=max_price, on_upload=on_upload, webhook=webhook)
         job = self.wait(job, timeout=timeout, on_progress=on_progress)
         if job.failed:
             raise JobFailed(f"Job {job.id} failed: {job.complaint or 'no reason was told'}", job=job)
@@ -188,6 +195,23 @@ class StudioClient:
     def jobs(self, *, limit: int = 20, status: str | None = None) -> list[Job]:
         """Read the wallet's jobs, newest first."""
         return self._run(self._desk.jobs(limit=limit, status=status))
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job early and return it, `failed`; its payment goes back in full, which `wait_for_refund` waits for.
+
+        A job that has failed stays as it is. Raise `CancelTooLate` where the job goes on, or is complete, and is charged.
+        """
+        job = self._run(self._desk.cancel(job_id))
+        self._forget(job_id)
+        return job
+
+    def webhooks(self, job_id: str) -> Webhooks:
+        """Read who is told of a job, the secret of its messages, and each message with its tries."""
+        return self._run(self._desk.webhooks(job_id))
+
+    def redeliver(self, job_id: str) -> Webhooks:
+        """Have everything that was told of a job told once more, at once."""
+        return self._run(self._desk.redeliver(job_id))
 
     def delete(self, job_id: str) -> None:
         """Delete the files of a job that has ended; a failed one leaves the list, too."""
@@ -275,14 +299,7 @@ class StudioClient:
             self._journal.discard(order.key)
 
     def _run(self, flow: Flow[Result]) -> Result:
-        return drive(flow, perform=self._perform, sleep=self._sleep)
-
-    def _perform(self, call: Call) -> Outcome:
-        try:
-            response = self._http.request(call.method, call.url, headers=dict(call.headers), content=call.body)
-        except httpx2.HTTPError as error:
-            return Lost(reason=_reason(error), sent=not isinstance(error, _NEVER_SENT))
-        return Reply(status=response.status_code, headers=dict(response.headers), body=response.content)
+        return drive(flow, perform=partial(perform, self._http), sleep=self._sleep)
 
 
 def _base(url: str) -> str:
@@ -302,7 +319,3 @@ def _ended(job: Job) -> bool:
 
 def _refunded(job: Job) -> bool:
     return job.refunded or job.uncharged
-
-
-def _reason(error: httpx2.HTTPError) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

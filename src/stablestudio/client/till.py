@@ -55,7 +55,7 @@ class Till:
 
     def quote(self, wish: Wish) -> Flow[Quote]:
         """Ask the price by sending the input unpaid; nothing is signed."""
-        call = Call(method="POST", url=wish.url, headers={"content-type": "application/json"}, body=wish.body)
+        call = Call(method="POST", url=wish.url, headers=_headers(wish.webhook), body=wish.body)
         reply = yield from steadily(call)
         if reply.status >= 400 and reply.status != 402:
             raise api_error(reply)
@@ -123,6 +123,7 @@ class Till:
             created_at=iso(now_ms),
             expires_at=iso(payload.authorization.valid_before * 1000),
             sending=quote.wish.sending,
+            webhook=quote.wish.webhook,
         )
 
     def pay(self, order: Order, *, doubt: bool) -> Flow[Reply]:
@@ -150,7 +151,7 @@ class Till:
         paid = Payment(
             amount=order.price, network=order.network, payer=order.payer, transaction=transaction, state=told
         )
-        return job.model_copy(update={"payment": paid})
+        return job.model_copy(update={"payment": paid, "webhook": order.webhook})
 
     def _refusal(self, order: Order, verdict: Refused, *, doubt: bool) -> StudioError:
         if not verdict.certain and (doubt or verdict.error.money_moved):
@@ -188,12 +189,13 @@ def unreachable(lost: Lost) -> ServiceUnreachable:
 
 
 def _payment(order: Order) -> Call:
-    headers = {
-        "content-type": "application/json",
-        "idempotency-key": order.key,
-        x402.PAYMENT_SIGNATURE.lower(): order.signature,
-    }
-    return Call(method="POST", url=order.url, headers=headers, body=order.body.encode())
+    signed = {"idempotency-key": order.key, x402.PAYMENT_SIGNATURE.lower(): order.signature}
+    return Call(method="POST", url=order.url, headers=_headers(order.webhook) | signed, body=order.body.encode())
+
+
+def _headers(webhook: str | None) -> dict[str, str]:
+    """Return what is said of an input, asked and paid alike, so that a bad webhook is refused before money."""
+    return {"content-type": "application/json"} | ({"webhook-url": webhook} if webhook else {})
 
 
 def transaction_of(reply: Reply) -> str | None:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stablestudio.cli import models
-from stablestudio.cli.views import file_lines, job_document, job_lines
+from stablestudio.cli.views import file_lines, job_document, job_lines, price_lines, webhook_lines
+from stablestudio.client import Price, Webhooks
 from stablestudio.client.fakes import PIXEL, Fault, error_reply
 from stablestudio.client.jobs import job_of
 from stablestudio.client.menu import Dish
@@ -79,10 +81,11 @@ def test_nothing_but_an_upload_is_given_up(tmp_path: Path) -> None:
         assert shell.json("resume", "--drop", "order_1", code=2)["code"] == "upload_not_open"
 
 
-def test_small_inputs_are_told_in_short() -> None:
+def test_inline_files_are_told_in_short_and_cut_once() -> None:
     link = "data:image/png;base64," + "A" * 1000
-    told = job_document(job_of({"jobId": "job_0", "status": "pending", "input": {"images": [link, "data:,x"]}}))
-    assert told["input"]["images"] == [link[:60] + "... (1,022 characters)", "data:,x"]
+    cut = link[:40] + "... (488230 characters)"  # as the service does it
+    told = job_document(job_of({"jobId": "job_0", "status": "pending", "input": {"images": [link, cut, "data:,x"]}}))
+    assert told["input"]["images"] == [link[:60] + "... (1022 characters)", cut, "data:,x"]
 
 
 def test_generate_without_waiting_names_the_next_command(tmp_path: Path) -> None:
@@ -104,7 +107,7 @@ def test_a_job_is_continued_by_its_id(tmp_path: Path) -> None:
 def test_quote_needs_no_wallet_and_signs_nothing(tmp_path: Path) -> None:
     with shop(tmp_path) as (seller, shell):
         told = shell.json("quote", "nano-banana", "a fox", STABLESTUDIO_PRIVATE_KEY="")
-    assert (told["amount"], told["currency"], told["network"], told["payTo"]) == (
+    assert (told["price"], told["currency"], told["network"], told["payTo"]) == (
         "0.067",
         "USD",
         "eip155:84532",
@@ -192,15 +195,29 @@ def test_help_names_every_exit_code_and_setting(tmp_path: Path) -> None:
     )
 
 
+def eta(basis: str) -> dict[str, object]:
+    return {"seconds": 4.5, "p90Seconds": 7.0, "basis": basis, "jobs": 9}
+
+
 @pytest.mark.parametrize(
     ("told", "remark"),
     [
         ({"typicalSeconds": [5, 5]}, "about 5 s"),
         ({"typicalSeconds": [60, 180]}, "about 60-180 s"),
+        ({"typicalSeconds": [0, 0]}, "at once"),
         ({}, ""),
-        ({"lifecycle": {"state": "deprecated", "successor": "b"}}, "deprecated; use b"),
-        ({"lifecycle": {"state": "deprecated", "ends": "2026-12-01"}}, "ends 2026-12-01"),
-        ({"available": False, "lifecycle": {"successor": "b"}}, "not available here; use b"),
+        ({"typicalSeconds": [60, 180], "eta": eta("catalog")}, "about 60-180 s"),
+        ({"typicalSeconds": [60, 180], "eta": eta("history")}, "about 4.5 s, 9 of 10 within 7 s"),
+        ({"lifecycle": {"state": "live", "ends": None, "successor": None}}, ""),
+        ({"lifecycle": {"state": "deprecated", "successor": "b"}}, "its vendor ends it; successor b"),
+        (
+            {"typicalSeconds": [5, 5], "lifecycle": {"state": "deprecated", "ends": "2026-12-01"}},
+            "about 5 s; its vendor ends it on 2026-12-01",
+        ),
+        (
+            {"available": False, "typicalSeconds": [5, 5], "lifecycle": {"state": "retired", "successor": "b"}},
+            "not available here; ended by its vendor; successor b",
+        ),
     ],
 )
 def test_a_model_says_how_long_it_takes_or_how_long_it_lives(told: dict[str, object], remark: str) -> None:
@@ -226,6 +243,69 @@ def test_a_job_is_told_to_people_with_its_money_and_its_files(tmp_path: Path) ->
     assert job_lines(done)[-2:] == ["  video    v", "  thumb    t"]
     (tmp_path / "x.mp4").write_bytes(bytes(1234))
     assert file_lines([tmp_path / "x.mp4"]) == [f"  saved    {tmp_path / 'x.mp4'} (1,234 bytes)"]
+
+
+def test_a_price_is_told_to_people_with_its_reasons() -> None:
+    told = {
+        "model": "veo-3.1",
+        "operation": "generate",
+        "price": "1.60",
+        "breakdown": [
+            {
+                "unit": "second",
+                "unitPrice": "0.40",
+                "quantity": 4,
+                "amount": "1.60",
+                "because": {"durationSeconds": "4"},
+            }
+        ],
+        "eta": eta("history"),
+        "rails": [{"protocol": "x402", "network": "eip155:84532", "asset": "0xa", "decimals": 6, "amount": "1600000"}],
+        "settles": "complete",
+    }
+    assert price_lines(Price.model_validate(told)) == [
+        "$1.60  veo-3.1/generate, charged when the work is done",
+        "  4 x $0.40 a second, by durationSeconds=4",
+        "  about 4.5 s, 9 of 10 within 7 s",
+        "  1.600000  by x402 on eip155:84532, token 0xa",
+    ]
+    each = {"unit": "each", "unitPrice": "1.60", "quantity": 1, "amount": "1.60"}
+    changed = {"breakdown": [each], "eta": eta("catalog"), "settles": "accept", "uploads": 2, "total": "1.62"}
+    assert price_lines(Price.model_validate(told | changed))[:4] == [
+        "$1.60  veo-3.1/generate",
+        "  $1.60 each",
+        "  $1.62  with the upload of files that are too large to go inside: 2",
+        "  usually within 7 s",
+    ]
+
+
+def test_webhooks_are_told_to_people_with_each_message() -> None:
+    told: dict[str, Any] = {"jobId": "job_0", "url": None, "secret": "whsec_a", "publicKey": "whpk_b", "messages": []}
+    assert webhook_lines(Webhooks.model_validate(told)) == ["job_0  nobody is told: its order named no webhook"]
+    last = {"number": 1, "at": "now", "status": None, "reason": "a.example has no address."}
+    messages = [
+        {"id": "msg_0", "type": "job.failed", "state": "pending", "nextTryAt": "soon", "tries": [last]},
+        {"id": "msg_1", "type": "job.refunded", "state": "delivered", "tries": [last, last | {"status": 204}]},
+    ]
+    assert webhook_lines(Webhooks.model_validate(told | {"url": "https://a.example", "messages": messages})) == [
+        "job_0  https://a.example",
+        "  secret   whsec_a",
+        "  key      whpk_b",
+        "  job.failed  pending  msg_0, 1 try, last a.example has no address, next soon",
+        "  job.refunded  delivered  msg_1, 2 tries, last 204",
+    ]
+
+
+def test_an_order_that_is_continued_tells_whose_webhook_holds(tmp_path: Path) -> None:
+    unanswered = [Fault(takes=True), Fault(reply=Reply(status=402, body=b"{}"))]
+    with shop(tmp_path, faults=unanswered) as (seller, shell):
+        shell.json("generate", "nano-banana/generate", "a fox", code=7)
+        wish = ("generate", "nano-banana/generate", "a fox", "--webhook", "https://a.example/", "--no-wait")
+        assert "an earlier order: its webhook holds (none)" in shell.run(*wish).stderr
+        assert shell.run(*wish).stderr.count("webhook") == 0
+    sent = [call.headers.get("webhook-url") for call in seller.calls if call.url.endswith("/generate")]
+    assert sent == [None] * 4 + ["https://a.example/"] * 2
+    assert len(seller.transfers) == 2
 
 
 def test_a_demonstration_that_cannot_start_its_service_fails_and_says_why(
