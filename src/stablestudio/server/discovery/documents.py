@@ -11,7 +11,7 @@ from stablestudio.server.cached import etag
 from stablestudio.server.discovery.agents import agents
 from stablestudio.server.discovery.landing import PAGES, landing
 from stablestudio.server.discovery.llms import overview, page
-from stablestudio.server.discovery.openapi import document
+from stablestudio.server.discovery.openapi import PATH, document
 from stablestudio.server.discovery.shop import Shop
 from stablestudio.server.discovery.well_known import resources
 
@@ -37,8 +37,8 @@ def documents(shop: Shop) -> dict[str, Document]:
 
 def _made(shop: Shop) -> Iterator[tuple[str, bytes, str]]:
     described = _json(document(shop))
-    yield "/openapi.json", described, "application/json"
-    yield "/api/openapi.json", described, "application/json"
+    yield PATH, described, "application/json"
+    yield f"/api{PATH}", described, "application/json"
     yield "/.well-known/x402", _json(resources(shop)), "application/json"
     yield "/llms.txt", overview(shop).encode(), _TEXT
     yield "/agents.txt", agents(shop).encode(), _TEXT
