@@ -14,7 +14,7 @@ from stablestudio.server.http import Handler, Receive, Scope, Send, refuse_metho
 log = logging.getLogger(__name__)
 
 METHODS = "GET, HEAD"
-_SECONDS = 300
+SECONDS = 300
 
 
 def document_routes(documents: Mapping[str, Document]) -> dict[str, Handler]:
@@ -36,4 +36,4 @@ class DocumentRoute:
         if scope["method"] not in ("GET", "HEAD"):
             raise refuse_method(scope, METHODS)
         told = self._document
-        await respond_cached(scope, send, told.body, content_type=told.content_type, seconds=_SECONDS, tag=told.tag)
+        await respond_cached(scope, send, told.body, content_type=told.content_type, seconds=SECONDS, tag=told.tag)

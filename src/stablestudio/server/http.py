@@ -20,6 +20,7 @@ Answer = tuple[dict[str, Any], dict[str, Any]]
 BODY_SECONDS = 60.0
 WHOLE = "stablestudio.whole"  # the extension in the scope
 JSON = (b"content-type", b"application/json")
+HTML = (b"content-type", b"text/html; charset=utf-8")
 NO_STORE = (b"cache-control", b"no-store")
 PRIVATE = (b"cache-control", b"private")
 # Browsers of any origin may buy: there are no cookies, a payment or a proof is the only authority.
