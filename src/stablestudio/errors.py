@@ -24,6 +24,39 @@ class Issue:
         return body
 
 
+# What the `code` of an issue can be beside the code of an error, by which files are refused.
+ISSUE_CODES = {
+    "blank": "The text consists of spaces.",
+    "conflict": "The value is right alone, and wrong beside another one.",
+    "duplicate_key": "The field is given twice.",
+    "file_out_of_limits": "The file is too large, too long or of another shape than the model takes.",
+    "invalid": "The value is none of its kind.",
+    "invalid_form": "The body is no well-formed multipart/form-data.",
+    "invalid_json": "The body is no well-formed JSON.",
+    "invalid_url": "The address is none that may be called.",
+    "misaligned": "Two lists that belong together differ in length.",
+    "mismatch": "The value is not the one that was offered.",
+    "missing": "The field is required.",
+    "mixed_forms": "The field is of an older form of this input, and others are of today's.",
+    "not_a_file": "The field takes no file.",
+    "not_allowed": "The value is none of those allowed.",
+    "not_an_object": "The body must be a JSON object.",
+    "not_made_here": "The model can, but no maker that this service has does.",
+    "nul_character": "The text holds a NUL character.",
+    "out_of_range": "The number is too small or too large.",
+    "too_few": "The list needs more entries.",
+    "too_long": "The text is too long.",
+    "too_many": "The list has too many entries.",
+    "too_many_values": "The body holds more values than any route takes.",
+    "too_short": "The text is too short.",
+    "unknown_field": "There is no such field here.",
+    "unknown_reference": "The prompt speaks of a file that is not there.",
+    "unknown_value": "The value is none of those there are.",
+    "wrong_kind_of_media": "The file is a picture where a clip is wanted, or the like.",
+    "wrong_type": "The value is of another type, such as a number in quotes.",
+}
+
+
 class StudioError(Exception):
     """Base of every error that reaches a buyer or an operator.
 

@@ -72,6 +72,10 @@ def check_error(answer: Answer, *, secrets: Iterable[str] = ()) -> dict[str, Any
     body: dict[str, Any] = answer.json()
     optional = {"issues", "requestId"} | (SIGN_IN if str(body.get("code")).startswith("siwx_") else set())
     optional |= {"links"} if body.get("code") == "route_not_found" else set()
+    if "error" in body and isinstance(body["error"], dict):  # as OpenAI's clients want it
+        assert body["error"].pop("message")
+        assert set(body["error"]) == {"type", "code", "param"}
+        body["error"] = "told"
     assert SHAPE <= set(body) <= SHAPE | optional, sorted(body)
     assert body["success"] is False
     assert body["charged"] is False

@@ -24,8 +24,10 @@ from tests.acceptance.fuzzing import (
 from tests.acceptance.raw_http import request
 
 SELLING = [offering.path for offering in OFFERINGS if offering.kind is not Kind.UPLOAD]
+FACES = ["/v1/images/generations", "/v1/images/edits", "/v1/videos"]
 
-_fields = sorted({name for offering in OFFERINGS for name in offering.input.model_fields})
+_openais = {"model", "size", "n", "quality", "response_format", "stream", "seconds", "input_reference"}
+_fields = sorted(_openais.union(*(offering.input.model_fields for offering in OFFERINGS)))
 _nearly_right = st.dictionaries(st.sampled_from(_fields), any_json | st.lists(any_json, max_size=70), max_size=8)
 _encoded = (any_json | _nearly_right).map(lambda value: json.dumps(value).encode())
 MONSTERS = [
@@ -61,6 +63,19 @@ _known = st.sampled_from(
             "/api/quote",
             "/openapi.json",
             "/docs/errors",
+            *(
+                "/v1/images/generations",
+                "/v1/images/edits",
+                "/v1/videos",
+                "/v1/videos/job_x",
+                "/v1/videos/job_x/content",
+            ),
+            *(
+                "/api/jobs/job_x/events",
+                "/api/jobs/job_x/cancel",
+                "/api/jobs/job_x/webhooks",
+                "/api/x402/veo-3.1/generate",
+            ),
             "/faucet",
             "/rpc/base-sepolia",
             "/",
@@ -169,7 +184,7 @@ def test_any_body_is_quoted_or_refused(target: Target) -> None:
         check(target.post(path, body, [(b"content-encoding", encoding)]), statuses={400, 402, 413})
 
     encodings = st.sampled_from([b"identity", b"gzip", b"br, gzip"])
-    fuzz({"path": st.sampled_from(SELLING), "body": _bodies, "encoding": encodings}, shot, examples=400)
+    fuzz({"path": st.sampled_from([*SELLING, *FACES]), "body": _bodies, "encoding": encodings}, shot, examples=400)
 
 
 def test_each_monster_is_refused_by_each_route(target: Target) -> None:

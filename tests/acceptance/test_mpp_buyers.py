@@ -118,6 +118,21 @@ def test_the_command_line_of_mppx_buys(studio: Service, buyer: LocalAccount, pac
 
 @pytest.mark.parametrize("token", [USDC_E, PATH_USD])
 def test_pympp_pays_in_either_token(studio: Service, buyer: LocalAccount, token: str) -> None:
+    bought = _by_pympp(studio, buyer, token, PATH, BODY)
+    assert bought.status_code == 200, bought.text
+    assert "payment-receipt" in bought.headers
+
+
+def test_pympp_buys_a_picture_in_the_shape_of_openai(studio: Service, buyer: LocalAccount) -> None:
+    wish = {"model": "flux-2-pro", "prompt": "a fox", "size": "1024x1024"}
+    bought = _by_pympp(studio, buyer, PATH_USD, "/v1/images/generations", wish)
+    assert bought.status_code == 200, bought.text
+    assert "payment-receipt" in bought.headers
+    assert bought.json()["payment"]["payer"].lower() == buyer.address.lower()
+    assert httpx.get(bought.json()["data"][0]["url"], trust_env=False).status_code == 200
+
+
+def _by_pympp(studio: Service, buyer: LocalAccount, token: str, path: str, body: dict[str, Any]) -> httpx.Response:
     method = charge(
         account=TempoAccount.from_key(_key(buyer)),
         rpc_url=f"{studio.url}/rpc/tempo",
@@ -129,8 +144,6 @@ def test_pympp_pays_in_either_token(studio: Service, buyer: LocalAccount, token:
         async with httpx.AsyncClient(
             transport=PaymentTransport(methods=[method]), timeout=60, trust_env=False
         ) as client:
-            return await client.post(studio.url + PATH, json=BODY)
+            return await client.post(studio.url + path, json=body)
 
-    bought = anyio.run(buy)
-    assert bought.status_code == 200, bought.text
-    assert "payment-receipt" in bought.headers
+    return anyio.run(buy)

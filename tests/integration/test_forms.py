@@ -79,7 +79,7 @@ def test_numbers_and_truth_are_read_from_their_text(buyer: Buyer) -> None:
         (FLUX, {"prompt": "a"}, [("prompt", (None, "b"))], ["prompt"], "duplicate_key"),
         (EDIT, FIELDS, [("images", ("page.html", b"<html>", "text/html"))], ["images"], "wrong_kind_of_media"),
         (EDIT, FIELDS, [("images", ("empty.png", b"", "image/png"))], ["images"], "wrong_kind_of_media"),
-        (EDIT, FIELDS, [("images", ("big.png", CAT + bytes(4_000_000), "image/png"))], ["images"], "file_too_large"),
+        (EDIT, FIELDS, [("images", ("big.png", CAT + bytes(4_000_000), "image/png"))], ["images"], "file_out_of_limits"),
         (EDIT, FIELDS, [("pictures", ("cat.png", CAT, "image/png"))], ["pictures"], "unknown_field"),
     ],
 )  # fmt: skip

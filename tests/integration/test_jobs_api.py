@@ -191,7 +191,8 @@ def test_a_running_job_shows_its_state_and_its_pace(buyer: Buyer) -> None:
     body = SMALL | {"prompt": "a cat [sandbox:delay=5]"}
     job = buyer.job(buyer.buy(PATH, body))
     assert job["status"] in ("pending", "loading")
-    assert (job["pollAfter"], job["input"], job["payment"]["state"]) == (5, body, "charged")
+    assert (job["input"], job["payment"]["state"]) == (body, "charged")
+    assert 1 <= job["pollAfter"] <= 5  # by what such jobs took in this service, if there were enough of them
     assert "result" not in job
     assert "finishedAt" not in job
 

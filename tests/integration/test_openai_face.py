@@ -183,7 +183,7 @@ def test_nobody_else_reads_a_video(studio: Service, buyer: Buyer) -> None:
     with Buyer(studio.url) as other:
         for below in ("", "/content"):
             assert other.http.get(path + below).status_code == 402
-            assert other.http.get(path + below, headers=_bearer("none")).status_code == 402
+            assert other.http.get(path + below, headers=_bearer("none")).status_code == 401
             assert other.http.get(path + below, headers=other.proof(path + below)).status_code == 403
 
 

@@ -145,7 +145,7 @@ def test_a_key_out_of_form_is_refused_before_the_money_moves(buyer: Buyer, key: 
 def test_two_keys_that_differ_are_refused_before_the_money_moves(buyer: Buyer) -> None:
     payment = buyer.sign(PATH, BODY, payment_id=KEY)
     answer = buyer.pay(PATH, BODY, payment, **{"Idempotency-Key": KEY + "x"})
-    assert (answer.status_code, answer.json()["issues"][0]["code"]) == (400, "conflicts")
+    assert (answer.status_code, answer.json()["issues"][0]["code"]) == (400, "conflict")
     assert buyer.balance() == FUNDS
 
 

@@ -6,13 +6,14 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from stablestudio.jobs.changes import MOST_EACH
 from stablestudio.protocols import siwx
 from tests.service import Buyer, Service
 
@@ -268,3 +269,40 @@ def test_a_stop_answers_everybody_who_waits_at_once(tmp_path: Path) -> None:
             # uvicorn alone would wait ten seconds and then cut both off.
             assert "end" not in {event["event"] for event in events}
             assert held.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
+def test_so_many_connections_may_wait_for_one_job_and_a_poll_is_answered_still(buyer: Buyer) -> None:
+    job_id = buyer.buy(PATH, SLOW)
+    path = f"/api/jobs/{job_id}"
+    proof = buyer.proof(f"{path}/events")
+    any_number = httpx2.Limits(max_connections=None)
+    with (
+        httpx2.Client(base_url=buyer.url, trust_env=False, limits=any_number, timeout=60) as http,
+        ExitStack() as stack,
+    ):
+        streams = [
+            stack.enter_context(http.stream("GET", f"{path}/events", headers=proof)).iter_lines()
+            for _ in range(MOST_EACH)
+        ]
+        assert {next(stream) for stream in streams} == {"retry: 2000"}
+        refused = buyer.http.get(f"{path}/events", headers=buyer.proof(f"{path}/events"))
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_waits")
+        assert refused.headers["retry-after"] == "5"
+        held = buyer.http.get(path, headers=buyer.proof(path) | {"Prefer": "wait=60"})
+        assert (held.status_code, held.json()["status"]) == (200, "loading")
+        assert "preference-applied" not in held.headers
+
+
+def test_every_answer_has_a_request_id_of_its_own(buyer: Buyer) -> None:
+    answers = [
+        buyer.http.post(PATH, json=QUICK),
+        buyer.http.post(PATH, json={}),
+        buyer.http.get("/health"),
+        buyer.http.get("/nothing"),
+        buyer.http.get("/openapi.json"),
+        buyer.http.options(PATH),
+        _paid(buyer, QUICK),
+    ]
+    ids = {answer.headers["x-request-id"] for answer in answers}
+    assert len(ids) == len(answers)
+    assert answers[1].json()["requestId"] == answers[1].headers["x-request-id"]

@@ -159,7 +159,7 @@ def test_the_input_s_own_address_is_judged_and_named_the_same_way(buyer: Buyer) 
     taken = CLIP | {"callBackUrl": "https://example.com/hook"}
     assert buyer.http.post(SEEDANCE, json=taken).status_code == 402
     other = buyer.http.post(SEEDANCE, json=taken, headers={"Webhook-Url": "https://example.com/other"})
-    assert (other.status_code, other.json()["issues"][0]["code"]) == (400, "conflicts")
+    assert (other.status_code, other.json()["issues"][0]["code"]) == (400, "conflict")
 
 
 def test_the_input_s_own_address_is_kept_with_the_order(buyer: Buyer) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import pkgutil
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import stablestudio
-from stablestudio.errors import InternalError, InvalidInput, Issue, StudioError
+from stablestudio.catalog.issues import _LIMITS
+from stablestudio.errors import ISSUE_CODES, InternalError, InvalidInput, Issue, StudioError
 from stablestudio.server.public import error_page
 
 # Run when imported: the command line, and Alembic's script.
 _NOT_MODULES = ("__main__", "stablestudio.store.migrations")
 _BUYER_SIDE = ("stablestudio.client", "stablestudio.cli", "stablestudio.mcp")
-_HTTP = {400, 402, 403, 404, 405, 408, 409, 410, 412, 413, 416, 422, 429, 431, 500, 502, 503}
+SOURCE = Path(stablestudio.__path__[0])
+_HTTP = {400, 401, 402, 403, 404, 405, 408, 409, 410, 412, 413, 416, 422, 429, 431, 500, 502, 503}
 
 
 def _all_errors() -> list[type[StudioError]]:
@@ -85,7 +89,7 @@ def test_that_sentence_is_what_is_told_unless_more_is_known(error: type[StudioEr
 @each_error
 def test_an_error_says_what_to_do_next(error: type[StudioError]) -> None:
     assert error.hint.endswith(".")
-    # The base's hint is about a request id, which internal errors alone have.
+    # The base's hint is to ask the operator, for whom internal errors alone are.
     assert error is InternalError or error.hint != StudioError.hint
 
 
@@ -162,3 +166,24 @@ def test_a_new_error_needs_a_class_and_a_sentence_only() -> None:
     assert TooManyCats.code == "too_many_cats"
     assert TooManyCats().body()["error"] == "There are too many cats."
     assert TooManyCats().body()["status"] == 409
+
+
+def _issue_codes() -> Iterator[tuple[str, str]]:
+    """Yield (file, code) of each issue that the source makes."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            place = {"Issue": 1, "_refusal": 1, "_bad": 1, "_bad_key": 0}.get(node.func.id)
+            given = node.args[place] if place is not None and len(node.args) > place else None
+            if isinstance(given, ast.Constant) and path.parent.name != "client":
+                yield path.name, str(given.value)
+
+
+def test_each_code_of_an_issue_is_explained() -> None:
+    codes = {*ISSUE_CODES, *(error.code for error in ERRORS)}
+    made = list(_issue_codes())
+    assert len(made) > 20
+    assert [found for found in made if found[1] not in codes] == []
+    assert {public for public, _ in _LIMITS.values()} <= codes
+    assert all(f"- `{code}`: " in error_page() for code in ISSUE_CODES)

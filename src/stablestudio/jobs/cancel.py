@@ -72,7 +72,7 @@ class Canceller:
         job = await self._database.read(lambda connection: store.find(connection, job_id))
         order = await self._database.read(lambda connection: store.order_input(connection, job_id))
         if job is None or order is None or job.state not in ("pending", "loading"):
-            raise _too_late("This job is complete.")
+            raise CancelTooLate("This job is complete.", hint="Read the job: its result is there.", charged=True)
         if job.task is None:
             raise _too_late("This job is being handed to a vendor at this very moment.")
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 
@@ -15,6 +15,11 @@ from stablestudio.store.views import OrderView
 # How late a change made by another process, such as an operator's command, is heard of, in seconds.
 _INTERVAL = 5.0
 _AT_ONCE = 500
+# A connection that waits holds some 25 KiB: no job may collect them, and all together stay below half a GiB.
+MOST_EACH = 200
+MOST = 20_000
+
+Heeds = Callable[[OrderView | None], bool]
 
 
 class Waiter:
@@ -22,14 +27,19 @@ class Waiter:
 
     def __init__(self, room: _Room) -> None:
         self._room = room
+        self._heeds: Heeds | None = None
         self._turn: asyncio.Future[None] | None = None
 
     def look(self) -> OrderView | None:
         """Return the order as it is; after a change the first of its waiters asks the database for all of them."""
         return self._room.look()
 
-    async def wait(self, seen: OrderView | None, *, seconds: float) -> None:
-        """Return when there may be something newer than `seen`, when the time is over, or when somebody wakes it."""
+    async def wait(self, seen: OrderView | None, *, seconds: float, heeds: Heeds | None = None) -> None:
+        """Return when there may be something newer than `seen`, when the time is over, or when somebody wakes it.
+
+        A change that comes meanwhile counts where the waiter `heeds` it; by default any does.
+        """
+        self._heeds = heeds
         if self._room.is_over or not self._room.holds(seen):
             return
         loop = asyncio.get_running_loop()
@@ -40,6 +50,11 @@ class Waiter:
         finally:
             timer.cancel()
             self._turn = None
+
+    def tell(self) -> None:
+        """End the wait, if it is for such a change."""
+        if self._turn is not None and (self._heeds is None or self._heeds(self.look())):
+            self.wake()
 
     def wake(self) -> None:
         """End the wait."""
@@ -72,11 +87,13 @@ class _Room:
     def turn(self) -> None:
         self._view = None
         for waiter in self.waiters:
-            waiter.wake()
+            waiter.tell()
 
     def end(self) -> None:
         self.is_over = True
-        self.turn()
+        self._view = None
+        for waiter in self.waiters:
+            waiter.wake()
 
 
 class Changes:
@@ -86,6 +103,7 @@ class Changes:
         self._database = database
         self._rooms: dict[str, _Room] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiters = 0
         self.is_over = False
 
     @property
@@ -108,6 +126,11 @@ class Changes:
         for room in self._rooms.values():
             room.end()
 
+    def has_room(self, order_id: str) -> bool:
+        """Tell whether one more may wait for an order."""
+        room = self._rooms.get(order_id)
+        return self._waiters < MOST and (room is None or len(room.waiters) < MOST_EACH)
+
     @contextmanager
     def waiter(self, order_id: str) -> Iterator[Waiter]:
         """Wait for an order. From here on no change is missed: what `look` does not see yet ends a `wait`."""
@@ -115,10 +138,12 @@ class Changes:
         room.is_over = self.is_over
         waiter = Waiter(room)
         room.waiters.add(waiter)
+        self._waiters += 1
         try:
             yield waiter
         finally:
             room.waiters.discard(waiter)
+            self._waiters -= 1
             if not room.waiters:
                 self._rooms.pop(order_id, None)
 

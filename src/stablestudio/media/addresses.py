@@ -171,7 +171,7 @@ def admit(target: Target, policy: FetchPolicy) -> None:
     if target.scheme not in policy.schemes:
         raise FetchRefused(f"Only {' and '.join(sorted(policy.schemes))} addresses are fetched.")
     if target.port not in policy.ports:
-        raise FetchRefused(f"{target.host} is not fetched from at port {target.port}.")
+        raise FetchRefused(f"{target.host} is not fetched from at port {target.port}: leave the port out.")
     address = literal(target.host)
     if address is not None:
         permitted = policy.permits(address)

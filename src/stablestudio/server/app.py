@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
 from stablestudio.errors import InternalError, StudioError
-from stablestudio.ids import new_id
+from stablestudio.ids import serial
 from stablestudio.media.links import PATH as ASSETS
 from stablestudio.server.accept import prefers_html
 from stablestudio.server.assets import AssetEndpoint
@@ -26,6 +27,8 @@ from stablestudio.server.http import (
     CORS,
     HTML,
     NO_STORE,
+    REQUEST,
+    REQUEST_HEADER,
     Handler,
     Receive,
     Scope,
@@ -82,6 +85,7 @@ class App:
         self._clips = clips
         self._lost = Lost(origin, paths=[*self._exact, *OTHERS])
         self._docs = f"{origin}{ERRORS}"
+        self._new_id = serial("req")
         self._startup = startup
         self._shutdown = shutdown
 
@@ -90,24 +94,33 @@ class App:
             return await self._live(receive, send)
         if scope["type"] != "http":
             return None
-        try:
-            await self._route(scope["path"])(scope, receive, send)
-        except StudioError as error:
-            await self._refuse(scope, send, error)
-        except HTTPException as error:
-            await self._refuse(scope, send, self._translate(error, scope))
-        except Exception:
-            request_id = new_id("req")
-            log.exception("request_failed", extra={"request": request_id, "path": scope["path"]})
-            # Where an answer has begun, the server drops this second one and closes the connection.
-            await self._refuse(scope, send, InternalError(), request_id=request_id)
+        scope[REQUEST] = request = self._new_id()
 
-    async def _refuse(self, scope: Scope, send: Send, error: StudioError, *, request_id: str | None = None) -> None:
+        async def named(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (REQUEST_HEADER, request)]}
+            await send(message)
+
+        try:
+            await self._route(scope["path"])(scope, receive, named)
+        except StudioError as error:
+            await self._refuse(scope, named, error)
+        except HTTPException as error:
+            await self._refuse(scope, named, self._translate(error, scope))
+        except Exception:
+            log.exception("request_failed", extra={"request": request.decode(), "path": scope["path"]})
+            # Where an answer has begun, the server drops this second one and closes the connection.
+            await self._refuse(scope, named, InternalError())
+
+    async def _refuse(self, scope: Scope, send: Send, error: StudioError) -> None:
+        request = scope[REQUEST].decode()
+        if error.status != 402:  # an unpaid or unsigned request is how every conversation begins
+            log.info("request_refused", extra={"request": request, "path": scope["path"], "code": error.code})
         if isinstance(error, RouteNotFound) and scope["method"] in ("GET", "HEAD") and prefers_html(scope):
             return await respond(send, 404, page(error, scope["path"]), [HTML, *CORS, NO_STORE])
         if scope["path"].startswith(FACED):
             error = worded(error)
-        await respond_error(send, error, docs=self._docs, request_id=request_id)
+        await respond_error(send, error, docs=self._docs, request_id=request)
 
     def _route(self, path: str) -> Handler:
         exact = self._exact.get(path)

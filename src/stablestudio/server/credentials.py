@@ -68,9 +68,9 @@ def _idempotency_key(scope: Scope, presented: Presented) -> str | None:
     given = header(scope, b"idempotency-key")
     identifier = None if isinstance(presented, mpp.Credential) else x402.payment_identifier(presented)
     if given is not None and not _KEY.fullmatch(given):
-        raise _bad_key("must_be_visible_ascii", "Idempotency-Key takes 1 to 255 visible ASCII characters.")
+        raise _bad_key("invalid", "Idempotency-Key takes 1 to 255 visible ASCII characters.")
     if given is not None and identifier is not None and given != identifier:
-        raise _bad_key("conflicts", "Idempotency-Key and the payment-identifier extension name different orders.")
+        raise _bad_key("conflict", "Idempotency-Key and the payment-identifier extension name different orders.")
     return given or identifier
 
 

@@ -10,12 +10,16 @@ from typing import Any
 
 from stablestudio.catalog import OFFERINGS, Offering
 from stablestudio.clock import Clock
+from stablestudio.loops import every
 from stablestudio.store import history
 from stablestudio.store.database import Database
 
 FRESH_SECONDS = 60
 _LAST = 100
 _ENOUGH = 5
+# Who reads a job ten times while it is made hears of its end a tenth late at most, on average a twentieth.
+_READS = 10
+_LONGEST_PAUSE = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,13 @@ def estimate(offering: Offering, milliseconds: Sequence[int]) -> Eta:
         return Eta(seconds=(shortest + longest) / 2, p90_seconds=float(longest))
     ninth = quantiles(milliseconds, n=10, method="inclusive")[-1]
     return Eta(seconds=_seconds(median(milliseconds)), p90_seconds=_seconds(ninth), jobs=len(milliseconds))
+
+
+def poll_after(offering: Offering, eta: Eta | None) -> int:
+    """Return the pause in seconds that suits readers of a job: by what such jobs took here, or the catalog's where that is unknown."""
+    if eta is None or not eta.jobs:
+        return offering.poll_after
+    return min(max(round(eta.seconds / _READS), 1), _LONGEST_PAUSE)
 
 
 def _seconds(milliseconds: float) -> float:
@@ -63,3 +74,11 @@ class Etas:
                 self._made = {offering.key: estimate(offering, took[offering.type]) for offering in OFFERINGS}
                 self._stale_at = self._clock.now_ms() + FRESH_SECONDS * 1000
             return self._made
+
+    async def run(self) -> None:
+        """Keep the estimates fresh for `poll_after`, until cancelled."""
+        await every(FRESH_SECONDS, self.now, name="etas")
+
+    def poll_after(self, offering: Offering) -> int:
+        """Return the pause in seconds between two reads of a job."""
+        return poll_after(offering, self._made.get(offering.key))

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from stablestudio.errors import StudioError
 from stablestudio.jobs.changes import Changes, Waiter
 from stablestudio.server.http import CORS, NO_STORE, Headers, Receive, Scope, Send, header
 from stablestudio.server.job_bodies import Phase, payment_of, phase_of, state_of
@@ -31,6 +32,17 @@ _HEADERS: Headers = [
 ]
 
 
+class TooManyWaits(StudioError):
+    """Too many connections wait for this job, or for all jobs of this service."""
+
+    status = 429
+    retryable = True
+    hint = "Close streams that nobody reads, or poll: a poll is always answered."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "5"})
+
+
 class EventStreams:
     """`GET /api/jobs/{id}/events`, for whoever may read the job."""
 
@@ -44,6 +56,8 @@ class EventStreams:
         if heard == order.revision and phase_of(order) is Phase.OVER:
             await send({"type": "http.response.start", "status": 204, "headers": [*CORS, NO_STORE]})
             return await send({"type": "http.response.body", "body": b""})
+        if not self._changes.has_room(order.id):
+            raise TooManyWaits
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         with self._changes.waiter(order.id) as waiter, line(receive, waiter) as call:
             await self._follow(send, waiter, call, shown=order if heard == order.revision else None)
@@ -52,6 +66,7 @@ class EventStreams:
     async def _follow(self, send: Send, waiter: Waiter, call: Line, *, shown: OrderView | None) -> None:
         now = asyncio.get_running_loop().time
         end = now() + LONGEST_SECONDS
+        quiet = now() + HEARTBEAT_SECONDS
         await _write(send, _RECONNECT)
         while (order := waiter.look()) is not None and order.deleted_at is None:
             news = self._news(order, shown)
@@ -61,11 +76,14 @@ class EventStreams:
             if news:
                 await _write(send, b"".join(news[:-1]) + b"id: %d\n" % order.revision + news[-1])
                 shown = order
+                quiet = now() + HEARTBEAT_SECONDS
             if is_over or call.is_dead or self._changes.is_over or now() >= end:
                 return
-            await waiter.wait(order, seconds=HEARTBEAT_SECONDS)
-            if waiter.look() is order and not call.is_dead:
+            # Not every change is news: the silence is counted from what was written last.
+            await waiter.wait(order, seconds=quiet - now())
+            if now() >= quiet and not call.is_dead:
                 await _write(send, _HEARTBEAT)
+                quiet = now() + HEARTBEAT_SECONDS
 
     def _news(self, order: OrderView, shown: OrderView | None) -> list[bytes]:
         """Return the events that lead from what was shown to what is; the last one alone will bear the id."""

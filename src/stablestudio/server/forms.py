@@ -130,12 +130,12 @@ def _inline(model: type[OfferingInput], name: str, part: _Part) -> str:
     content_type = sniff(bytes(part.data[:HEAD])) or "application/octet-stream"
     shape = _shape(model).get(name)
     if shape is not None:  # an unknown field is told by the input itself
-        _require_taken(shape.get("items") or shape, name, content_type)
+        _require_taken(shape.get("items") or shape, name, content_type if part.data else "empty")
     uri = f"data:{content_type};base64,{base64.b64encode(part.data).decode()}"
     if len(uri) > LONGEST_DATA_URI:
         most = LONGEST_DATA_URI * 3 // 4 // 1_000_000
         told = f"{name!r}: a file in a form has at most {most} MB; send it by POST /api/upload and give its blobUrl"
-        raise _refusal((name,), "file_too_large", told)
+        raise _refusal((name,), "file_out_of_limits", told)
     return uri
 
 
@@ -144,7 +144,7 @@ def _require_taken(shape: dict[str, Any], name: str, content_type: str) -> None:
         raise _refusal((name,), "not_a_file", f"{name!r} takes no file")
     allowed = [each for kind in shape["x-media"] for each in CONTENT_TYPES[kind]]
     if content_type not in allowed:
-        told = f"{name!r} takes files of these types: {', '.join(allowed)}; this one is of no such type"
+        told = f"{name!r} takes files of these types: {', '.join(allowed)}; this one is {'empty' if content_type == 'empty' else 'of another'}"
         raise _refusal((name,), "wrong_kind_of_media", told)
 
 

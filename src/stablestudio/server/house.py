@@ -177,6 +177,7 @@ class House:
             self.storage.sweep(),
             self.purger.run(),
             self.changes.run(),
+            self._etas.run(),
             self.webhooks.run(),
         ]
         if self._works:
@@ -270,7 +271,8 @@ class House:
         tokens = PollTokens(secret)
         keys = WebhookKeys(secret)
         poster = Poster(policy=_INSIDE if settings.webhooks_inside else None, own_origin=settings.origin)
-        bodies = JobBodies(self.database, links=self._links, clock=self._clock)
+        self._etas = Etas(self.database, clock=self._clock)
+        bodies = JobBodies(self.database, links=self._links, clock=self._clock, poll_after=self._etas.poll_after)
         pages = JobPages(self.database, bodies=bodies, tokens=tokens, clock=self._clock)
         self.webhooks = WebhookWorker(
             self.database,
@@ -303,11 +305,10 @@ class House:
                 sells[offering.path] = UploadRoute(offering, desk=self.desk, **parts)
                 continue
             sells[offering.path] = SellRoute(offering, hold_s=hold_s(offering), **parts)
-        etas = Etas(self.database, clock=self._clock)
         quotes = QuoteRoute(
             sells,
             prices=prices,
-            etas=etas,
+            etas=self._etas,
             ways=shop.ways,
             clock=self._clock,
             body_limit=settings.max_body_bytes,
@@ -333,7 +334,7 @@ class House:
             faces=faces,
             clips=clips,
             models=ModelRoutes(
-                prices=prices, bindings=self.bindings, etas=etas, max_upload_bytes=settings.max_upload_bytes
+                prices=prices, bindings=self.bindings, etas=self._etas, max_upload_bytes=settings.max_upload_bytes
             ),
             blob=BlobRoutes(self.desk, tokens=self._tokens, clock=self._clock),
             confirm=ConfirmRoute(self.desk, gate=gate),

@@ -19,6 +19,8 @@ Answer = tuple[dict[str, Any], dict[str, Any]]
 
 BODY_SECONDS = 60.0
 WHOLE = "stablestudio.whole"  # the extension in the scope
+REQUEST = "stablestudio.request"  # the request's id in the scope
+REQUEST_HEADER = b"x-request-id"
 JSON = (b"content-type", b"application/json")
 HTML = (b"content-type", b"text/html; charset=utf-8")
 NO_STORE = (b"cache-control", b"no-store")
@@ -131,7 +133,9 @@ async def respond(send: Send, status: int, body: bytes, headers: Iterable[tuple[
 async def respond_whole(scope: Scope, send: Send, status: int, body: bytes, headers: Headers) -> None:
     """Send a whole answer, in one write where the HTTP server offers that (`server/whole.py`)."""
     write = scope.get("extensions", {}).get(WHOLE)
-    if write is None or not write(scope, status, body, headers):
+    # Such an answer goes past the edge, which names all others.
+    named = [*headers, (REQUEST_HEADER, scope[REQUEST])] if REQUEST in scope else headers
+    if write is None or not write(scope, status, body, named):
         await respond(send, status, body, headers)
 
 
@@ -142,13 +146,10 @@ async def respond_json(
     await respond(send, status, to_json(body), [JSON, *CORS, *headers])
 
 
-async def respond_error(send: Send, error: StudioError, *, docs: str, request_id: str | None = None) -> None:
+async def respond_error(send: Send, error: StudioError, *, docs: str, request_id: str) -> None:
     """Send an error in the shape of contract section 6."""
     headers: Headers = [NO_STORE, *((name.encode(), value.encode("latin-1")) for name, value in error.headers)]
-    body = error.body() | {"docs": f"{docs}#{error.code}"}
-    if request_id is not None:
-        body["requestId"] = request_id
-        headers.append((b"x-request-id", request_id.encode()))
+    body = error.body() | {"docs": f"{docs}#{error.code}", "requestId": request_id}
     await respond_json(send, error.status, body, headers)
 
 
@@ -162,4 +163,5 @@ async def respond_preflight(send: Send, methods: str) -> None:
 
 def refuse_method(scope: Scope, methods: str) -> MethodNotAllowed:
     """Return the error for a method that a route does not take."""
-    return MethodNotAllowed(f"{scope['method']} is not possible here; {methods} is.", headers={"Allow": methods})
+    are = "are" if "," in methods else "is"
+    return MethodNotAllowed(f"{scope['method']} is not possible here; {methods} {are}.", headers={"Allow": methods})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from stablestudio import catalog
+from stablestudio.catalog import Offering
 from stablestudio.clock import Clock, iso
 from stablestudio.media.links import Links
 from stablestudio.money import Money
@@ -18,6 +20,7 @@ from stablestudio.store.views import AssetView, OrderView
 
 PREFIX = "/api/jobs/"
 _LONGEST_DATA = 2_000
+_POLL_AFTER = 5
 _REFUNDS = {
     "pending": "refund_pending",
     "waiting": "refund_pending",
@@ -45,8 +48,12 @@ class Phase(Enum):
 class JobBodies:
     """Writes jobs as their owners read them."""
 
-    def __init__(self, database: Database, *, links: Links, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, *, links: Links, clock: Clock, poll_after: Callable[[Offering], int]
+    ) -> None:
+        """Take the parts; `poll_after` gives the seconds between two reads of a job."""
         self._database = database
+        self._poll_after = poll_after
         self._links = links
         self._clock = clock
 
@@ -59,12 +66,12 @@ class JobBodies:
 
     def body(self, order: OrderView) -> dict[str, Any]:
         """Return a job, with its input where that is short."""
-        type_, poll_after = _offering(order.model, order.operation)
+        offering = _offering(order.model, order.operation)
         state = state_of(order)
         body: dict[str, Any] = {
             "success": True,
             "jobId": order.id,
-            "type": type_,
+            "type": offering.type if offering else f"{order.model}-{order.operation}",
             "status": state,
             "progress": order.progress or 0,
             "createdAt": iso(order.ordered_at),
@@ -86,7 +93,7 @@ class JobBodies:
             body["error"] = order.error or "The payment was not settled; nothing was charged."
             body["errorCode"] = order.error_code or "payment_rejected"
         else:
-            body["pollAfter"] = poll_after
+            body["pollAfter"] = self._poll_after(offering) if offering else _POLL_AFTER
         return body
 
     def _result(self, assets: list[AssetView]) -> dict[str, Any]:
@@ -154,10 +161,9 @@ def _without_data(value: Any) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _offering(model: str, operation: str) -> tuple[str, int]:
-    """Return (type, poll interval in seconds); an offering that was taken out of the catalog keeps its jobs."""
-    offering = catalog.find(model, operation)
-    return (offering.type, offering.poll_after) if offering else (f"{model}-{operation}", 5)
+def _offering(model: str, operation: str) -> Offering | None:
+    """Return what was sold; an offering that was taken out of the catalog keeps its jobs."""
+    return catalog.find(model, operation)
 
 
 def payment_of(order: OrderView) -> dict[str, Any]:

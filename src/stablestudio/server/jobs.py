@@ -111,7 +111,7 @@ class JobRoutes:
 
     async def _read(self, scope: Scope, receive: Receive, send: Send, job_id: str) -> None:
         reader = await self._gate.reader(scope, job_id=job_id)
-        seconds = preferred_wait(scope)
+        seconds = preferred_wait(scope) if self._changes.has_room(job_id) else None
         if seconds is None:
             start, body = self._pages.page(job_id, reader.wallet, signed=reader.has_signed)
         else:

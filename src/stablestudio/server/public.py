@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stablestudio import __version__
-from stablestudio.errors import StudioError
+from stablestudio.errors import ISSUE_CODES, StudioError
 from stablestudio.server.answers import answer
 
 
@@ -32,7 +32,14 @@ def error_page() -> str:
         says = (error.__doc__ or "").strip().splitlines()[0]
         again = "yes" if error.retryable else "no"
         lines += [f"## {code}", f"HTTP {error.status}. {says} {error.hint} Retry unchanged: {again}.", ""]
-    return "\n".join(lines)
+    lines += [
+        "# Issues",
+        "",
+        "What `issues` say of a field, by their `code`; a file's can be the code of an error above.",
+        "",
+    ]
+    lines += [f"- `{code}`: {says}" for code, says in ISSUE_CODES.items()]
+    return "\n".join([*lines, ""])
 
 
 def _all_errors(base: type[StudioError]) -> Iterator[type[StudioError]]:

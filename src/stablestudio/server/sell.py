@@ -176,7 +176,8 @@ class SellRoute:
     async def answer(self, scope: Scope, receive: Receive, send: Send, sold: Sold) -> None:
         """Answer a sale. Whoever paid just now gets the whole job after the wait that it prefers."""
         headers, token = self.head(sold)
-        if token is not None and sold.owner is not None and (seconds := preferred_wait(scope)) is not None:
+        seconds = preferred_wait(scope) if self._changes.has_room(sold.job_id) else None
+        if token is not None and sold.owner is not None and seconds is not None:
             order = await wait_for_turn(self._changes, sold.job_id, seconds=seconds, receive=receive)
             if order is not None and order.deleted_at is None:
                 _, body = self._pages.page(sold.job_id, sold.owner, signed=False, order=order)

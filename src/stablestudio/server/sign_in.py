@@ -19,6 +19,11 @@ _HEADER = b"sign-in-with-x"
 _AUTHORIZATION = b"authorization"
 _REMEMBERED = 20_000
 _LONG = 1_500
+_ACTS = {
+    "cancel": "Sign in to cancel this job",
+    "redeliver": "Sign in to have this job's webhooks sent again",
+    "confirm": "Sign in to confirm your upload",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +80,13 @@ class Gate:
         path = scope["path"]
         given = self._given(scope)
         if given is None and job_id is not None and (token := _bearer(scope)) is not None:
-            return self._hold(token, job_id, path)
+            return self._hold(token, job_id, scope)
         # Long headers are remembered by their hash, or padding would fill the memory.
         name = given if given is None or len(given) < _LONG else hashlib.sha256(given.encode()).hexdigest()
         known = self._known.get((name or "", path))
         if known is not None and self._clock.now_ms() < known.until_ms:
             return known
-        signed = await self._prove(given, path)
+        signed = await self._prove(given, scope)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()  # the cheapest bound; whoever polls is known again one signature check later
         self._known[name or "", path] = signed
@@ -89,14 +94,17 @@ class Gate:
 
     async def writer(self, scope: Scope) -> Signed:
         """Return who wants to change something here; the change itself must `burn` the proof."""
-        return await self._prove(self._given(scope), scope["path"])
+        given = self._given(scope)
+        if given is None and _bearer(scope) is not None:
+            raise self._challenge(scope, siwx.SiwxMissing("A poll token reads its job alone; this needs a signature."))
+        return await self._prove(given, scope)
 
     async def burn(self, scope: Scope, signed: Signed) -> None:
         """Use a proof up; raise `SiwxNonceUsed` if it was used before."""
         if not await self._database.write(
             lambda connection: nonces.burn(connection, signed.nonce, expires_at=signed.until_ms)
         ):
-            raise self._challenge(scope["path"], siwx.SiwxNonceUsed())
+            raise self._challenge(scope, siwx.SiwxNonceUsed())
 
     def _given(self, scope: Scope) -> str | None:
         """Return the header that proves who asks; a proof by MPP has a space in it, one by SIGN-IN-WITH-X has none."""
@@ -106,27 +114,27 @@ class Gate:
         authorization = header(scope, _AUTHORIZATION)
         return authorization if authorization is not None and mpp.is_payment(authorization) else None
 
-    def _hold(self, token: str, job_id: str, path: str) -> Signed:
+    def _hold(self, token: str, job_id: str, scope: Scope) -> Signed:
         """Return whose job a poll token is for."""
         wallet = views.wallet(self._database, job_id) or ""
         try:
             until_ms = self._tokens.check(token, job_id, wallet=wallet, now_ms=self._clock.now_ms())
         except StudioError as error:
-            raise self._challenge(path, error) from None
+            raise self._challenge(scope, error) from None
         return Signed(wallet=wallet, nonce="", until_ms=until_ms, has_signed=False)
 
-    async def _prove(self, given: str | None, path: str) -> Signed:
+    async def _prove(self, given: str | None, scope: Scope) -> Signed:
         if self._proofs is not None and given is not None and mpp.is_payment(given):
-            return self._prove_account(self._proofs, given, path)
+            return self._prove_account(self._proofs, given, scope)
         try:
             proof = siwx.decode_proof(given)
             try:
-                self._verify(proof, path)
+                self._verify(proof, scope["path"])
             except siwx.SiwxInvalidSignature:
                 if not await self._wallet_accepts(proof):
                     raise
         except siwx.SiwxRefused as error:
-            raise self._challenge(path, error) from None
+            raise self._challenge(scope, error) from None
         until = min(proof.expires_at_ms, proof.issued_at_ms + siwx.LIFETIME_MS)
         return Signed(wallet=str(proof.wallet), nonce=proof.nonce, until_ms=until)
 
@@ -148,18 +156,19 @@ class Gate:
         digest, signature = question
         return await judge(proof.wallet.address, digest, signature)
 
-    def _prove_account(self, proofs: Proofs, given: str, path: str) -> Signed:
+    def _prove_account(self, proofs: Proofs, given: str, scope: Scope) -> Signed:
         now = self._clock.now_ms()
         try:
             credential = mpp.decode_credential(given)
-            wallet = mpp.verify_proof(proofs.desk, proofs.terms, credential, path=path, now_s=now // 1000)
+            wallet = mpp.verify_proof(proofs.desk, proofs.terms, credential, path=scope["path"], now_s=now // 1000)
         except mpp.MppRefused as error:
-            raise self._challenge(path, error) from None
+            raise self._challenge(scope, error) from None
         until = datetime.fromisoformat(credential.challenge.expires or "").timestamp()
         return Signed(wallet=str(wallet), nonce=f"mpp:{credential.challenge.id}", until_ms=int(until * 1000))
 
-    def _challenge(self, path: str, error: StudioError) -> StudioError:
+    def _challenge(self, scope: Scope, error: StudioError) -> StudioError:
         """Add fresh challenges to a refusal, in headers and body (contract section 3)."""
+        path = scope["path"]
         now = self._clock.now_ms()
         challenge = siwx.challenge(
             self._origin,
@@ -167,6 +176,7 @@ class Gate:
             nonce=self._nonces.issue(now),
             now_ms=now,
             chains=self._chains,
+            statement=_statement(scope["method"], path),
             error=error.message,
         )
         error.headers.append((x402.PAYMENT_REQUIRED, siwx.encode_challenge(challenge)))
@@ -175,6 +185,13 @@ class Gate:
             line = mpp.proof_challenge(self._proofs.desk, self._proofs.terms, path=path, now_s=now // 1000)
             error.headers.append((mpp.WWW_AUTHENTICATE, line))
         return error
+
+
+def _statement(method: str, path: str) -> str:
+    """Return what a wallet shows to whoever is to sign: what the signature does here."""
+    if method == "DELETE":
+        return "Sign in to delete this job's files"
+    return _ACTS.get(path.rpartition("/")[2], siwx.READS) if method == "POST" else siwx.READS
 
 
 def _bearer(scope: Scope) -> str | None:

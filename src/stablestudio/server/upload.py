@@ -62,6 +62,9 @@ class UploadRoute(SellRoute):
         return {"success": True, "status": "pending"}
 
 
+_CODES = {"missing": "missing", "extra_forbidden": "unknown_field", "json_invalid": "invalid_json"}
+
+
 class _Confirmation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -96,7 +99,9 @@ def _read(body: bytes) -> _Confirmation:
     try:
         return _Confirmation.model_validate_json(body)
     except ValidationError as error:
-        issues = [Issue(tuple(each["loc"]), each["type"], each["msg"]) for each in error.errors()]
+        issues = [
+            Issue(tuple(each["loc"]), _CODES.get(each["type"], "invalid"), each["msg"]) for each in error.errors()
+        ]
         raise InvalidInput(
             "The body is JSON with uploadId and blobUrl.",
             issues=issues,

@@ -66,18 +66,23 @@ def line(receive: Receive, waiter: Waiter) -> Iterator[Line]:
 async def wait_for_turn(changes: Changes, job_id: str, *, seconds: float, receive: Receive) -> OrderView | None:
     """Return an order once its job has ended, or, where it has, once its money has; or as it is when the time is over.
 
-    A change in between, such as of progress, is no reason to answer. Nobody is kept by a service that stops.
+    A change in between, such as of progress, is no reason to answer. Nobody is kept by a service that stops, or where
+    too many wait already.
     """
     now = asyncio.get_running_loop().time
-    end = now() + seconds
+    end = now() + (seconds if changes.has_room(job_id) else 0)
     with changes.waiter(job_id) as waiter, line(receive, waiter) as call:
         order = waiter.look()
         first = phase_of(order) if order is not None else Phase.OVER
-        while order is not None and phase_of(order) is first and first is not Phase.OVER and order.deleted_at is None:
+
+        def heeds(order: OrderView | None) -> bool:
+            return order is None or phase_of(order) is not first or order.deleted_at is not None
+
+        while first is not Phase.OVER and not heeds(order):
             left = end - now()
             if left <= 0 or call.is_dead or changes.is_over:
                 break
-            await waiter.wait(order, seconds=left)
+            await waiter.wait(order, seconds=left, heeds=heeds)
             order = waiter.look()
     return order
 

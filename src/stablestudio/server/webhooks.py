@@ -38,7 +38,7 @@ def read_webhook(scope: Scope, given: OfferingInput | None, *, poster: Poster) -
         return None
     name = HEADER if asked is not None else "callBackUrl"
     if asked is not None and inner is not None and asked != inner:
-        raise _bad(name, "conflicts", f"{HEADER} and callBackUrl name different addresses.")
+        raise _bad(name, "conflict", f"{HEADER} and callBackUrl name different addresses.")
     url = asked or inner or ""
     try:
         poster.admit(url)

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +151,30 @@ async def test_nobody_is_remembered_who_has_left(changes: Changes) -> None:
         pass
     await changes.look_around()
     assert changes.waited_for == 0
+
+
+async def test_a_change_that_a_waiter_does_not_heed_lets_it_sleep_on(database: Database, changes: Changes) -> None:
+    with changes.waiter(order(1).id) as deaf, changes.waiter(order(1).id) as other:
+        asleep = asyncio.create_task(deaf.wait(deaf.look(), seconds=_LONG, heeds=lambda seen: seen is None))
+        woken = asyncio.create_task(_next(other))
+        await asyncio.sleep(0)
+        await database.write(_touch(1))
+        await woken
+        assert not asleep.done()
+        deaf.wake()
+        await asleep
+
+
+async def test_one_order_and_all_together_have_room_for_so_many_waiters(
+    changes: Changes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stablestudio.jobs.changes.MOST_EACH", 2)
+    monkeypatch.setattr("stablestudio.jobs.changes.MOST", 3)
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(changes.waiter(order(1).id))
+        assert not changes.has_room(order(1).id)
+        assert changes.has_room(order(2).id)
+        stack.enter_context(changes.waiter(order(2).id))
+        assert not changes.has_room(order(2).id)
+    assert changes.has_room(order(1).id)

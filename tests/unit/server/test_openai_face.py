@@ -89,7 +89,7 @@ def test_another_shape_is_refused_with_those_that_are_made(size: Any) -> None:
 
 def test_size_and_the_model_s_own_words_do_not_go_together() -> None:
     body = {"model": "flux-2-pro", "prompt": "a", "size": "1024x1024", "resolution": "2 MP"}
-    assert _refused(IMAGES, **body) == [("resolution", "conflicts")]
+    assert _refused(IMAGES, **body) == [("resolution", "conflict")]
 
 
 @pytest.mark.parametrize("picture", [LINK, [LINK], {"image_url": LINK}, [{"image_url": LINK}]])

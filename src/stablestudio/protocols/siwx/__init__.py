@@ -1,6 +1,6 @@
 """SIGN-IN-WITH-X: a wallet shows itself by signing a short-lived challenge (CAIP-122; x402 extension `sign-in-with-x`)."""
 
-from stablestudio.protocols.siwx.challenge import HEADER, LIFETIME_MS, NAME, challenge, encode_challenge, sign
+from stablestudio.protocols.siwx.challenge import HEADER, LIFETIME_MS, NAME, READS, challenge, encode_challenge, sign
 from stablestudio.protocols.siwx.errors import (
     SiwxChallengeRefused,
     SiwxDomainMismatch,
@@ -26,6 +26,7 @@ __all__ = [
     "LIFETIME_MS",
     "MAX_HEADER",
     "NAME",
+    "READS",
     "SKEW_MS",
     "Message",
     "NonceIssuer",

@@ -16,6 +16,7 @@ from stablestudio.protocols.solana import SolanaKey, b58encode
 NAME = "sign-in-with-x"
 HEADER = "SIGN-IN-WITH-X"
 LIFETIME_MS = 5 * 60 * 1000
+READS = "Sign in to read your jobs"
 _MAX_CHAINS = 32
 _TEXT = {"type": "string"}
 _URI = {"type": "string", "format": "uri"}
@@ -50,7 +51,7 @@ def challenge(
     nonce: str,
     now_ms: int,
     chains: Sequence[str],
-    statement: str = "Sign in to read your jobs",
+    statement: str = READS,
     error: str | None = None,
 ) -> dict[str, Any]:
     """Return the x402 body that asks for a sign-in at `origin` (`https://host[:port]`) and `path` (query included).

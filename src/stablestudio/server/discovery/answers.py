@@ -199,6 +199,7 @@ ERROR = record(
         "retryable": _FLAG,
         "charged": _FLAG,
         "docs": _LINK,
+        "requestId": _TEXT,
         "issues": _list(ISSUE),
     },
     "issues",

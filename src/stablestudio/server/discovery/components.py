@@ -102,6 +102,7 @@ RESPONSES: Document = {
     "default": answer(
         "An error; nothing more was charged. 400: `issues` names every field at fault. 403: another wallet's. 409: the payment "
         "bought something else, or the job's state forbids it. 410: its vendor ended the model; `successor` is another. "
+        "429: wait as Retry-After says. "
         "503: nobody can make this here now.",
         reference("Error"),
     ),

@@ -25,7 +25,7 @@ def sheet(title: str, content: str) -> bytes:
 
 
 def text_sheet(markdown: str) -> bytes:
-    """Return a page of a text with headings, lists, paragraphs and `code`; each heading of the second rank is an anchor."""
+    """Return a page of a text with headings, lists, paragraphs and `code`; each heading is an anchor."""
     title = next((line[2:] for line in markdown.splitlines() if line.startswith("# ")), "")
     return sheet(title, "\n".join(_blocks(markdown)))
 
@@ -55,9 +55,8 @@ def _blocks(markdown: str) -> Iterator[str]:
 
 def _block(line: str) -> str:
     if heading := re.fullmatch("(##?) (.*)", line):
-        rank, words = len(heading[1]), heading[2].replace("`", "")
-        anchor = f' id="{escape(words)}"' if rank == 2 else ""
-        return f"<h{rank}{anchor}>{escape(words)}</h{rank}>"
+        rank, words = len(heading[1]), heading[2]
+        return f'<h{rank} id="{escape(words.lower())}">{escape(words)}</h{rank}>'
     return f"<p>{_inline(line)}</p>"
 
 

@@ -11,7 +11,6 @@ from stablestudio.server.faces.images import PictureSale
 from stablestudio.server.faces.openai import FACES, VIDEOS, Face, Wish
 from stablestudio.server.faces.route import FaceRoute
 from stablestudio.server.faces.sale import FacedSale
-from stablestudio.server.faces.tracked import tracked
 from stablestudio.server.faces.videos import ClipRoutes, ClipSale
 from stablestudio.server.http import Handler
 from stablestudio.server.job_bodies import JobBodies
@@ -39,9 +38,9 @@ def build_faces(
 
         return sale
 
-    sells = {
-        path: tracked(FaceRoute(face, sale=seller(face), prices=parts["prices"], body_limit=parts["body_limit"]))
+    sells: dict[str, Handler] = {
+        path: FaceRoute(face, sale=seller(face), prices=parts["prices"], body_limit=parts["body_limit"])
         for path, face in FACES.items()
     }
     shared = {name: parts[name] for name in ("pages", "tokens", "clock")}
-    return sells, tracked(ClipRoutes(database, gate=gate, bodies=bodies, **shared))
+    return sells, ClipRoutes(database, gate=gate, bodies=bodies, **shared)

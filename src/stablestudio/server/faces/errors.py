@@ -39,6 +39,16 @@ class ClipFailed(StudioError):
     hint = "Read the video, its `error` tells why; the payment goes back by itself."
 
 
+class VideoKeyRefused(StudioError):
+    """The API key of this request is no poll token of this video."""
+
+    status = 401
+    hint = (
+        "Send the Poll-Token of the paid answer as the API key, as docs/openai has it, or sign the read. "
+        "A lost token is told anew to whoever signs GET /api/jobs/{id}; GET /api/jobs lists a wallet's jobs."
+    )
+
+
 _KINDS: dict[int, str] = {402: "payment_required"}
 
 
@@ -58,7 +68,8 @@ def failed(order: OrderView, *, body_of_job: str) -> OrderFailed:
         },
     )
     if returned:
-        error.advice = f"{_MONEY[payment['state']]} {error.advice}"
+        # Here OpenAI's clients show it; they do not show the hint.
+        error.message = f"{error.message.rstrip('.')}. {_MONEY[payment['state']]}"
     return error
 
 

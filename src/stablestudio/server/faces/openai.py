@@ -116,7 +116,7 @@ def read_wish(face: Face, body: bytes, *, is_form: bool = False) -> Wish:
             issues.append(shape)
         else:
             issues += [
-                Issue((name,), "conflicts", f"'size' says what {name!r} says: send one of them")
+                Issue((name,), "conflict", f"'size' says what {name!r} says: send one of them")
                 for name in shape
                 if name != "size" and name in native.names
             ]

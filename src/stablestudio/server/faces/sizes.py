@@ -49,7 +49,7 @@ def fields_of(model: type[OfferingInput], size: str) -> dict[str, str] | Issue:
     near = min(_fitting(sold, size, model=model), default=None, key=lambda found: found[0])
     if near is None:
         allowed = tuple(dict.fromkeys(each.text for each in sold))
-        message = f"{shown(size)} is no size that this model makes; a size of the shape of one of these is"
+        message = f"{shown(size)} is no size that this model makes; a size of the shape of one of these is: {', '.join(allowed)}"
         return Issue(("size",), "not_allowed", message, allowed)
     return dict(near[1].fields)
 

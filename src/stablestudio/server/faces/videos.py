@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic_core import to_json
+from starlette.exceptions import HTTPException
 
 from stablestudio import catalog
 from stablestudio.catalog import Kind, OfferingInput, VideoInput
@@ -12,7 +13,7 @@ from stablestudio.clock import Clock, iso
 from stablestudio.errors import InvalidInput, Issue
 from stablestudio.media.links import AssetDeleted, AssetExpired
 from stablestudio.sales.order import Sold
-from stablestudio.server.faces.errors import ClipFailed, ClipNotReady
+from stablestudio.server.faces.errors import ClipFailed, ClipNotReady, VideoKeyRefused
 from stablestudio.server.faces.openai import VIDEOS
 from stablestudio.server.faces.sale import FacedSale
 from stablestudio.server.http import (
@@ -29,7 +30,7 @@ from stablestudio.server.http import (
 )
 from stablestudio.server.job_bodies import JobBodies, Phase, phase_of, state_of
 from stablestudio.server.job_pages import JobNotFound, JobPages
-from stablestudio.server.poll_tokens import PollTokens
+from stablestudio.server.poll_tokens import PollTokenExpired, PollTokenInvalid, PollTokens
 from stablestudio.server.sell import notes
 from stablestudio.server.sign_in import Gate, Signed
 from stablestudio.store import views
@@ -83,12 +84,14 @@ class ClipRoutes:
         """Serve `/v1/videos/{id}` and `/v1/videos/{id}/content`."""
         job_id, _, below = scope["path"][len(PREFIX) :].partition("/")
         if len(scope["path"]) > _LONGEST_PATH or below not in ("", "content"):
-            raise JobNotFound  # a challenge repeats the path, and clients take 16 KB of headers
+            raise HTTPException(
+                404
+            )  # also what is too long: a challenge repeats the path, and clients take 16 KB of headers
         if scope["method"] == "OPTIONS":
             return await respond_preflight(send, f"{METHODS}, OPTIONS")
         if scope["method"] not in ("GET", "HEAD"):
             raise refuse_method(scope, METHODS)
-        reader = await self._gate.reader(scope, job_id=job_id)
+        reader = await self._reader(scope, job_id)
         order = self._pages.own(job_id, reader.wallet)
         offering = catalog.find(order.model, order.operation)
         if offering is not None and offering.kind is not Kind.VIDEO:
@@ -96,6 +99,13 @@ class ClipRoutes:
         if below:
             return await self._content(scope, send, order)
         await self._read(scope, send, order, reader)
+
+    async def _reader(self, scope: Scope, job_id: str) -> Signed:
+        """Return who reads. Where a key is no token, 401: a client that pays would take 402 for a price, and throw."""
+        try:
+            return await self._gate.reader(scope, job_id=job_id)
+        except (PollTokenInvalid, PollTokenExpired) as error:
+            raise VideoKeyRefused(error.message, extra=error.extra) from None
 
     async def _read(self, scope: Scope, send: Send, order: OrderView, reader: Signed) -> None:
         body = clip(order, input_of(order, self._database))
