@@ -258,6 +258,12 @@ def test_real_answers_are_as_the_document_says(studio: Service) -> None:
         path, body = "/api/generate/grok/generate", {"prompt": "a tram"}
         sold = buyer.pay(path, body, buyer.sign(path, body))
         Draft202012Validator(answers.ACCEPTED).validate(sold.json())
+        assert sold.headers.keys() >= {"payment-response", "poll-token"}
+        held = buyer.pay(path, body, buyer.sign(path, body), Prefer="wait=30").json()
+        Draft202012Validator(answers.JOB).validate(held)
+        assert (held["status"], "pollAfter" in held) == ("complete", False)
+        messages = f"/api/jobs/{held['jobId']}/webhooks"
+        Draft202012Validator(answers.MESSAGES).validate(buyer.http.get(messages, headers=buyer.proof(messages)).json())
         job = buyer.wait(sold.json()["jobId"])
         Draft202012Validator(answers.JOB).validate(job)
         Draft202012Validator(answers.JOBS).validate(

@@ -33,7 +33,7 @@ def landing(shop: Shop) -> str:
 
 
 def _question(shop: Shop) -> dict[str, object]:
-    first = shop.offerings[0]
+    first = next((each for each in shop.offerings if not outlook(each.lifecycle)), shop.offerings[0])
     return {"model": first.model, "operation": first.operation, "input": {"prompt": "a fox in the snow"}}
 
 
