@@ -34,8 +34,8 @@ def lost_sheet(path: str, *, links: Mapping[str, str]) -> bytes:
     """Return the page for a path at which nothing is."""
     near = links.get("nearest")
     meant = f'<p>Did you mean <a href="{escape(near)}">{escape(near)}</a>?</p>\n' if near else ""
-    others = [(name, link) for name, link in links.items() if name != "nearest"]
-    rows = "\n".join(f'<li><a href="{escape(link)}">{escape(name)}</a></li>' for name, link in others)
+    others = [link for name, link in links.items() if name != "nearest"]
+    rows = "\n".join(f'<li><a href="{escape(link)}">{escape(link)}</a></li>' for link in others)
     told = f"<p>Nothing is served at <code>{escape(path)}</code>.</p>"
     return sheet("Not found", f"<h1>There is nothing here.</h1>\n{told}\n{meant}<ul>\n{rows}\n</ul>")
 
