@@ -111,6 +111,7 @@ def test_a_form_that_is_wrong_is_told_the_field(
         ("multipart/form-data; boundary=x", _FIELD + b"--x\r\n"),
         ("multipart/form-data; boundary=x", _FIELD * 101 + b"--x--"),
         ("multipart/form-data; boundary=x", b"--x\r\nA: " + b"a" * 100_000 + b"\r\n\r\n\r\n--x--"),
+        ("multipart/form-data; boundary=x", _FIELD + _FIELD.rstrip(b"\r\n") + b"\r\n--xX" * 20_000 + b"\r\n--x--"),
         ("application/json", b"--x\r\n"),
     ],
 )  # fmt: skip

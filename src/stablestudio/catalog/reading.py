@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from stablestudio.catalog.inputs import OfferingInput
 from stablestudio.catalog.issues import field_issue
@@ -23,7 +24,10 @@ Input = TypeVar("Input", bound=OfferingInput)
 MOST_ISSUES = 50
 _LONGEST_NUMBER = 32
 # The longest texts may be all commas; a list of a million mistakes would hold up everybody else for seconds.
-MOST_COMMAS = 80_000
+_MOST_COMMAS = 80_000
+# The longest prompt may look like so many keys; an object has at most this many, and each that is wrong costs microseconds.
+_MOST_KEYS = 20_000
+_MOST_FIELDS = 1_000
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -41,7 +45,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=_whole)
 
 def read(model: type[Input], body: bytes) -> Input:
     """Return the input that a JSON body states; raise `InvalidInput` with all its issues."""
-    if body.count(b",") > MOST_COMMAS:
+    if holds_too_much(body):
         raise _refusal([Issue((), "too_many_values", "The body holds more values than any route takes")])
     try:
         value = model.model_validate_json(body)
@@ -57,6 +61,20 @@ def read(model: type[Input], body: bytes) -> Input:
     if issues:
         raise _refusal(issues)
     return value
+
+
+def holds_too_much(body: bytes) -> bool:
+    """Tell whether a JSON body holds more values or fields than any route takes, and would only take long to refuse."""
+    commas = body.count(b",")
+    if commas <= _MOST_FIELDS:
+        return False
+    if commas > _MOST_COMMAS or len(_KEY_END.findall(body)) > _MOST_KEYS:
+        return True
+    try:
+        value = from_json(body)
+    except ValueError:
+        return False  # told in the parser's words
+    return isinstance(value, dict) and len(value) > _MOST_FIELDS
 
 
 def require_rules(value: OfferingInput) -> None:

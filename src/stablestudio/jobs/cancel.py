@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -36,16 +37,29 @@ class Canceller:
         self._bindings = bindings
         self._clock = clock
         self._on_failed = on_failed
+        self._under_way: dict[str, asyncio.Future[None]] = {}
 
     async def cancel(self, job_id: str) -> None:
         """Cancel a paid job, so that its payment goes back; raise `CancelTooLate`. A job that has failed stays so.
 
         A job that no vendor was asked for ends at once; one that a vendor has ends where the vendor confirms that it stops.
+        Whoever asks meanwhile shares the outcome: a vendor that is asked twice may say no the second time.
         """
+        if job_id not in self._under_way:
+            self._under_way[job_id] = task = asyncio.ensure_future(self._cancel(job_id))
+            task.add_done_callback(lambda _: self._under_way.pop(job_id))
+        await asyncio.shield(self._under_way[job_id])
+
+    async def _cancel(self, job_id: str) -> None:
         if await self._end(job_id, unasked=True):
             log.info("job_cancelled", extra={"job": job_id, "asked": False})
         elif not await self._has_failed(job_id):
-            await self._give_up_task(job_id)
+            try:
+                await self._give_up_task(job_id)
+            except CancelTooLate:
+                if await self._has_failed(job_id):  # another cancel was first, or its maker gave up
+                    return
+                raise
             if not await self._end(job_id, unasked=False) and not await self._has_failed(job_id):
                 raise _too_late("This job was complete before it could be cancelled.")
             log.info("job_cancelled", extra={"job": job_id, "asked": True})

@@ -31,7 +31,7 @@ def render(
         (b"cache-control", f"{'public' if shared else 'private'}, max-age={seconds}".encode()),
         *(more or []),
     ]
-    if _has(header(scope, b"if-none-match"), tag):
+    if _has(header(scope, b"if-none-match"), tag, any_will_do=scope["method"] != "POST"):
         start = {"type": "http.response.start", "status": 304, "headers": kept}
         return start, {"type": "http.response.body", "body": b""}
     start, message = whole(200, body, [(b"content-type", content_type.encode()), *kept])
@@ -54,8 +54,13 @@ async def respond_cached(
         await send(message)
 
 
-def _has(known: str | None, tag: str) -> bool:
-    """Compare weakly, as RFC 9110 section 13.1.2 has it: proxies that compress mark a validator as weak."""
+def _has(known: str | None, tag: str, *, any_will_do: bool) -> bool:
+    """Compare weakly, as RFC 9110 section 13.1.2 has it: proxies that compress mark a validator as weak.
+
+    For the answer to a question that was posted, `*` says nothing.
+    """
     if known is None:
         return False
-    return known.strip() == "*" or tag in {each.strip().removeprefix("W/") for each in known.split(",")}
+    return (any_will_do and known.strip() == "*") or tag in {
+        each.strip().removeprefix("W/") for each in known.split(",")
+    }

@@ -21,6 +21,7 @@ from stablestudio.magic import HEAD, sniff
 
 _FORM = "multipart/form-data"
 _MOST_PARTS = 100
+_MOST_PIECES = 10_000
 _LONGEST_BOUNDARY = 70  # RFC 2046 section 5.1.1
 _DIGITS = 18  # of a number that any field takes
 
@@ -83,6 +84,7 @@ class _Collector:
     def __init__(self) -> None:
         self.parts: list[_Part] = []
         self.is_complete = False
+        self._pieces = 0
         self._header = bytearray()
         self._value = bytearray()
 
@@ -93,7 +95,7 @@ class _Collector:
             "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
             "on_header_end": self._end_header,
             "on_headers_finished": self._end_headers,
-            "on_part_data": lambda data, start, end: self.parts[-1].data.extend(data[start:end]),
+            "on_part_data": self._extend,
             "on_end": self._end,
         }
 
@@ -101,6 +103,12 @@ class _Collector:
         if len(self.parts) == _MOST_PARTS:
             raise _malformed(f"it has more than {_MOST_PARTS} parts")
         self.parts.append(_Part())
+
+    def _extend(self, data: bytes, start: int, end: int) -> None:
+        self._pieces += 1
+        if self._pieces > _MOST_PIECES:  # each is a line that begins like the boundary
+            raise _malformed("its boundary is too much like what is in it")
+        self.parts[-1].data.extend(data[start:end])
 
     def _end_header(self) -> None:
         self.parts[-1].headers[bytes(self._header).lower()] = bytes(self._value)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from stablestudio.catalog.reading import MOST_COMMAS
+from stablestudio.catalog.reading import holds_too_much
 
 
 class Pairs(list[tuple[str, Any]]):
@@ -29,7 +29,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=Pairs, parse_int=Number, parse_flo
 
 def parse(body: bytes) -> Any:
     """Read JSON; raise `ValueError` where it is none, nested too deeply, or has more values than any body needs."""
-    if body.count(b",") > MOST_COMMAS:
+    if holds_too_much(body):
         raise ValueError("too many values")
     from_json(body)  # refuses what is nested too deeply for the decoder below
     return _DECODER.decode(body.decode())

@@ -34,6 +34,7 @@ CODES = {
     "too_few",
     "too_long",
     "too_many",
+    "too_many_values",
     "too_short",
     "unknown_field",
     "unknown_reference",
@@ -323,7 +324,7 @@ def test_null_stands_for_an_optional_field_left_out() -> None:
 
 
 def test_a_flood_of_faults_is_answered_with_a_bounded_list() -> None:
-    error = refusal("grok/generate", {str(number): 1 for number in range(20_000)})
+    error = refusal("grok/generate", {str(number): 1 for number in range(900)})
     assert len(error.issues) == MOST_ISSUES
 
 
@@ -412,3 +413,22 @@ def test_no_message_repeats_a_long_input() -> None:
     for key in ("grok/generate", "nano-banana/edit", "seedance/i2v", "upload"):
         body = {name: secret for name in offered(key).input.model_fields if name != "prompt"} | {secret: 1}
         assert not re.search("s{100}", json.dumps([issue.message for issue in issues(key, body)]))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"prompt":"x",' + b",".join(b'"k%d":1' % number for number in range(1_001)) + b"}",
+        b'{"prompt":"x",' + b",".join(b'"k":1' for _ in range(20_001)) + b"}",
+        b'{"prompt":"x","images":[' + b",".join([b"1"] * 80_001) + b"]}",
+    ],
+    ids=["fields", "one field again and again", "entries"],
+)
+def test_what_would_only_take_long_to_refuse_is_refused_at_once(body: bytes) -> None:
+    assert [issue.code for issue in refusal("grok/generate", body).issues] == ["too_many_values"]
+
+
+def test_a_prompt_may_look_like_anything() -> None:
+    prompt = json.dumps({f"k{number}": number for number in range(2_500)})[:32_000]
+    for text in (prompt, "," * 32_000, '":' * 16_000):
+        assert read("flux-2-pro/generate", {"prompt": text}).model_dump()["prompt"] == text

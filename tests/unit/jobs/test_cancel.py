@@ -58,9 +58,9 @@ async def test_a_cancel_between_the_maker_s_look_and_its_intent_wins(make_bench:
     (ended,) = cancelled
     outcome = (await asyncio.gather(ended, return_exceptions=True))[0]
     # Whichever was written first: never both a vendor at work and the money back.
-    asked = "submit" in bench.vendor.asked
-    assert asked == (outcome is not None)
-    assert asked == (bench.refunds() == [])
+    at_work = "submit" in bench.vendor.asked and "cancel" not in bench.vendor.asked
+    assert at_work == (outcome is not None)
+    assert at_work == (bench.refunds() == [])
 
 
 async def test_a_job_between_two_vendors_is_cancelled(make_bench: Any) -> None:
@@ -131,3 +131,30 @@ async def test_of_a_result_and_a_cancel_at_once_one_wins(make_bench: Any) -> Non
     assert delivered == (bench.refunds() == [])
     kept = bench.database.fetch("SELECT COUNT(*) FROM assets WHERE expires_at IS NULL")[0][0]
     assert (kept > 0) == delivered  # what was cancelled is not kept
+
+
+async def test_cancels_at_the_same_moment_are_one(make_bench: Any) -> None:
+    bench = await make_bench(poll=[Running()], cancel=[True, False, False, False])
+    await bench.advance("submit")
+    canceller = _canceller(bench)
+    assert await asyncio.gather(*(canceller.cancel(bench.job_id) for _ in range(4))) == [None] * 4
+    assert bench.vendor.asked == ["submit", "cancel"]
+    assert (bench.job()[2], len(bench.refunds())) == ("cancelled", 1)
+
+
+async def test_whoever_hears_no_from_the_vendor_because_another_process_cancelled_first_is_told_so(
+    make_bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await make_bench(poll=[Running()], cancel=[True])
+    await bench.advance("submit")
+    here, there = _canceller(bench), _canceller(bench)
+    agrees = bench.vendor.cancel
+
+    async def cancelled_meanwhile(*arguments: Any) -> bool:
+        monkeypatch.setattr(bench.vendor, "cancel", agrees)
+        await there.cancel(bench.job_id)
+        return False
+
+    monkeypatch.setattr(bench.vendor, "cancel", cancelled_meanwhile)
+    await here.cancel(bench.job_id)
+    assert (bench.job()[2], len(bench.refunds())) == ("cancelled", 1)

@@ -53,7 +53,7 @@ async def test_heartbeats_come_although_changes_without_news_do(
     touching = asyncio.create_task(touch())
     seen = views.find(database, order(1).id)
     assert seen is not None
-    scope = {"headers": []}
+    scope: dict[str, Any] = {"headers": []}
     stream = EventStreams(changes, pages=cast("JobPages", _Pages()))
     await asyncio.wait_for(stream.serve(scope, receive, send, order=seen), 60)
     touching.cancel()

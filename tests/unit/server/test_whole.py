@@ -12,6 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from stablestudio.server import limits
 from stablestudio.server.http import Headers, Receive, Scope, Send, read_body, respond_whole
 from stablestudio.server.limits import LimitedHttp
 
@@ -142,3 +143,29 @@ async def test_no_header_ends_early_and_begins_another(value: bytes, protocol: t
         writer.write(PLAIN)
         async with asyncio.timeout(30):
             assert await reader.read() == b""
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"POST / HTT", b"POST / HTTP/1.1\r\nhost: here\r\n", PLAIN + b"POST / HTTP/1.1\r\na: "]
+)
+async def test_a_head_that_does_not_end_in_time_ends_the_connection(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
+    async with connected(Studio(), LimitedHttp) as (reader, writer), asyncio.timeout(30):
+        writer.write(sent)
+        got = await reader.read()
+    assert got.count(b"HTTP/1.1 402") == sent.count(b"hi")
+    assert b"HTTP/1.1 408 Request Timeout" in got
+    assert b'"code":"request_too_slow"' in got
+
+
+async def test_a_slow_body_and_a_slow_answer_are_not_cut_off_by_the_limit_of_heads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
+    async with connected(Studio(), LimitedHttp) as (reader, writer):
+        writer.write(PLAIN[:-1])
+        await asyncio.sleep(0.5)
+        writer.write(PLAIN[-1:])
+        assert (await read_answer(reader))[2] == b"{}"

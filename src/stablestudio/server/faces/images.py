@@ -26,7 +26,8 @@ PATIENCE_SECONDS = 300
 _REFUND_SECONDS = 10
 _LATE = "The picture is still being made. Read the job at pollUrl; do not pay again."
 _NOT_YOURS = (
-    "This payment was answered before. Read the job at pollUrl, or send its poll token as Authorization: Bearer."
+    "This payment was answered before. Read the job at pollUrl with a signature of the wallet that paid, "
+    "or send its poll token, if you have it, as Authorization: Bearer."
 )
 
 

@@ -160,8 +160,8 @@ def _translated(model: type[OfferingInput], pairs: Pairs, *, is_form: bool) -> t
     """Return the native fields but for the size, and what they are called here where that differs."""
     native, names = Pairs(), {}
     for name, value in pairs:
-        if name in _OWN or name in _DROPPED:
-            continue
+        if name in _OWN or name in _DROPPED or value is None or (name == "stream" and value in (False, "false")):
+            continue  # what OpenAI's clients send for "nothing said" among them
         field = _native_name(model, name)
         if field != name:
             names[field] = name
@@ -196,8 +196,8 @@ def _pictures(model: type[OfferingInput], field: str, value: Any) -> Any:
 
 
 def _link(value: Any) -> Any:
-    """Return the link of `{"image_url": "..."}`, as JSON edits and references have it."""
-    return dict(value).get("image_url", value) if isinstance(value, Pairs) else value
+    """Return the link of `{"image_url": "..."}`, as JSON edits and references have it; any other object is refused later."""
+    return value[0][1] if isinstance(value, Pairs) and value.names == ["image_url"] else value
 
 
 def _not_one_of(field: str, value: Any, allowed: Sequence[str]) -> Issue:

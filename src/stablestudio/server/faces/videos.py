@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from stablestudio import catalog
-from stablestudio.catalog import Kind, OfferingInput, VideoInput
+from stablestudio.catalog import Kind, VideoInput
 from stablestudio.clock import Clock, iso
 from stablestudio.errors import InvalidInput, Issue
 from stablestudio.media.links import AssetDeleted, AssetExpired
@@ -40,6 +40,8 @@ from stablestudio.store.views import OrderView
 PREFIX = f"{VIDEOS.path}/"
 METHODS = "GET, HEAD"
 _LONGEST_PATH = 100
+_REMEMBERED = 1_000
+Facts = dict[str, str | None]
 _STATES = {"pending": "queued", "loading": "in_progress", "complete": "completed", "failed": "failed"}
 _LINKS = {"video": "videoUrl", "thumbnail": "thumbnailUrl"}
 
@@ -61,7 +63,7 @@ class ClipSale(FacedSale):
         assert order is not None, "the order was written with its payment"
         # As it was at first: whoever only sends the payment again is not told what became of it.
         news = {"progress": 0, "completed_at": None, "error": None}
-        return clip(order, input_of(order, self._database)) | news | self.awaited(order_id)
+        return clip(order, ordered(order, self._database)) | news | self.awaited(order_id)
 
     def awaited(self, job_id: str) -> dict[str, Any]:
         return super().awaited(job_id) | {"id": job_id, "object": "video", "status": "queued"}
@@ -79,6 +81,7 @@ class ClipRoutes:
         self._bodies = bodies
         self._tokens = tokens
         self._clock = clock
+        self._ordered: dict[str, Facts] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a body is not read
         """Serve `/v1/videos/{id}` and `/v1/videos/{id}/content`."""
@@ -108,7 +111,7 @@ class ClipRoutes:
             raise VideoKeyRefused(error.message, extra=error.extra) from None
 
     async def _read(self, scope: Scope, send: Send, order: OrderView, reader: Signed) -> None:
-        body = clip(order, input_of(order, self._database))
+        body = clip(order, self._facts(order))
         if reader.has_signed:
             token = self._tokens.issue(order.id, wallet=order.wallet, now_ms=self._clock.now_ms())
             body |= {"pollToken": token.text, "pollTokenExpiresAt": iso(token.until_ms)}
@@ -121,6 +124,14 @@ class ClipRoutes:
         headers.append((b"content-length", b"%d" % len(whole)))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else whole})
+
+    def _facts(self, order: OrderView) -> Facts:
+        """Return what was ordered; a long input, with media in it, is not read anew at every look."""
+        if order.id not in self._ordered:
+            if len(self._ordered) >= _REMEMBERED:
+                self._ordered.clear()
+            self._ordered[order.id] = ordered(order, self._database)
+        return self._ordered[order.id]
 
     async def _content(self, scope: Scope, send: Send, order: OrderView) -> None:
         """Send the reader on to the clip, or to its thumbnail."""
@@ -139,7 +150,7 @@ class ClipRoutes:
         await respond(send, 302, b"", headers)
 
 
-def clip(order: OrderView, given: OfferingInput | None) -> dict[str, Any]:
+def clip(order: OrderView, facts: Facts) -> dict[str, Any]:
     """Return a job as a video of OpenAI's API; seconds and size are those that were ordered."""
     state = state_of(order)
     body: dict[str, Any] = {
@@ -154,24 +165,26 @@ def clip(order: OrderView, given: OfferingInput | None) -> dict[str, Any]:
         "remixed_from_video_id": None,
         "error": None,
     }
-    if isinstance(given, VideoInput):
-        output = given.output()
-        body |= {"seconds": str(output.seconds), "size": f"{output.width}x{output.height}"}
-        body["prompt"] = getattr(given, "prompt", None)
+    body |= facts
     if state == "failed":
         body["error"] = {"code": order.error_code or "payment_rejected", "message": order.error or "Not charged."}
     return body
 
 
-def input_of(order: OrderView, database: Database) -> OfferingInput | None:
-    """Return the input that a job is made from; None where the catalog no longer knows what it is."""
+def ordered(order: OrderView, database: Database) -> Facts:
+    """Return seconds, size and prompt that were ordered; nothing where the catalog no longer knows what it is."""
     offering = catalog.find(order.model, order.operation)
     if offering is None:
-        return None
+        return {}
     try:
-        return offering.input.model_validate_json(order.input or views.whole_input(database, order.id))
+        given = offering.input.model_validate_json(order.input or views.whole_input(database, order.id))
     except ValueError:
-        return None  # what it was, today's catalog does not take
+        return {}  # what it was, today's catalog does not take
+    if not isinstance(given, VideoInput):
+        return {}
+    output = given.output()
+    size = f"{output.width}x{output.height}"
+    return {"seconds": str(output.seconds), "size": size, "prompt": getattr(given, "prompt", None)}
 
 
 def _variant(query: bytes) -> str:
