@@ -26,7 +26,8 @@ NPM = Path(__file__).parent / "npm_discovery"
 MOST_HEADERS = 12_000
 DOCUMENTS = [
     *("/", "/openapi.json", "/api/openapi.json", "/llms.txt", "/agents.txt", "/.well-known/x402", "/api/models"),
-    *("/favicon.svg", "/favicon.ico", "/og.png"),
+    *("/favicon.svg", "/favicon.ico", "/og.png", "/robots.txt", "/.well-known/webhooks.json"),
+    *("/docs/errors", "/docs/waiting", "/docs/files", "/docs/openai"),
     *dict.fromkeys(f"/llms/{offering.model}.txt" for offering in OFFERINGS),
     *dict.fromkeys(f"/api/models/{offering.model}" for offering in OFFERINGS),
 ]
@@ -183,18 +184,33 @@ def test_a_quote_is_what_the_challenge_asks_on_every_rail(client: httpx2.Client,
 
 @each_making
 def test_a_quote_refuses_in_the_words_of_the_route_that_sells(client: httpx2.Client, offering: Offering) -> None:
-    unfit: list[Any] = [{}, [], None, 7, {"prompt": ""}, {"prompt": "a", "promt": "b"}, {"prompt": 1, "size": "huge"}]
+    unfit: list[Any] = [{}, {"prompt": ""}, {"prompt": "a", "promt": "b"}, {"prompt": 1, "size": "huge"}]
     for wrong in unfit:
         refused, sold = ask(client, offering, wrong), client.post(offering.path, content=json.dumps(wrong))
         assert refused.status_code == sold.status_code == 400
-        assert told(refused) == told(sold)
+        assert told(refused) == below_input(told(sold))
+
+
+@pytest.mark.parametrize("wrong", ["x", [], None, 7, True])
+def test_an_input_that_is_no_object_is_told_as_such(client: httpx2.Client, wrong: Any) -> None:
+    (issue,) = ask(client, OFFERINGS[0], wrong).json()["issues"]
+    assert (issue["path"], issue["code"]) == (["input"], "not_an_object")
+    assert issue["message"].startswith("'input' must be a JSON object")
+
+
+def test_a_quote_says_when_files_are_looked_at(client: httpx2.Client) -> None:
+    wish = {"prompt": "snow", "images": ["https://example.com/a.png"]}
+    question = {"model": "grok", "operation": "edit", "input": wish}
+    assert "before any money moves" in client.post("/api/quote", json=question).json()["note"]
+    question = {"model": "grok", "operation": "generate", "input": {"prompt": "snow"}}
+    assert "note" not in client.post("/api/quote", json=question).json()
 
 
 def test_a_quote_finds_a_field_that_is_given_twice_as_the_route_does(client: httpx2.Client) -> None:
     wrong = '{"prompt": "a", "prompt": "b"}'
     question = f'{{"model": "grok", "operation": "generate", "input": {wrong}}}'
     refused = client.post("/api/quote", content=question)
-    assert told(refused) == told(client.post("/api/generate/grok/generate", content=wrong))
+    assert told(refused) == below_input(told(client.post("/api/generate/grok/generate", content=wrong)))
     assert refused.json()["issues"][0]["code"] == "duplicate_key"
 
 
@@ -242,6 +258,12 @@ def test_real_answers_are_as_the_document_says(studio: Service) -> None:
         path, body = "/api/generate/grok/generate", {"prompt": "a tram"}
         sold = buyer.pay(path, body, buyer.sign(path, body))
         Draft202012Validator(answers.ACCEPTED).validate(sold.json())
+        assert sold.headers.keys() >= {"payment-response", "poll-token"}
+        held = buyer.pay(path, body, buyer.sign(path, body), Prefer="wait=30").json()
+        Draft202012Validator(answers.JOB).validate(held)
+        assert (held["status"], "pollAfter" in held) == ("complete", False)
+        messages = f"/api/jobs/{held['jobId']}/webhooks"
+        Draft202012Validator(answers.MESSAGES).validate(buyer.http.get(messages, headers=buyer.proof(messages)).json())
         job = buyer.wait(sold.json()["jobId"])
         Draft202012Validator(answers.JOB).validate(job)
         Draft202012Validator(answers.JOBS).validate(
@@ -270,6 +292,12 @@ def test_times_and_paces_follow_the_jobs_that_were_made_here(data: Path) -> None
         assert _eta(service)["basis"] == "history"
         assert _eta(service)["jobs"] == 5
         assert 0 < _eta(service)["seconds"] <= _eta(service)["p90Seconds"]
+
+
+def below_input(refusal: dict[str, Any]) -> dict[str, Any]:
+    """Return a refusal of an input as it is said of one that stands within a question."""
+    issues = [issue | {"path": ["input", *issue["path"]]} for issue in refusal["issues"]]
+    return refusal | {"issues": issues}
 
 
 def told(answer: httpx2.Response) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from stablestudio.config import Settings
 from stablestudio.jobs import cancel, changes
 from stablestudio.jobs import webhooks as worker
 from stablestudio.media.post import Poster
+from stablestudio.payments.errors import IdempotencyConflict
 from stablestudio.server import events, waits
 from stablestudio.server.webhooks import HEADER, KEYS_PATH
 from tests.fakes.receiver import Receiver
@@ -49,6 +50,7 @@ def test_the_headers_paths_errors_and_settings_exist() -> None:
     assert f"header `{HEADER}`" in WORDS
     assert f"`{KEYS_PATH}`" in PAGE
     assert f"`409 {cancel.CancelTooLate.code}`" in PAGE
+    assert f"`409 {IdempotencyConflict.code}`" in PAGE
     assert "webhooks_inside" in Settings.model_fields
     assert "`webhooks_inside`" in PAGE
 

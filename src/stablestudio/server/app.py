@@ -12,15 +12,21 @@ from starlette.routing import Route, Router
 from stablestudio.errors import InternalError, StudioError
 from stablestudio.ids import serial
 from stablestudio.media.links import PATH as ASSETS
+from stablestudio.server.accept import prefers_html
 from stablestudio.server.assets import AssetEndpoint
 from stablestudio.server.blob import PATH as BLOB
 from stablestudio.server.blob import BlobRoutes
 from stablestudio.server.embedded import EmbeddedRoutes
+from stablestudio.server.explained import PATH as ERRORS
+from stablestudio.server.explained import explain
 from stablestudio.server.faces import older
 from stablestudio.server.faces.errors import PREFIX as FACED
 from stablestudio.server.faces.errors import worded
 from stablestudio.server.faces.videos import PREFIX as CLIPS
 from stablestudio.server.http import (
+    CORS,
+    HTML,
+    NO_STORE,
     REQUEST,
     REQUEST_HEADER,
     Handler,
@@ -28,11 +34,12 @@ from stablestudio.server.http import (
     Scope,
     Send,
     refuse_method,
+    respond,
     respond_error,
 )
 from stablestudio.server.job_bodies import PREFIX as JOBS
 from stablestudio.server.jobs import JobRoutes
-from stablestudio.server.lost import OTHERS, Lost
+from stablestudio.server.lost import OTHERS, Lost, RouteNotFound, page
 from stablestudio.server.models import PATH as MODELS
 from stablestudio.server.models import PREFIX as MODEL
 from stablestudio.server.models import ModelRoutes
@@ -40,7 +47,6 @@ from stablestudio.server.public import PublicRoutes
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.upload import PATH as CONFIRM
 from stablestudio.server.upload import ConfirmRoute
-from stablestudio.server.webhooks import KEYS_PATH, WebhookRoutes
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +67,6 @@ class App:
         jobs: JobRoutes,
         assets: AssetEndpoint,
         public: PublicRoutes,
-        webhooks: WebhookRoutes,
         embedded: EmbeddedRoutes | None,
         origin: str,
         startup: Callable[[], Awaitable[None]],
@@ -70,15 +75,16 @@ class App:
         """Take the routes, those of `free` and `faces` by their exact path; what keeps `startup` from succeeding stands in `failure` afterwards."""
         self.failure: StudioError | None = None
         self._exact: dict[str, Handler] = {**sells, **free, **faces, "/api/jobs": jobs.listed, CONFIRM: confirm}
+        self._exact[ERRORS] = explain
         self._exact[MODELS] = models.listed
         self._exact |= dict.fromkeys((BLOB, f"{BLOB}/", f"{BLOB}/mpu"), blob)
         self._jobs = jobs
         self._models = models
         self._assets = assets
-        self._rest = _rest(public, webhooks, embedded)
+        self._rest = _rest(public, embedded)
         self._clips = clips
         self._lost = Lost(origin, paths=[*self._exact, *OTHERS])
-        self._docs = f"{origin}/docs/errors"
+        self._docs = f"{origin}{ERRORS}"
         self._new_id = serial("req")
         self._startup = startup
         self._shutdown = shutdown
@@ -110,6 +116,8 @@ class App:
         request = scope[REQUEST].decode()
         if error.status != 402:  # an unpaid or unsigned request is how every conversation begins
             log.info("request_refused", extra={"request": request, "path": scope["path"], "code": error.code})
+        if isinstance(error, RouteNotFound) and scope["method"] in ("GET", "HEAD") and prefers_html(scope):
+            return await respond(send, 404, page(error, scope["path"]), [HTML, *CORS, NO_STORE])
         if scope["path"].startswith(FACED):
             error = worded(error)
         await respond_error(send, error, docs=self._docs, request_id=request)
@@ -157,11 +165,9 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _rest(public: PublicRoutes, webhooks: WebhookRoutes, embedded: EmbeddedRoutes | None) -> Router:
+def _rest(public: PublicRoutes, embedded: EmbeddedRoutes | None) -> Router:
     routes = [
         Route("/health", public.health, methods=["GET"]),
-        Route("/docs/errors", public.errors, methods=["GET"]),
-        Route(KEYS_PATH, webhooks.key, methods=["GET"]),
     ]
     if embedded is not None:
         routes += [

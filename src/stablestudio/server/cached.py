@@ -14,7 +14,14 @@ def etag(body: bytes) -> str:
 
 
 def render(
-    scope: Scope, body: bytes, *, content_type: str, seconds: int, shared: bool = True, tag: str | None = None
+    scope: Scope,
+    body: bytes,
+    *,
+    content_type: str,
+    seconds: int,
+    shared: bool = True,
+    tag: str | None = None,
+    more: Headers | None = None,
 ) -> Answer:
     """Return the answer to a request: whole, its head alone, or 304 where the client has it; good for `seconds`."""
     tag = tag or etag(body)
@@ -22,6 +29,7 @@ def render(
         *CORS,
         (b"etag", tag.encode()),
         (b"cache-control", f"{'public' if shared else 'private'}, max-age={seconds}".encode()),
+        *(more or []),
     ]
     if _has(header(scope, b"if-none-match"), tag, any_will_do=scope["method"] != "POST"):
         start = {"type": "http.response.start", "status": 304, "headers": kept}
@@ -39,9 +47,10 @@ async def respond_cached(
     seconds: int,
     shared: bool = True,
     tag: str | None = None,
+    more: Headers | None = None,
 ) -> None:
     """Send such an answer."""
-    for message in render(scope, body, content_type=content_type, seconds=seconds, shared=shared, tag=tag):
+    for message in render(scope, body, content_type=content_type, seconds=seconds, shared=shared, tag=tag, more=more):
         await send(message)
 
 

@@ -69,7 +69,7 @@ from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
 from stablestudio.server.storage import build_links, check, open_shelf, retention
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
-from stablestudio.server.webhooks import WebhookMessages, WebhookRoutes
+from stablestudio.server.webhooks import KEYS_PATH, WebhookMessages, WebhookRoutes, published
 from stablestudio.store import copies as copy_store
 from stablestudio.store import echoes, nonces
 from stablestudio.store import jobs as job_store
@@ -363,7 +363,7 @@ class House:
         canceller = Canceller(self.database, bindings=self.bindings, clock=self._clock, on_failed=self.refunds.wake)
         return App(
             sells=sells,
-            free={QUOTE: quotes, **document_routes(documents(shop))},
+            free={QUOTE: quotes, **document_routes(documents(shop) | {KEYS_PATH: published(keys)})},
             faces=faces,
             clips=clips,
             models=ModelRoutes(
@@ -384,7 +384,6 @@ class House:
             ),
             assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
             public=PublicRoutes(networks=self.rails.networks, world=self.rails.world),
-            webhooks=webhooks,
             embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
             origin=settings.origin,
             startup=self.start,

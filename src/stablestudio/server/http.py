@@ -22,6 +22,7 @@ WHOLE = "stablestudio.whole"  # the extension in the scope
 REQUEST = "stablestudio.request"  # the request's id in the scope
 REQUEST_HEADER = b"x-request-id"
 JSON = (b"content-type", b"application/json")
+HTML = (b"content-type", b"text/html; charset=utf-8")
 NO_STORE = (b"cache-control", b"no-store")
 PRIVATE = (b"cache-control", b"private")
 # Browsers of any origin may buy: there are no cookies, a payment or a proof is the only authority.

@@ -6,8 +6,13 @@ from collections.abc import Iterable
 
 from stablestudio.catalog.spelling import nearest
 from stablestudio.errors import StudioError
+from stablestudio.server.discovery.sheet import lost_sheet
 
-OTHERS = ("/health", "/docs/errors", "/.well-known/webhooks.json")
+_SELLS = "/api/generate/"
+_MODELS = "/api/models"
+_LONGEST = 200
+
+OTHERS = ("/health",)
 """What is served without being among the routes by exact path."""
 
 
@@ -27,12 +32,36 @@ class Lost:
         self._links = {
             "openapi": f"{origin}/openapi.json",
             "llms": f"{origin}/llms.txt",
-            "models": f"{origin}/api/models",
+            "models": f"{origin}{_MODELS}",
         }
+        self._operations: dict[str, list[str]] = {}
+        for each in self._paths:
+            if each.startswith(_SELLS):
+                model, _, operation = each.removeprefix(_SELLS).partition("/")
+                self._operations.setdefault(model, []).append(operation)
 
     def at(self, path: str) -> RouteNotFound:
         """Return the error for a path."""
         links = dict(self._links)
-        if (near := nearest(path, self._paths)) is not None:
+        if (near := self._nearest(path)) is not None:
             links["nearest"] = f"{self._origin}{near}"
-        return RouteNotFound(f"There is nothing at {path[:200]!r}.", extra={"links": links})
+        return RouteNotFound(f"There is nothing at {path[:_LONGEST]!r}.", extra={"links": links})
+
+    def _nearest(self, path: str) -> str | None:
+        if f"{path}/".startswith(_SELLS):
+            return self._offering(path.removeprefix(_SELLS.rstrip("/")).strip("/"))
+        return nearest(path, self._paths)
+
+    def _offering(self, name: str) -> str:
+        """Return the route that sells what was meant: where a model has no such operation, its first, which makes from text."""
+        asked, _, wish = name.partition("/")
+        model = nearest(asked, self._operations)
+        if model is None:
+            return _MODELS
+        operations = self._operations[model]
+        return f"{_SELLS}{model}/{nearest(wish, operations) or operations[0]}"
+
+
+def page(error: RouteNotFound, path: str) -> bytes:
+    """Return the error as a page for people."""
+    return lost_sheet(path[:_LONGEST], links=error.extra["links"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 from pydantic_core import to_json
 
 from stablestudio.catalog import OFFERINGS, Kind, Offering, PriceTable
 from stablestudio.catalog.spelling import clipped, nearest
-from stablestudio.errors import StudioError
+from stablestudio.errors import InvalidInput, Issue, StudioError
 from stablestudio.providers.bindings import Bindings
 from stablestudio.server.cached import respond_cached
 from stablestudio.server.discovery.models import detail, summary
@@ -60,6 +61,7 @@ class ModelRoutes:
             return await respond_preflight(send, f"{METHODS}, OPTIONS")
         if scope["method"] not in ("GET", "HEAD"):
             raise refuse_method(scope, METHODS)
+        _require_no_filter(scope["query_string"])
         etas = await self._etas.now()
         known = {"prices": self._prices, "max_upload_bytes": self._max_upload_bytes}
         models = [tell(each, eta=etas[each.key], available=self._available(each), **known) for each in offerings]
@@ -68,3 +70,13 @@ class ModelRoutes:
 
     def _available(self, offering: Offering) -> bool:
         return offering.kind is Kind.UPLOAD or self._bindings.serves(offering)
+
+
+def _require_no_filter(query: bytes) -> None:
+    try:
+        names = parse_qs(query.decode(), keep_blank_values=True, max_num_fields=10)
+    except ValueError:
+        raise InvalidInput("The query string cannot be read.") from None
+    if names:
+        issues = [Issue((name,), "unknown_field", f"Unknown filter {name!r}", ()) for name in sorted(names)]
+        raise InvalidInput("This list has no filters.", hint="Leave the query out: the answer is whole.", issues=issues)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from stablestudio import __version__
 from stablestudio.errors import ISSUE_CODES, StudioError
@@ -22,10 +22,6 @@ class PublicRoutes:
     async def health(self, request: Request) -> Response:  # noqa: ARG002 - nothing is asked
         """Tell that the service answers, and whether its money is real."""
         return answer({"status": "ok", "version": __version__, "world": self._world, "networks": self._networks})
-
-    async def errors(self, request: Request) -> Response:  # noqa: ARG002 - nothing is asked
-        """Explain every error code."""
-        return PlainTextResponse(error_page())
 
 
 def error_page() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic_core import to_json
@@ -25,12 +26,13 @@ _FIELDS = ("model", "operation", "input")
 # Prices hold as long as the process; a quote names the next full minute after five, so that equal quotes are equal.
 _MINUTE_MS = 60_000
 _GOOD_MINUTES = 6
+_FILES = "Files are looked at when the order is paid, before any money moves; one that cannot be used costs nothing."
 _EXAMPLE = '{"model": "veo-3.1", "operation": "generate", "input": {"prompt": "a fox", "durationSeconds": "4"}}'
 _OPERATIONS = {model.name: tuple(operation.name for operation in model.operations) for model in MODELS}
 
 
 class QuoteRoute:
-    """Reads an input exactly as the route that sells it does, so it is refused in the same words."""
+    """Reads an input exactly as the route that sells it does, so it is refused in the same words, with paths below `input`."""
 
     def __init__(
         self,
@@ -56,11 +58,13 @@ class QuoteRoute:
         if scope["method"] != "POST":
             raise refuse_method(scope, "POST")
         offering, given = read_question(await read_body(receive, limit=self._body_limit))
-        read = offering.read(given)
+        read = _read(offering, given)
         seller = self._sells[offering.path]
         seller.require_maker(read)
         expires = (self._clock.now_ms() // _MINUTE_MS + _GOOD_MINUTES) * _MINUTE_MS
         body = quote(offering, read, prices=self._prices, ways=self._ways, eta=(await self._etas.now())[offering.key])
+        if read.media():
+            body["note"] = _FILES
         body |= {"settles": "complete" if seller.holds else "accept", "expiresAt": iso(expires)}
         await respond_cached(scope, send, to_json(body), content_type="application/json", seconds=60, shared=False)
 
@@ -112,7 +116,17 @@ def read_question(body: bytes) -> tuple[Offering, bytes]:
     if issues := [*_strangers(pairs), *_absent(pairs)]:
         raise _refusal(issues)
     asked = dict(pairs)
+    if not isinstance(asked["input"], Pairs):
+        raise _refusal([Issue(("input",), "not_an_object", f"'input' must be a JSON object, as in {_EXAMPLE}")])
     return _offering(asked["model"], asked.get("operation")), write(asked["input"]).encode()
+
+
+def _read(offering: Offering, given: bytes) -> OfferingInput:
+    try:
+        return offering.read(given)
+    except InvalidInput as error:
+        issues = [replace(issue, path=("input", *issue.path)) for issue in error.issues]
+        raise InvalidInput(error.message, hint=error.advice, issues=issues) from None
 
 
 def _strangers(pairs: Pairs) -> Iterator[Issue]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic_core import to_json
-from starlette.requests import Request
-from starlette.responses import Response
 
 from stablestudio.catalog import OfferingInput
 from stablestudio.clock import Clock, iso
@@ -14,7 +12,7 @@ from stablestudio.errors import InvalidInput, Issue
 from stablestudio.media.addresses import FetchRefused
 from stablestudio.media.post import Poster
 from stablestudio.protocols.webhooks import WebhookKeys
-from stablestudio.server.answers import answer
+from stablestudio.server.discovery.documents import Document, made
 from stablestudio.server.http import PRIVATE, Receive, Scope, Send, header, respond_json
 from stablestudio.server.job_bodies import JobBodies
 from stablestudio.server.job_pages import JobPages
@@ -94,10 +92,6 @@ class WebhookRoutes:
         await self._database.write(lambda connection: store.redeliver(connection, order_id=job_id, now=now))
         await respond_json(send, 200, await self._told(job_id), [PRIVATE])
 
-    async def key(self, request: Request) -> Response:  # noqa: ARG002 - nothing is asked
-        """Publish the key that every message is signed with."""
-        return answer({"keys": [{"algorithm": "ed25519", "scheme": "v1a", "publicKey": self._keys.public}]})
-
     async def _told(self, job_id: str) -> dict[str, Any]:
         url = await self._database.read(lambda connection: store.url_of(connection, job_id))
         events = await self._database.read(lambda connection: store.of_order(connection, job_id))
@@ -111,6 +105,12 @@ class WebhookRoutes:
             "publicKey": self._keys.public,
             "messages": [message_of(event, [each for each in tries if each.event_id == event.id]) for event in events],
         }
+
+
+def published(keys: WebhookKeys) -> Document:
+    """Return the document with the key that every message is signed with."""
+    body = to_json({"keys": [{"algorithm": "ed25519", "scheme": "v1a", "publicKey": keys.public}]})
+    return made(body, "application/json")
 
 
 def message_of(event: WebhookEvent, tries: list[Try]) -> dict[str, Any]:

@@ -89,6 +89,7 @@ SPOILS: list[tuple[str, Exchange]] = [
     ("document_unreadable", document(lambda whole: whole.update(openapi="2.0"))),
     ("document_foreign_server", document(lambda whole: whole.update(servers=[{"url": "http://10.0.0.7:8402"}]))),
     ("document_too_long", document(lambda whole: whole["paths"].update(many(40)))),
+    ("document_too_large", document(lambda whole: whole["info"].update(description="x" * 65_536))),
     ("sells_nothing", document(lambda whole: whole["paths"].pop(PATH))),
     ("guidance", document(lambda whole: whole["info"].pop("x-guidance"))),
     ("guidance", document(lambda whole: whole["info"].update({"x-guidance": "x" * 4001}))),

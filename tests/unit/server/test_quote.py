@@ -70,7 +70,7 @@ _JSON = st.recursive(
 )
 
 
-@given(given_input=_JSON)
+@given(given_input=st.dictionaries(st.text(), _JSON, max_size=4))
 def test_an_input_arrives_as_it_was_written(given_input: Any) -> None:
     _, read = read_question(ask(model="grok", operation="edit", input=given_input))
     assert json.loads(read) == given_input
@@ -103,6 +103,8 @@ def test_faults_of_an_input_are_left_for_the_route_to_find(written: str) -> None
         (ask(model="grok", operation="edit"), [(("input",), "missing")]),
         (ask(model="grok", operation="edit", input={}, size=1), [(("size",), "unknown_field")]),
         (b'{"model": "a", "model": "b", "input": {}}', [(("model",), "duplicate_key")]),
+        (ask(model="grok", operation="edit", input="x"), [(("input",), "not_an_object")]),
+        (ask(model="grok", operation="edit", input=None), [(("input",), "not_an_object")]),
         (ask(model="grokk", input={}), [(("model",), "not_allowed")]),
         (ask(model=["grok"], input={}), [(("model",), "not_allowed")]),
         (ask(model="grok", input={}), [(("operation",), "not_allowed")]),

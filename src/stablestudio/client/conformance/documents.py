@@ -13,7 +13,7 @@ from stablestudio.client.offers import origin
 from stablestudio.money import Money
 
 PATH = "/openapi.json"
-MOST_OPERATIONS, MOST_GUIDANCE = 40, 4000
+MOST_OPERATIONS, MOST_GUIDANCE, MOST_BYTES = 40, 4000, 65_536
 _METHODS = ("get", "post", "put", "patch", "delete")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 _NOBODYS = "conformance-check"
@@ -87,6 +87,8 @@ def _about(exchange: Exchange, document: dict[str, Any]) -> Iterator[Finding]:
     operations = list(_operations(document))
     if len(operations) > MOST_OPERATIONS:
         yield breach("document_too_long", where, f"It describes {len(operations)} operations.")
+    if (size := len(exchange.answer.body)) >= MOST_BYTES:
+        yield breach("document_too_large", where, f"It has {size} bytes.")
     if not any("x-payment-info" in operation for _, _, operation in operations):
         yield breach("sells_nothing", where, "No operation has x-payment-info.")
     if not any(_signs_in(operation) for _, _, operation in operations):

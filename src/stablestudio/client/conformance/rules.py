@@ -61,6 +61,7 @@ _TABLE = (
     Rule("document_unreadable", ERROR, "documents", "OpenAPI 3.1", "Serve `openapi` 3.x, `info.title`, `info.version` and `paths`."),
     Rule("document_foreign_server", ERROR, "documents", _DISCOVERY, "Name this origin first in `servers`: set the public address."),
     Rule("document_too_long", WARNING, "documents", _DISCOVERY, "Describe at most 40 operations: registries drop the rest."),
+    Rule("document_too_large", WARNING, "documents", "MPPScan, mppx 0.11", "Keep it under 64 KB: registries refuse larger ones. Share schemas and answers."),
     Rule("sells_nothing", ERROR, "documents", _DISCOVERY, "Give each route that sells `x-payment-info`."),
     Rule("guidance", WARNING, "documents", _DISCOVERY, "Tell agents how to buy in `info.x-guidance`, in 4000 characters."),
     Rule("llms_missing", WARNING, "documents", "llmstxt.org", "Serve /llms.txt as text."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stablestudio.server.discovery.guidance import guidance, headline
+from stablestudio.server.discovery.manual import MANUAL
 from stablestudio.server.discovery.shop import Shop, outlook, typical
 
 
@@ -20,6 +21,7 @@ def agents(shop: Shop) -> str:
             f"# Base URL: {shop.origin}",
             f"# OpenAPI: {shop.origin}/openapi.json",
             f"# In full: {shop.origin}/llms.txt",
+            *(f"# {name.capitalize()}: {shop.origin}/docs/{name}" for name in MANUAL),
             "",
             *routes,
             "",

@@ -41,6 +41,8 @@ ACCEPTED = record(
     "note",
 )
 
+UNKNOWN = record({"success": _FLAG, "status": {"const": "pending"}, "pollUrl": _LINK, "hint": _TEXT}, "pollUrl")
+
 TICKET = record(
     {
         "success": _FLAG,
@@ -98,8 +100,21 @@ JOB = record(
         "input": {"type": "object"},
         "finishedAt": _TIME,
         "expiresAt": _TIME,
+        "pollToken": {"type": "string", "description": "After a signed read: reads this job as Authorization: Bearer."},
+        "pollTokenExpiresAt": _TIME,
     },
-    *("pollAfter", "upstreamModel", "input", *_ENDED),
+    *("pollAfter", "upstreamModel", "input", "pollToken", "pollTokenExpiresAt", *_ENDED),
+)
+
+MESSAGES = record(
+    {
+        "success": _FLAG,
+        "jobId": _TEXT,
+        "url": {"type": ["string", "null"]},
+        "secret": _TEXT,
+        "publicKey": _TEXT,
+        "messages": _list({"type": "object"}),
+    }
 )
 
 JOBS = record({"success": _FLAG, "jobs": _list({"type": "object"}), "next": {"type": ["string", "null"]}})
@@ -147,9 +162,11 @@ QUOTE = record(
         "breakdown": _list(_LINE),
         "eta": ETA,
         "settles": {"enum": ["accept", "complete"], "description": "When the payment is taken."},
+        "note": _TEXT,
         "rails": _list(_RAIL),
         "expiresAt": _TIME,
-    }
+    },
+    "note",
 )
 
 MODELS = record(
@@ -182,6 +199,7 @@ ERROR = record(
         "retryable": _FLAG,
         "charged": _FLAG,
         "docs": _LINK,
+        "requestId": _TEXT,
         "issues": _list(ISSUE),
     },
     "issues",

@@ -49,7 +49,7 @@ def _steps(shop: Shop) -> list[str]:
         ),
         (
             "   Or wait: Prefer: wait=60 holds an answer until the job has ended, GET {pollUrl}/events streams it (SSE), and "
-            "Webhook-Url: https://... on the paid request has you called."
+            "Webhook-Url: https://... on the paid request has you called: GET /docs/waiting."
         ),
         (
             "5. Download result.imageUrl or result.videoUrl: a link ends after "
@@ -64,7 +64,10 @@ def _rules(shop: Shop) -> list[str]:
         "- All about a model, with the rules over several fields: GET /llms/{model}.txt, or as data GET /api/models/{model}.",
         "- A job under way is not lost: keep reading it, never buy it again. Clips take minutes.",
         "- 202 means that the payment's outcome is not known yet: send the same request again, never a new payment.",
-        "- The same signed payment always gets the same job. With another body it is 409.",
+        (
+            "- The same signed payment always gets the same job, and so does another payment with the same Idempotency-Key. "
+            "With another body it is 409."
+        ),
         "- A failed or refused job is refunded to the payer by itself. 400, 410, 413 and 503 never charge.",
         "- POST {pollUrl}/cancel, signed, ends a job and refunds it, as long as its vendor stops.",
         "- Every error is JSON: code, error, hint, retryable, charged, and issues with the fields at fault; GET /docs/errors.",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from html import escape
-from pathlib import Path
 from string import Template
 
 from stablestudio import __version__
 from stablestudio.catalog import Kind, Offering
 from stablestudio.server.discovery.guidance import headline
+from stablestudio.server.discovery.sheet import PAGES, base_style
 from stablestudio.server.discovery.shop import Shop, outlook, typical
 
-PAGES = Path(__file__).parent / "pages"
 _HEADINGS = {Kind.IMAGE: "Images", Kind.VIDEO: "Video", Kind.UPLOAD: "Uploads"}
 _TEST_MONEY = '<p class="note">This service runs on test networks: its coins are not real money.</p>'
 
@@ -21,6 +20,7 @@ _TEST_MONEY = '<p class="note">This service runs on test networks: its coins are
 def landing(shop: Shop) -> str:
     """Return the page."""
     return Template((PAGES / "landing.html").read_text()).substitute(
+        base=base_style(),
         headline=escape(headline(shop)),
         origin=escape(shop.origin),
         question=escape(json.dumps(_question(shop)), quote=False),
@@ -33,7 +33,7 @@ def landing(shop: Shop) -> str:
 
 
 def _question(shop: Shop) -> dict[str, object]:
-    first = shop.offerings[0]
+    first = next((each for each in shop.offerings if not outlook(each.lifecycle)), shop.offerings[0])
     return {"model": first.model, "operation": first.operation, "input": {"prompt": "a fox in the snow"}}
 
 

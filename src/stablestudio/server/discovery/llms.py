@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from stablestudio.catalog import Kind, Offering
 from stablestudio.server.discovery.fields import lines, sketch
 from stablestudio.server.discovery.guidance import guidance, headline
+from stablestudio.server.discovery.manual import MANUAL
 from stablestudio.server.discovery.schemas import rules
 from stablestudio.server.discovery.shop import Shop, outlook, typical
 from stablestudio.server.faces.openai import FACES, VIDEOS
@@ -15,7 +16,9 @@ from stablestudio.server.faces.openai import FACES, VIDEOS
 
 def overview(shop: Shop) -> str:
     """Return llms.txt (https://llmstxt.org): a title, a summary, and sections with links."""
-    return "\n".join([*_head(shop), *_routes(shop), "", *_faces(), "", *_inputs(shop), "", *_links(shop), ""])
+    return "\n".join(
+        [*_head(shop), *_routes(shop), "", *_waiting(), "", *_faces(), "", *_inputs(shop), "", *_links(shop), ""]
+    )
 
 
 def _head(shop: Shop) -> list[str]:
@@ -51,12 +54,27 @@ def _routes(shop: Shop) -> Iterator[str]:
         yield f"Not sold here: {', '.join(told)}."
 
 
+def _waiting() -> Iterator[str]:
+    yield "## Waiting"
+    yield ""
+    yield "All of it: /docs/waiting. Each way tells the same, and all can be mixed."
+    yield "- Held answers: `Prefer: wait=N`, 60 seconds at most, on reads and on the paid request, whose answer is then the whole job."
+    yield "- Streams: GET {pollUrl}/events has the events state, progress, payment and end; `Last-Event-ID` goes on after what was heard,"
+    yield "  and 204 says that all was. Send the proof or the poll token as a header: a browser's EventSource cannot."
+    yield "- Webhooks: `Webhook-Url: https://...` on the paid request; job.complete, job.failed and job.refunded are posted there, signed by"
+    yield "  Standard Webhooks: `v1a` with the Ed25519 key of /.well-known/webhooks.json, `v1` with the job's own secret of GET {pollUrl}/webhooks."
+    yield "- Poll tokens: `Poll-Token` of the paid answer, or `pollToken` of a signed read, as `Authorization: Bearer`, read the job and its"
+    yield "  events for one to two hours without a signature, and open nothing else."
+    yield "- `Idempotency-Key`, your own name of an order, on the paid request: a second payment with the same key gets the same job and is not taken."
+
+
 def _faces() -> Iterator[str]:
     yield "## In OpenAI's shape"
     yield ""
     yield "The same models at the same prices, with `model` in the body, for programs that speak OpenAI's API and can pay:"
     yield f"POST {', '.join(FACES)}. Images are in the answer to the paid request; a video is read at GET {VIDEOS.path}/{{id}} and"
     yield "its /content, with the answer's pollToken as Authorization: Bearer. `size` in pixels means the nearest that the model makes."
+    yield "Whole programs: /docs/openai."
 
 
 def _inputs(shop: Shop) -> Iterator[str]:
@@ -75,6 +93,8 @@ def _links(shop: Shop) -> Iterator[str]:
     yield f"- [OpenAPI 3.1]({shop.origin}/openapi.json): every route, schema and price"
     yield f"- [Models]({shop.origin}/api/models): prices, capabilities, lifecycle and times measured here, as JSON"
     yield f"- [Errors]({shop.origin}/docs/errors): every code, and what to do about it"
+    for name, about in MANUAL.items():
+        yield f"- [{name.capitalize()}]({shop.origin}/docs/{name}): {about}"
     for model, offerings in shop.models.items():
         yield f"- [{_title(offerings)}]({shop.origin}/llms/{model}.txt): {_does(offerings)}"
 

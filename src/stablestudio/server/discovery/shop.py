@@ -85,12 +85,10 @@ class Shop:
         return f"${floor}" if floor == ceiling else f"${floor}-${ceiling}"
 
     def cells(self, offering: Offering) -> str:
-        """Return every price of a route in one line, e.g. `512 $0.045, 1K $0.067`."""
-        each = " a second" if offering.per_second else ""
+        """Return every price of a route in one line, e.g. `480p $0.09, 720p $0.24 a second`."""
         cells = self.prices.cells(offering)
-        return ", ".join(
-            f"{name} ${price}{each}" if len(cells) > 1 else f"${price}{each}" for name, price in cells.items()
-        )
+        told = ", ".join(f"{name} ${price}" if len(cells) > 1 else f"${price}" for name, price in cells.items())
+        return f"{told} a second" if offering.per_second else told
 
 
 def open_shop(

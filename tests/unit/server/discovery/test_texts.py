@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from stablestudio.catalog import MODELS, OFFERINGS, Kind, LifecycleState, Offering, PriceTable
+from stablestudio.catalog import MODELS, OFFERINGS, Kind, LifecycleState, Offering, PriceTable, find
 from stablestudio.catalog.offering import Model
 from stablestudio.server.discovery.agents import agents
 from stablestudio.server.discovery.documents import documents
 from stablestudio.server.discovery.guidance import guidance
 from stablestudio.server.discovery.landing import landing
 from stablestudio.server.discovery.llms import overview, page
+from stablestudio.server.discovery.manual import MANUAL
+from stablestudio.server.discovery.robots import robots
 from stablestudio.server.discovery.shop import Shop
 from stablestudio.server.discovery.well_known import resources
+from stablestudio.server.explained import PATH as ERRORS
+from stablestudio.server.faces.openai import FACES
+from stablestudio.server.waits import MOST_SECONDS
+from stablestudio.server.webhooks import HEADER, KEYS_PATH
 from tests.unit.server.discovery.shops import PRICES, WAYS, bounds, make, whole_schema
 
+ROOT = Path(__file__).parents[4]
 SHOP = make()
 LLMS = overview(SHOP)
 # What clients of others refuse to pay unless told otherwise is no price of ours.
@@ -229,11 +238,55 @@ def test_the_page_for_people_needs_nobody_else() -> None:
 
 
 def test_every_link_between_the_documents_leads_somewhere() -> None:
-    served = {*documents(SHOP), "/docs/errors", "/api/models"}
+    served = {*documents(SHOP), ERRORS, "/api/models", KEYS_PATH}
     told = {path for path in Cards(landing(SHOP)).links if path.startswith("/")}
-    for text in (LLMS, agents(SHOP), json.dumps(resources(SHOP))):
+    texts = [documents(SHOP)[f"/docs/{name}"].body.decode() for name in MANUAL]
+    for text in (LLMS, agents(SHOP), robots(SHOP), json.dumps(resources(SHOP)), *texts):
         told |= set(re.findall(r"https://studio\.example(/[\w./-]*\w)", text))
-    assert told - {offering.path for offering in OFFERINGS} <= served
+    assert told - {offering.path for offering in OFFERINGS} - {"/api/jobs", *FACES} <= served
+
+
+def test_the_pages_for_buyers_are_those_of_the_repository_with_links_that_lead_here() -> None:
+    for name in MANUAL:
+        told = documents(SHOP)[f"/docs/{name}"]
+        assert told.content_type == "text/markdown; charset=utf-8"
+        text, source = told.body.decode(), (ROOT / "docs" / f"{name}.md").read_text()
+        assert text.splitlines()[0] == source.splitlines()[0]
+        assert len(text.splitlines()) == len(source.splitlines())
+        links = re.findall(r"\]\(([^)]*)\)", text)
+        assert all(link.startswith("https://") for link in links), links
+        assert "127.0.0.1" not in text
+        for listed in (LLMS, agents(SHOP)):
+            assert f"https://studio.example/docs/{name}" in listed
+
+
+def test_llms_txt_tells_of_waiting_as_the_code_does() -> None:
+    told = LLMS.partition("## Waiting\n")[2].partition("\n## ")[0]
+    assert f"`Prefer: wait=N`, {MOST_SECONDS} seconds at most" in told
+    assert f"`{HEADER}: https://...`" in told
+    for word in (
+        KEYS_PATH,
+        "`Last-Event-ID`",
+        "`Idempotency-Key`",
+        "`Poll-Token`",
+        "`v1a`",
+        "job.refunded",
+        "EventSource",
+    ):
+        assert word in told
+    assert all(face in LLMS for face in FACES)
+
+
+def test_everybody_may_read_and_is_told_where_to_begin() -> None:
+    assert robots(SHOP).startswith("User-agent: *\nAllow: /\n")
+    assert "https://studio.example/llms.txt" in robots(SHOP)
+
+
+def test_the_page_for_people_asks_the_price_of_a_model_that_lives() -> None:
+    question = json.loads(unescape(re.findall(r"-d '(.*?)'", landing(SHOP), re.DOTALL)[0]))
+    offering = find(question["model"], question["operation"])
+    assert offering is not None
+    assert offering.lifecycle.state is LifecycleState.LIVE
 
 
 def test_what_an_operator_writes_cannot_become_markup() -> None:
