@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
+import sqlalchemy as sa
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
 from stablestudio.errors import InternalError, StudioError
 from stablestudio.ids import new_id
 from stablestudio.media.links import PATH as ASSETS
+from stablestudio.payments.errors import StoreUnavailable
 from stablestudio.server.assets import AssetEndpoint
 from stablestudio.server.blob import PATH as BLOB
 from stablestudio.server.blob import BlobRoutes
@@ -83,6 +85,10 @@ class App:
             await self._refuse(scope, send, error)
         except HTTPException as error:
             await self._refuse(scope, send, self._translate(error, scope))
+        except sa.exc.OperationalError:
+            # A full disk, or a database that is away. After a claim nothing of it comes here: see `Seller.finish`.
+            log.exception("store_unavailable", extra={"path": scope["path"]})
+            await self._refuse(scope, send, StoreUnavailable())
         except Exception:
             request_id = new_id("req")
             log.exception("request_failed", extra={"request": request_id, "path": scope["path"]})

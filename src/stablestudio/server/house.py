@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from stablestudio.catalog import OFFERINGS, Kind, MediaInput, Offering, PriceTable
 from stablestudio.clock import Clock, SystemClock
-from stablestudio.config import ConfigurationInvalid, Settings, load_secret
+from stablestudio.config import RESTORING, ConfigurationInvalid, Settings, load_secret
 from stablestudio.errors import StudioError
 from stablestudio.jobs.cancel import Canceller
 from stablestudio.jobs.changes import Changes
@@ -31,6 +31,7 @@ from stablestudio.media.intake import Intake
 from stablestudio.media.links import AssetDeleted, AssetExpired, LinkSigner
 from stablestudio.media.post import Poster
 from stablestudio.media.probe import Probe
+from stablestudio.media.room import Room
 from stablestudio.media.uploads import UploadDesk
 from stablestudio.payments.refunds import RefundWorker
 from stablestudio.protocols.blob import BlobTokens
@@ -67,11 +68,11 @@ from stablestudio.server.quote import QuoteRoute
 from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
-from stablestudio.server.storage import build_links, check, open_shelf, retention
+from stablestudio.server.storage import build_links, check, folder_of, open_shelf, retention
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
 from stablestudio.server.webhooks import WebhookMessages, WebhookRoutes
 from stablestudio.store import copies as copy_store
-from stablestudio.store import echoes, migrate, nonces
+from stablestudio.store import echoes, migrate, nonces, restores
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as payment_store
 from stablestudio.store import uploads as upload_store
@@ -92,6 +93,12 @@ class DataFolderInUse(StudioError):
     hint = "Stop the other process, or serve from another folder with --data."
 
 
+class RestoreUnfinished(StudioError):
+    """A backup was restored into this data folder, and not to its end."""
+
+    hint = "Run stablestudio restore again, with the same backup."
+
+
 class House:
     """Everything that runs in one process of the embedded world."""
 
@@ -107,6 +114,8 @@ class House:
         shelf = open_shelf(settings)
         self.storage = shelf.storage
         self._signer = LinkSigner(secret, settings.origin, settings.link_seconds)
+        folders = [settings.data, *([folder] if (folder := folder_of(settings)) is not None else [])]
+        self.room = Room(folders, min_free_bytes=settings.min_free_bytes)
         self._links = build_links(settings, shelf, signer=self._signer)
         self.purger = Purger(self.database, storage=self.storage, clock=self._clock)
         self.rails = build_rails(settings, database=self.database, secret=secret, clock=self._clock)
@@ -127,7 +136,11 @@ class House:
         queues = {name: min(most, at_once) for name, at_once in self.providers.at_once.items()}
         self.engine = DbosEngine(self.database, executor_id="embedded", concurrency={QUEUE: most} | queues)
         self.refunds = RefundWorker(
-            self.database, rails=self.rails.by_name, limits=self.rails.limits, clock=self._clock
+            self.database,
+            rails=self.rails.by_name,
+            limits=self.rails.limits,
+            forgetful=self.rails.forgetful,
+            clock=self._clock,
         )
         self.seller = Seller(
             self.database,
@@ -150,6 +163,8 @@ class House:
             charge=self.charger.charge,
             retention=retention(settings),
             on_ended=self._clean_up,
+            restored_at=self._restored_at(),
+            may_ask=lambda: self.room.problem is None,
         )
         self.reconciler = Reconciler(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
         self.sweep = Sweep(self.database, engine=self.engine, maker=self.maker, clock=self._clock)
@@ -162,6 +177,7 @@ class House:
     async def start(self) -> None:
         """Finish what the last process left open, then go to work."""
         await check(self.storage)
+        await self.room.look()
         await self.rails.start()
         self.changes.start()
         self.charger.start()
@@ -169,6 +185,7 @@ class House:
         await self._warn_of_strays()
         await self.reconciler.work_once(quiet_ms=0)
         loops = [
+            self.room.run(),
             self.reconciler.run(),
             self.refunds.run(),
             every(_TIDY_SECONDS, self._tidy, name="tidy"),
@@ -203,6 +220,10 @@ class House:
             await close()
         self.database.close()
         self._lock.close()
+
+    def _restored_at(self) -> int | None:
+        with self.database.engine.connect().execution_options(reading=True) as connection:
+            return restores.latest(connection)
 
     async def _warn_of_strays(self) -> None:
         """Tell of paid jobs that are with a provider which the settings no longer have: only its key can fetch them."""
@@ -291,6 +312,7 @@ class House:
             "pages": pages,
             "tokens": tokens,
             "poster": poster,
+            "room": self.room,
         }
 
         def hold_s(offering: Offering) -> int:
@@ -349,7 +371,7 @@ class House:
                 erase=self.purger.erase_job,
             ),
             assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
-            public=PublicRoutes(networks=self.rails.networks, world=self.rails.world),
+            public=PublicRoutes(networks=self.rails.networks, world=self.rails.world, room=self.room),
             webhooks=webhooks,
             embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
             origin=settings.origin,
@@ -412,4 +434,7 @@ def _lock(folder: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise DataFolderInUse(f"Another process serves from {folder}.") from None
+    if (folder / RESTORING).exists():
+        file.close()
+        raise RestoreUnfinished(f"A restore into {folder} was cut off.")
     return file
