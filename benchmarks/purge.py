@@ -25,12 +25,18 @@ _NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE
 _ID = "'job_' || printf('%026d', i)"
 # Times in milliseconds: the first :due jobs have expired, the others do in a month; each has a picture and a thumbnail.
 _ROWS = (
-    f"INSERT INTO orders {_NUMBERS} SELECT {_ID}, 'eip155:0x' || (i % 5000), 'nano-banana', 'generate',"
-    """ '{"prompt":"a paper boat"}', 45000, NULL, 3, :now - 1000 * (:jobs - i), NULL FROM n""",
-    f"INSERT INTO payments {_NUMBERS} SELECT 'pay_' || i, {_ID}, 'x402:eip155:84532', 'key_' || i, 'mark', '{{}}',"
-    " 'settled', 'eip155:84532', '0x0', 45000, '0x0', 'tx_' || i, NULL, :now, :now, :now, 'accept' FROM n",
-    f"INSERT INTO jobs {_NUMBERS} SELECT {_ID}, 'eip155:0x' || (i % 5000), 'nano-banana-generate', 'complete', 100,"
-    " 'sandbox', NULL, 'task_' || i, NULL, NULL, :now, :now, :now, NULL FROM n",
+    (
+        f"INSERT INTO orders {_NUMBERS} SELECT {_ID}, 'eip155:0x' || (i % 5000), 'nano-banana', 'generate',"
+        """ '{"prompt":"a paper boat"}', 45000, NULL, 3, :now - 1000 * (:jobs - i), NULL FROM n"""
+    ),
+    (
+        f"INSERT INTO payments {_NUMBERS} SELECT 'pay_' || i, {_ID}, 'x402:eip155:84532', 'key_' || i, 'mark', '{{}}',"
+        " 'settled', 'eip155:84532', '0x0', 45000, '0x0', 'tx_' || i, NULL, :now, :now, :now, 'accept' FROM n"
+    ),
+    (
+        f"INSERT INTO jobs {_NUMBERS} SELECT {_ID}, 'eip155:0x' || (i % 5000), 'nano-banana-generate', 'complete', 100,"
+        " 'sandbox', NULL, 'task_' || i, NULL, NULL, :now, :now, :now, NULL FROM n"
+    ),
     *(
         f"INSERT INTO assets {_NUMBERS} SELECT 'jobs/' || {_ID} || '/{name}', {_ID}, '{role}', 'image/png', 100000,"
         f" '', 512, 512, NULL, :now, NULL, CASE WHEN i <= :due THEN i * 10 ELSE :now + 2592000000 END,"

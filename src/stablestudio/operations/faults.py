@@ -34,6 +34,12 @@ class BackupDamaged(BackupFault):
     hint = "Take another copy of it, or another backup."
 
 
+class BackupNotRestored(BackupFault):
+    """The backup could not be put in place; the place is empty again."""
+
+    hint = "Make room, or mend what is named above, and run the command again."
+
+
 class BackupOfNewerVersion(BackupFault):
     """The backup was made by a newer version of this program."""
 

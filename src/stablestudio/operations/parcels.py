@@ -48,7 +48,10 @@ def pack(target: Path) -> Iterator[Parcel]:
 
 
 def unpack(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Return the members of a backup, each to be read before the next; raise `BackupMissing`, `BackupDamaged`."""
+    """Return the members of a backup, each to be read before the next.
+
+    Raises `BackupMissing`, `BackupDamaged`, and here or while a member is read `tarfile.TarError`.
+    """
     if source.is_dir():
         members = _of_folder(source)
     elif source.is_file():
@@ -119,15 +122,12 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _of_tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    try:
-        with tarfile.open(path, "r|") as tar:
-            for member in tar:
-                file = tar.extractfile(member) if member.isreg() else None
-                if file is None:
-                    raise BackupDamaged(f"{member.name[:200]!r} is no file.")
-                yield member.name, file
-    except tarfile.TarError as error:
-        raise BackupDamaged(f"{path} is no whole tar file: {error}.") from None
+    with tarfile.open(path, "r|") as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.isreg() else None
+            if file is None:
+                raise BackupDamaged(f"{member.name[:200]!r} is no file.")
+            yield member.name, file
 
 
 def _remove(path: Path) -> None:

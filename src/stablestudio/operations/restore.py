@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from stablestudio.clock import Clock
 from stablestudio.config import RESTORING
 from stablestudio.failpoints import reach
-from stablestudio.operations.faults import BackupDamaged, BackupFault, PlaceNotEmpty, StorageDiffers
+from stablestudio.operations.faults import BackupDamaged, BackupFault, BackupNotRestored, PlaceNotEmpty, StorageDiffers
 from stablestudio.operations.manifest import FILES, IN_BACKUP, MANIFEST, SECRET, SUMS, Manifest, check, read_manifest
 from stablestudio.operations.parcels import create, unpack
 from stablestudio.store import backup, migrate, restores
@@ -50,9 +51,16 @@ def restore(source: Path, place: Place, *, clock: Clock, stopped: bool) -> Manif
     with _held(place.data), ExitStack() as stack:
         for folder in folders:
             stack.enter_context(_stage(folder))
-        manifest = _unpack(source, place)
-        reach("restore.checked")
-        _put_in_place(place, manifest, noted_at=None if stopped else clock.now_ms())
+        try:
+            manifest = _unpack(source, place)
+            reach("restore.checked")
+            _put_in_place(place, manifest, noted_at=None if stopped else clock.now_ms())
+        except tarfile.TarError as error:
+            raise BackupDamaged(f"{source} is no whole tar file: {error}.") from None
+        except backup.DatabaseNotCopied as error:
+            raise BackupNotRestored(f"The database was not restored: {error}.") from None
+        except OSError as error:
+            raise BackupNotRestored(f"The backup was not restored: {error.strerror or error}.") from None
     return manifest
 
 

@@ -68,7 +68,7 @@ from stablestudio.server.quote import QuoteRoute
 from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
-from stablestudio.server.storage import build_links, check, folder_of, open_shelf, retention
+from stablestudio.server.storage import build_links, check, folder_of, kept_uploads_ms, open_shelf, retention
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
 from stablestudio.server.webhooks import WebhookMessages, WebhookRoutes
 from stablestudio.store import copies as copy_store
@@ -254,7 +254,7 @@ class House:
             origin=settings.origin,
             max_bytes=settings.max_upload_bytes,
             look=self._look,
-            kept_ms=round(settings.keep_uploads_days * 86_400_000) or None,
+            kept_ms=kept_uploads_ms(settings),
         )
 
     def _bind(self, settings: Settings, secret: bytes) -> Bindings:

@@ -56,6 +56,11 @@ def retention(settings: Settings) -> Retention:
     return Retention(images=settings.keep_images_days, videos=settings.keep_videos_days)
 
 
+def kept_uploads_ms(settings: Settings) -> int | None:
+    """Return how long a confirmed upload is kept, None for ever."""
+    return round(settings.keep_uploads_days * 86_400_000) or None
+
+
 async def check(storage: Storage) -> None:
     """Raise `ConfigurationInvalid` where files certainly cannot be kept; a place that is down for now is only logged."""
     try:
