@@ -94,9 +94,9 @@ def test_links_of_before_hold_after_a_restore(world: World, zygote: Zygote, tmp_
     world.service.kill()
     place = tmp_path / "place"
     assert run("restore", str(tmp_path / "b.tar"), "--data", str(place)).returncode == 0
-    with ForkedService(place, zygote=zygote, environment={"STABLESTUDIO_PUBLIC_URL": world.service.url}) as service:
-        with Buyer(service.url, key=world.buyer.key) as buyer:
-            assert buyer.http.get(link.removeprefix(world.service.url)).content == data
+    origin = {"STABLESTUDIO_PUBLIC_URL": world.service.url}
+    with ForkedService(place, zygote=zygote, environment=origin) as service, Buyer(service.url) as buyer:
+        assert buyer.http.get(link.removeprefix(world.service.url)).content == data
 
 
 @pytest.mark.parametrize("failpoint", ["restore.checked", "restore.half"])
