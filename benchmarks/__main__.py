@@ -14,7 +14,7 @@ from benchmarks.measures import Bench
 from benchmarks.servers import LOAD_CORE, core, install_peer, pinned
 
 _QUIET_LOAD = 0.7
-MEASURES = ("quotes", "polls", "accepts", "files", "cli", "waits")
+MEASURES = ("quotes", "polls", "accepts", "files", "cli", "waits", "purge")
 _WITH_PEER = {"quotes", "polls", "accepts"}
 
 

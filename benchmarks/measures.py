@@ -17,6 +17,7 @@ from benchmarks.bare import record
 from benchmarks.buyer import Wallet
 from benchmarks.files import FileBench
 from benchmarks.load import Answer, Run, ask, drive
+from benchmarks.purge import PurgeBench
 from benchmarks.report import BARE, OURS, PEER, SINGLE, Aim, Row, headings, table, verdict
 from benchmarks.shop import BODY, PATH, Shop, only
 
@@ -61,6 +62,8 @@ class Bench:
         self._facts += [row.cost() for row in rows if row.costs]
         if "files" in measures:
             parts.append(FileBench(folder=self.folder, rounds=self.rounds, seconds=self.seconds, say=self.say).run())
+        if "purge" in measures:
+            self._facts.append(PurgeBench(folder=self.folder, say=self.say).run())
         if "cli" in measures:
             self._cli()
         if "waits" in measures:

@@ -19,6 +19,8 @@ from stablestudio.provider_settings import ProviderSettings
 from stablestudio.rail_settings import Dollars, Key, RailSettings, reveal
 
 CONFIG_FILE = Path("stablestudio.toml")
+# A folder in the data folder for as long as a backup is being restored into it.
+RESTORING = ".restoring"
 _ORIGIN = re.compile(r"(https?://(?:[A-Za-z0-9](?:[-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?)/?")
 
 
@@ -74,6 +76,11 @@ class Settings(BaseSettings):
     )
     keep_uploads_days: float = Field(
         30, description="Days that an upload is kept after it was confirmed, 2 at least; 0 for ever.", ge=0, le=36_500
+    )
+    min_free_bytes: int = Field(
+        500_000_000,
+        ge=0,
+        description="Room (bytes) in the data folder and that of the files, below which nothing is sold.",
     )
     prices: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="Prices that replace the default table, by offering and cell, in dollars."

@@ -21,6 +21,8 @@ COMMANDS = {
     "webhooks": ("webhooks", "Look after what the buyers of your service are told: list, redeliver."),
     "providers": ("providers", "Show who makes what; check that vendors take our keys."),
     "purge": ("purge", "Erase files whose time is over; --dry-run only tells which."),
+    "backup": ("backup", "Write database, files and secret to a folder or a tar file, while the service runs."),
+    "restore": ("restore", "Put a backup in place, in an empty folder."),
     "audit": ("audit", "Prove that every order was delivered, refunded or never charged."),
     "db": ("db", "Upgrade the database's schema, or check it."),
     "validate": ("validate", "Check that a seller keeps the rules of x402, MPP and their clients; nothing is paid."),

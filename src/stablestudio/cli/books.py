@@ -15,6 +15,7 @@ from stablestudio.cli.faults import USAGE, exit_code
 from stablestudio.cli.output import Output
 from stablestudio.config import ConfigurationInvalid, Settings, load_settings
 from stablestudio.errors import StudioError
+from stablestudio.operations.faults import BackupFault
 from stablestudio.store import migrate
 from stablestudio.store.database import Database, connect, is_file
 
@@ -78,7 +79,9 @@ def operates(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(out, load_settings({"data": data}), *args, **options)
         except StudioError as error:
-            code = USAGE if isinstance(error, OperatorMistake | ConfigurationInvalid) else exit_code(error)
+            code = (
+                USAGE if isinstance(error, OperatorMistake | ConfigurationInvalid | BackupFault) else exit_code(error)
+            )
             document = error.body() | {"exitCode": code, "next": error.advice}
             out.fail(document, error.message, f"Next: {error.advice}", "Money: none moved.")
             click.get_current_context().exit(code)

@@ -85,10 +85,14 @@ class Maker:
         charge: Callable[[str], Awaitable[Charged]],
         retention: Retention | None = None,
         on_ended: Callable[[str], Awaitable[None]] | None = None,
+        restored_at: int | None = None,
+        may_ask: Callable[[], bool] = lambda: True,
     ) -> None:
         """Take the parts; `charge` settles the held payment of an order, `retention` is for ever unless given.
 
-        `on_failed` hears that money is owed, `on_ended` that nothing is needed for a job any more.
+        `on_failed` hears that money is owed, `on_ended` that nothing is needed for a job any more. `restored_at` is when
+        the books were put back (ms): what was ordered before may be with a vendor already, without their knowing.
+        `may_ask` tells whether there is room for what a vendor would make.
         """
         self._database = database
         self._bindings = bindings
@@ -98,6 +102,8 @@ class Maker:
         self._charge_order = charge
         self._retention = retention or Retention()
         self._on_ended = on_ended
+        self._restored_at = restored_at or 0
+        self._may_ask = may_ask
         self._draining = False
         self._busy: defaultdict[str, set[str]] = defaultdict(set)  # jobs that each provider works on
         self._asking: set[str] = set()  # jobs whose vendor is being asked by this very process
@@ -183,13 +189,13 @@ class Maker:
         if history and history[-1].state == "accepted":
             return step("poll")  # by another run, since this one looked
         if history and history[-1].state == "intended":
-            return await self._adopt(work, history[-1])
+            return await self._find(work, attempt=history[-1].attempt, name=history[-1].provider)
         turn = self._turn(work, history)
         if isinstance(turn, dict):
             return turn
         binding = self._bindings.bound(work.offering, turn.provider)
         assert binding is not None, "whoever has a turn is bound"
-        if not self._has_room(binding, work.job_id):
+        if not self._has_room(binding, work.job_id) or not self._may_ask():
             return step("submit", wait=_FULL_SECONDS)
         return await self._ask(work, history, binding=binding)
 
@@ -221,6 +227,8 @@ class Maker:
             return step("submit", wait=1.0)
         reach("make.intended")
         self._busy[name].add(work.job_id)
+        if self._may_have_asked(work, history, name=name):
+            return await self._find(work, attempt=attempt, name=name)
         try:
             answer = await binding.provider.submit(replace(work, model=binding.model))
         except NotAccepted as refusal:
@@ -230,6 +238,11 @@ class Maker:
             await self._note_refusal(work, attempt=attempt, kind=answer.kind)
             return self._failed(work, answer)
         return await self._accepted(work, answer, attempt=attempt, provider_name=name)
+
+    def _may_have_asked(self, work: Work, history: Sequence[store.Submission], *, name: str) -> bool:
+        """Tell whether a vendor may have been asked in the time that a restore of the books has forgotten."""
+        since = [each for each in history if each.provider == name and each.created_at >= self._restored_at]
+        return work.ordered_at < self._restored_at and not since
 
     async def _poll(self, job: store.Job, work: Work, *, elapsed: float) -> Step:
         """Ask how it goes."""
@@ -358,9 +371,8 @@ class Maker:
         assert payment is not None
         return job, order, payment
 
-    async def _adopt(self, work: Work, intended: store.Submission) -> Step:
+    async def _find(self, work: Work, *, attempt: int, name: str) -> Step:
         """A process died between the question and the answer: find out, never ask blindly again (money rule 4)."""
-        name, attempt = intended.provider, intended.attempt
         bound = self._bindings.bound(work.offering, name)
         try:
             found = await self._bindings.named(name).find(replace(work, model=bound.model if bound else ""))

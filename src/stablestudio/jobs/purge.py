@@ -39,17 +39,12 @@ class Purger:
 
     async def purge(self) -> Tally:
         """Erase what has expired, and what an earlier run or a deletion left; return what this run erased."""
-        erased: list[Doomed] = []
+        told = Tally(files=0, size=0, oldest=None)
         while await self._mark():
             reach("purge.marked")
-            erased += await self._erase()
-        erased += await self._erase()
-        told = Tally(
-            files=len(erased),
-            size=sum(file.size for file in erased),
-            oldest=min((file.created_at for file in erased), default=None),
-        )
-        if erased:
+            told += await self._erase()
+        told += await self._erase()
+        if told.files:
             log.info("files_purged", extra={"files": told.files, "bytes": told.size})
         return told
 
@@ -63,13 +58,12 @@ class Purger:
             lambda connection: store.mark_expired(connection, before=now - GRACE_MS, now=now, limit=_BATCH)
         )
 
-    async def _erase(self, *, job_id: str | None = None) -> list[Doomed]:
-        erased: list[Doomed] = []
-        after = ""
+    async def _erase(self, *, job_id: str | None = None) -> Tally:
+        told, after = Tally(files=0, size=0, oldest=None), ""
         while files := await self._doomed(after=after, job_id=job_id):
             after = files[-1].key
-            erased += await self._erase_files(files)
-        return erased
+            told += _sum(await self._erase_files(files))
+        return told
 
     async def _doomed(self, *, after: str, job_id: str | None) -> list[Doomed]:
         return await self._database.read(
@@ -83,3 +77,8 @@ class Purger:
         noted = await self._database.write(lambda connection: store.note_erased(connection, gone, now=now))
         reach("purge.noted")
         return [file for file in files if file.key in set(noted)]
+
+
+def _sum(files: Sequence[Doomed]) -> Tally:
+    oldest = min((file.created_at for file in files), default=None)
+    return Tally(files=len(files), size=sum(file.size for file in files), oldest=oldest)

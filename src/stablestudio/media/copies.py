@@ -52,6 +52,10 @@ class Copies:
         """Erase the copies of an intake that no order is going to be made from."""
         await self._erase(await self._database.read(partial(store.unneeded_of, intake=intake)))
 
+    async def look(self) -> tuple[int, int]:
+        """Return how many files a purge would erase now, and how many bytes; nothing is changed."""
+        return await self._database.read(partial(store.tally, before=self._clock.now_ms() - _UNCLAIMED_MS))
+
     async def purge(self) -> int:
         """Erase what no order took, and what a stop left behind; return how many files."""
         before = self._clock.now_ms() - _UNCLAIMED_MS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import re
@@ -22,6 +23,8 @@ from stablestudio.media.folders import create_file, prune, read_file, sweep, wri
 from stablestudio.media.links import AssetGone, presentation
 
 log = logging.getLogger(__name__)
+# Of a disk that is full, by its size, a quota or a limit of the process; read-only; or broken.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 CHUNK = 256 * 1024
 _PARTS_AT_ONCE = 4  # of 5 MiB, on their way to a bucket; obstore's twelve are 60 MiB for every upload
 # Lower case only: some file systems take two spellings for one file.
@@ -107,8 +110,7 @@ class Storage:
         """Open a directory (made if missing) or a URL: `file:///srv/assets`, `memory:///`. Buckets open themselves."""
         if "://" in location and not location.startswith("file://"):
             return cls(from_url(location))
-        path = unquote(urlsplit(location).path) if location.startswith("file://") else location
-        directory = Path(path).absolute()
+        directory = folder_at(location)
         return cls(LocalStore(directory, mkdir=True), directory=directory)
 
     async def check(self) -> None:
@@ -143,7 +145,8 @@ class Storage:
         tally = _Tally(max_bytes)
         counted = tally.through(pieces)
         if self._directory:
-            sha256 = await write_file(self._directory, _checked(key), counted, lasting=lasting)
+            with _writing():
+                sha256 = await write_file(self._directory, _checked(key), counted, lasting=lasting)
         else:
             try:
                 sha256 = await self._send(_checked(key), counted, content_type)
@@ -250,7 +253,8 @@ class Storage:
 
     async def _create(self, key: str, data: bytes, content_type: str) -> bool:
         if self._directory:
-            return await anyio.to_thread.run_sync(create_file, self._directory, key, data)
+            with _writing():
+                return await anyio.to_thread.run_sync(create_file, self._directory, key, data)
         # A bucket may hand a file out by itself: it is told what our own links would say.
         shown, disposition = presentation(key, content_type)
         attributes = {"Content-Type": shown, "Content-Disposition": disposition}
@@ -262,6 +266,23 @@ class Storage:
         except AlreadyExistsError:
             return False
         return True
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Tell a folder that takes nothing at the moment, as on a full disk, apart from our own mistakes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        log.warning("storage_unavailable", extra={"reason": error.strerror})
+        raise StorageUnavailable from error
+
+
+def folder_at(location: str) -> Path:
+    """Return the folder that a path or a `file://` URL names; it is not made."""
+    return Path(unquote(urlsplit(location).path) if location.startswith("file://") else location).absolute()
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from stablestudio.media.links import AssetGone
 from stablestudio.media.looks import Looks
 from stablestudio.media.probe import Probe, UnreadableMedia
 from stablestudio.media.storage import Kept, Storage, TooLarge
+from stablestudio.media.upload_ends import CONFIRM_MS, UploadEnds
 from stablestudio.protocols.blob import BlobTokens, Grant
 from stablestudio.store import uploads as store
 from stablestudio.store.database import Database
@@ -28,16 +29,11 @@ from stablestudio.store.uploads import Part, Upload
 
 PATH = "/blob/"
 _TOKEN_MS = 3_600_000
-# A buyer may still be sending when the token ends, and confirms within the hour; what is not confirmed goes an hour later,
-# so that no file goes while somebody looks at it.
-_CONFIRM_MS = 3_600_000
-_ABANDONED_MS = 2 * _CONFIRM_MS
 # Vercel's clients send 8 MiB; all but the last part of an S3 upload have 5 MiB.
 _PART_BYTES = 64 * 1024 * 1024
 _STEP = 2 * 1024 * 1024  # bytes of a part that are read and counted together at a time
 MAX_PARTS = 10_000
 _LONGEST_JOB_MS = 24 * 3600 * 1000  # nothing is made for longer
-_BATCH = 100
 _LONGEST_NAME = 80
 _KEPT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -126,7 +122,8 @@ class UploadDesk:
         self._kept_ms = kept_ms
         self.max_bytes = max_bytes
         self._prefix = origin + PATH
-        self._drafts = Drafts(database, storage=storage, clock=clock, useless_ms=_TOKEN_MS + _CONFIRM_MS)
+        self._drafts = Drafts(database, storage=storage, clock=clock, useless_ms=_TOKEN_MS + CONFIRM_MS)
+        self._ends = UploadEnds(database, storage=storage, clock=clock, kept_ms=kept_ms)
         self._looks: Looks[Upload | None] = Looks()
         self._writing: set[str] = set()
 
@@ -179,7 +176,7 @@ class UploadDesk:
 
     def confirmed_until(self, upload: Upload) -> int:
         """Return the moment (ms) from which an upload cannot be confirmed any more, and nothing is taken for it."""
-        return upload.expires_at + _CONFIRM_MS
+        return upload.expires_at + CONFIRM_MS
 
     async def find(self, pathname: str) -> Upload | None:
         """Return the upload that a token was issued for."""
@@ -271,12 +268,7 @@ class UploadDesk:
 
     async def purge(self) -> int:
         """Drop what was never confirmed, some time after its token ended, and what is kept no longer; return how many."""
-        now = self._clock.now_ms()
-        ended = await self._database.write(
-            partial(store.abandon, before=now - _ABANDONED_MS, limit=_BATCH),
-        )
-        if self._kept_ms is not None:
-            ended += await self._database.write(partial(store.expire, before=now - self._kept_ms, limit=_BATCH))
+        ended = await self._ends.close()
         await self._drafts.clear()
         return ended
 

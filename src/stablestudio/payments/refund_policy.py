@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stablestudio.payments.rail import Rejected
-from stablestudio.store.refunds import BELOW_MINIMUM, DAILY_CAP, HELD_BY_RULE, RAIL_MISSING, Refund
+from stablestudio.store.refunds import BELOW_MINIMUM, DAILY_CAP, HELD_BY_RULE, RAIL_MISSING, RESTORED, Refund
 
 DAY_MS = 24 * 3600 * 1000
 # A refusal that nobody here has heard of may pass; one that lasts longer than this is for a person.
@@ -43,11 +43,14 @@ class TryLater:
     """Keep it owed and try again after a pause."""
 
 
-def decide(refund: Refund, *, spent_today: int, limits: RefundLimits | None, now: int) -> Pay | Wait:
+def decide(
+    refund: Refund, *, spent_today: int, limits: RefundLimits | None, now: int, forgotten: bool = False
+) -> Pay | Wait:
     """Decide whether a refund is paid now (ms).
 
     `spent_today` is what the rail signed in the last 24 hours without a person's approval; `limits` are None where
     there is no such rail. A person's approval overrides cap and minimum, and what was signed once has passed them.
+    `forgotten` tells that it may have been paid in the time that a restore of the books has forgotten.
     """
     if limits is None:
         return Wait(reason=RAIL_MISSING)
@@ -55,12 +58,20 @@ def decide(refund: Refund, *, spent_today: int, limits: RefundLimits | None, now
         return Wait(reason=refund.reason or "")
     if refund.state != "waiting" and refund.due_at > now:
         return Wait(reason="pause", until=refund.due_at)
-    if refund.approved_at is not None or refund.signed_at is not None:
+    if refund.approved_at is not None:
         return Pay()
+    rule = RESTORED if forgotten else _rule(refund, limits, spent_today=spent_today)
+    return Pay() if rule is None else Wait(reason=rule)
+
+
+def _rule(refund: Refund, limits: RefundLimits, *, spent_today: int) -> str | None:
+    """Return which limit holds a refund back, if one does."""
+    if refund.signed_at is not None:
+        return None
     if refund.amount < limits.minimum:
-        return Wait(reason=BELOW_MINIMUM)
+        return BELOW_MINIMUM
     left = room(limits, spent_today=spent_today)
-    return Pay() if left is None or refund.amount <= left else Wait(reason=DAILY_CAP)
+    return None if left is None or refund.amount <= left else DAILY_CAP
 
 
 def judge(rejected: Rejected, *, refund: Refund, now: int) -> TryLater | Wait:

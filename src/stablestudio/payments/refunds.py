@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from stablestudio.payments import refund_policy as policy
 from stablestudio.payments.rail import Outcome, Rail, Rejected, Unknown
 from stablestudio.payments.refund_policy import RefundLimits, TryLater, Wait
 from stablestudio.store import refunds as store
+from stablestudio.store import restores
 from stablestudio.store.database import Database
 from stablestudio.store.refunds import Refund
 
@@ -40,11 +41,17 @@ class RefundWorker:
         rails: Mapping[str, Rail],
         clock: Clock,
         limits: Mapping[str, RefundLimits] | None = None,
+        forgetful: Collection[str] = (),
     ) -> None:
-        """Take the rails by their names, and the limits of those that have any."""
+        """Take the rails by their names, and the limits of those that have any.
+
+        `forgetful` are rails where nothing but our own books knows that an order was refunded: neither a nonce of the
+        order nor a search of the chain would keep a second transfer from being made after a restore of the books.
+        """
         self._database = database
         self._rails = rails
         self._limits = limits or {}
+        self._forgetful = frozenset(forgetful)
         self._clock = clock
         self._wakes = {name: asyncio.Event() for name in rails}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -137,7 +144,8 @@ class RefundWorker:
             return False
         limits = self._limits.get(refund.rail, _NO_LIMITS) if refund.rail in self._rails else None
         now, spent = self._clock.now_ms(), self._spent_today(connection, refund.rail, limits)
-        verdict = policy.decide(fresh, spent_today=spent, limits=limits, now=now)
+        forgotten = refund.rail in self._forgetful and restores.is_older(connection, refund.order_id)
+        verdict = policy.decide(fresh, spent_today=spent, limits=limits, now=now, forgotten=forgotten)
         if isinstance(verdict, Wait):
             if verdict.until is None and store.hold(connection, refund=fresh, reason=verdict.reason):
                 _warn("refund_waits", fresh, verdict.reason)
@@ -220,6 +228,6 @@ class RefundWorker:
 
 def _warn(event: str, refund: Refund, reason: str, *, detail: str = "") -> None:
     """Log what needs time, and as an error what needs a person."""
-    needs_person = reason in (policy.PURSE_EMPTY, store.RAIL_MISSING)
+    needs_person = reason in (policy.PURSE_EMPTY, store.RAIL_MISSING, store.RESTORED)
     facts = {"order": refund.order_id, "rail": refund.rail, "amount": refund.amount, "reason": reason, "detail": detail}
     log.log(logging.ERROR if needs_person else logging.WARNING, event, extra=facts)

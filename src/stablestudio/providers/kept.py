@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from stablestudio.media.links import AssetGone
 from stablestudio.media.probe import sniff
-from stablestudio.media.storage import AssetExists, Storage
+from stablestudio.media.storage import AssetExists, Storage, StorageUnavailable
 from stablestudio.providers.faults import failed
 from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, Output, Work
 
+log = logging.getLogger(__name__)
 TASK = "kept"
+_PAUSE_SECONDS = 5.0
 _ADDRESS = b"address "  # no file of ours begins like this
 
 Follow = Callable[[str], Awaitable[Output | Failed]]
@@ -26,11 +30,20 @@ class KeptResults:
         self._storage = storage
 
     async def put(self, job_id: str, data: bytes, content_type: str) -> None:
-        """Keep a job's result durably; one that is kept already stays."""
-        try:
-            await self._storage.put_once(_key(job_id), data, content_type=content_type)
-        except AssetExists:
-            return
+        """Keep a job's result durably; one that is kept already stays.
+
+        It is paid for and nowhere else: where there is no room for it, it waits here until there is.
+        """
+        while True:
+            try:
+                await self._storage.put_once(_key(job_id), data, content_type=content_type)
+            except AssetExists:
+                return
+            except StorageUnavailable:
+                log.warning("result_waits_for_room", extra={"job": job_id})
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                return
 
     async def get(self, job_id: str) -> Output | None:
         """Return the file that is kept; its own first bytes say what it is."""

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+import sqlalchemy as sa
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
 from stablestudio.errors import InternalError, StudioError
 from stablestudio.ids import serial
 from stablestudio.media.links import PATH as ASSETS
+from stablestudio.payments.errors import StoreUnavailable
 from stablestudio.server.accept import prefers_html
 from stablestudio.server.assets import AssetEndpoint
 from stablestudio.server.blob import PATH as BLOB
@@ -107,6 +109,10 @@ class App:
             await self._refuse(scope, named, error)
         except HTTPException as error:
             await self._refuse(scope, named, self._translate(error, scope))
+        except sa.exc.OperationalError:
+            # A full disk, or a database that is away. After a claim nothing of it comes here: see `Seller.finish`.
+            log.exception("store_unavailable", extra={"request": request.decode(), "path": scope["path"]})
+            await self._refuse(scope, named, StoreUnavailable())
         except Exception:
             log.exception("request_failed", extra={"request": request.decode(), "path": scope["path"]})
             # Where an answer has begun, the server drops this second one and closes the connection.

@@ -30,6 +30,7 @@ from stablestudio.media.intake import Intake
 from stablestudio.media.links import AssetDeleted, AssetExpired, LinkSigner
 from stablestudio.media.post import Poster
 from stablestudio.media.probe import Probe
+from stablestudio.media.room import Room
 from stablestudio.media.uploads import UploadDesk
 from stablestudio.payments.refunds import RefundWorker
 from stablestudio.protocols.blob import BlobTokens
@@ -67,11 +68,11 @@ from stablestudio.server.quote import QuoteRoute
 from stablestudio.server.rails import build_rails
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
-from stablestudio.server.storage import build_links, check, open_shelf, retention
+from stablestudio.server.storage import build_links, check, folder_of, kept_uploads_ms, open_shelf, retention
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
 from stablestudio.server.webhooks import KEYS_PATH, WebhookMessages, WebhookRoutes, published
 from stablestudio.store import copies as copy_store
-from stablestudio.store import echoes, nonces
+from stablestudio.store import echoes, nonces, restores
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as payment_store
 from stablestudio.store import uploads as upload_store
@@ -108,6 +109,8 @@ class House:
         shelf = open_shelf(settings)
         self.storage = shelf.storage
         self._signer = LinkSigner(secret, settings.origin, settings.link_seconds)
+        folders = [settings.data, *([folder] if (folder := folder_of(settings)) is not None else [])]
+        self.room = Room(folders, min_free_bytes=settings.min_free_bytes)
         self._links = build_links(settings, shelf, signer=self._signer)
         self.purger = Purger(self.database, storage=self.storage, clock=self._clock)
         self.rails = build_rails(settings, database=self.database, secret=secret, clock=self._clock)
@@ -128,7 +131,11 @@ class House:
         queues = {name: min(most, at_once) for name, at_once in self.providers.at_once.items()}
         self.engine = DbosEngine(self.database, executor_id=_EXECUTOR, concurrency={QUEUE: most} | queues)
         self.refunds = RefundWorker(
-            self.database, rails=self.rails.by_name, limits=self.rails.limits, clock=self._clock
+            self.database,
+            rails=self.rails.by_name,
+            limits=self.rails.limits,
+            forgetful=self.rails.forgetful,
+            clock=self._clock,
         )
         self.seller = Seller(
             self.database,
@@ -151,6 +158,8 @@ class House:
             charge=self.charger.charge,
             retention=retention(settings),
             on_ended=self._clean_up,
+            restored_at=self._restored_at(),
+            may_ask=lambda: self.room.problem is None,
         )
         self.reconciler = Reconciler(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
         self.sweep = Sweep(self.database, engine=self.engine, maker=self.maker, clock=self._clock)
@@ -163,9 +172,10 @@ class House:
     async def start(self) -> None:
         """Go to work: at once where this process is alone, else as soon as no other one does it."""
         await check(self.storage)
+        await self.room.look()
         await self.rails.start()
         self.changes.start()
-        self._tasks.append(asyncio.create_task(self.changes.run()))
+        self._tasks += [asyncio.create_task(loop) for loop in (self.changes.run(), self.room.run(), self._etas.run())]
         self.charger.start()
         if self._alone:
             await self._work()
@@ -209,7 +219,6 @@ class House:
             every(_TIDY_SECONDS, self._copies.purge, name="purge_copies"),
             self.storage.sweep(quiet_s=0.0 if self._alone else _QUIET_SECONDS),
             self.purger.run(),
-            self._etas.run(),
             self.webhooks.run(),
         ]
         if self._makes_jobs:
@@ -237,6 +246,10 @@ class House:
         self.database.close()
         if self._lock is not None:
             self._lock.close()
+
+    def _restored_at(self) -> int | None:
+        with self.database.engine.connect().execution_options(reading=True) as connection:
+            return restores.latest(connection)
 
     async def _warn_of_strays(self) -> None:
         """Tell of paid jobs that are with a provider which the settings no longer have: only its key can fetch them."""
@@ -267,7 +280,7 @@ class House:
             origin=settings.origin,
             max_bytes=settings.max_upload_bytes,
             look=self._look,
-            kept_ms=round(settings.keep_uploads_days * 86_400_000) or None,
+            kept_ms=kept_uploads_ms(settings),
         )
 
     def _bind(self, settings: Settings, secret: bytes) -> Bindings:
@@ -326,6 +339,7 @@ class House:
             "pages": pages,
             "tokens": tokens,
             "poster": poster,
+            "room": self.room,
         }
 
         def hold_s(offering: Offering) -> int:
@@ -383,7 +397,7 @@ class House:
                 erase=self.purger.erase_job,
             ),
             assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
-            public=PublicRoutes(networks=self.rails.networks, world=self.rails.world),
+            public=PublicRoutes(networks=self.rails.networks, world=self.rails.world, room=self.room),
             embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
             origin=settings.origin,
             startup=self.start,

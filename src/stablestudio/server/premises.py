@@ -8,7 +8,7 @@ from typing import IO
 
 import sqlalchemy as sa
 
-from stablestudio.config import ConfigurationInvalid
+from stablestudio.config import RESTORING, ConfigurationInvalid
 from stablestudio.errors import StudioError
 from stablestudio.store import migrate
 from stablestudio.store.database import is_file
@@ -18,6 +18,12 @@ class DataFolderInUse(StudioError):
     """Another process serves from this data folder."""
 
     hint = "Stop the other process, or serve from another folder with --data."
+
+
+class RestoreUnfinished(StudioError):
+    """A backup was restored into this data folder, and not to its end."""
+
+    hint = "Run stablestudio restore again, with the same backup."
 
 
 class SchemaBehind(StudioError):
@@ -56,4 +62,7 @@ def lock(folder: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise DataFolderInUse(f"Another process serves from {folder}.") from None
+    if (folder / RESTORING).exists():
+        file.close()
+        raise RestoreUnfinished(f"A restore into {folder} was cut off.")
     return file

@@ -9,19 +9,22 @@ from starlette.responses import Response
 
 from stablestudio import __version__
 from stablestudio.errors import ISSUE_CODES, StudioError
+from stablestudio.media.room import Room
 from stablestudio.server.answers import answer
 
 
 class PublicRoutes:
     """Free routes."""
 
-    def __init__(self, *, networks: list[str], world: str) -> None:
+    def __init__(self, *, networks: list[str], world: str, room: Room) -> None:
         self._networks = networks
+        self._room = room
         self._world = world
 
     async def health(self, request: Request) -> Response:  # noqa: ARG002 - nothing is asked
-        """Tell that the service answers, and whether its money is real."""
-        return answer({"status": "ok", "version": __version__, "world": self._world, "networks": self._networks})
+        """Tell that the service answers, whether its money is real, and whether it sells at the moment."""
+        body = {"status": "ok", "version": __version__, "world": self._world, "networks": self._networks}
+        return answer(body | {"ready": self._room.problem is None})
 
 
 def error_page() -> str:

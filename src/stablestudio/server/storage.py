@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from stablestudio.config import ConfigurationInvalid, Settings, read_origin
 from stablestudio.jobs.retention import Retention
 from stablestudio.media.buckets import Bucket, BucketLinks, Keys
 from stablestudio.media.links import Links, LinkSigner
-from stablestudio.media.storage import Storage, StorageRefused, StorageUnavailable
+from stablestudio.media.storage import Storage, StorageRefused, StorageUnavailable, folder_at
 from stablestudio.rail_settings import is_loopback, reveal, whereabouts
 
 log = logging.getLogger(__name__)
@@ -26,13 +27,21 @@ class Shelf:
 
 def open_shelf(settings: Settings) -> Shelf:
     """Return the storage that the settings name; raise `ConfigurationInvalid`. Nothing is asked of a bucket yet."""
+    folder = folder_of(settings)
+    if folder is not None:
+        return Shelf(storage=Storage.at(str(folder)))
+    bucket = _bucket(settings, settings.storage or "")
+    return Shelf(storage=Storage(bucket.open()), bucket=bucket)
+
+
+def folder_of(settings: Settings) -> Path | None:
+    """Return the folder where files are kept, None where it is a bucket; nothing is made. Raises `ConfigurationInvalid`."""
     location = settings.storage
     if location is not None and location.startswith("s3:"):
-        bucket = _bucket(settings, location)
-        return Shelf(storage=Storage(bucket.open()), bucket=bucket)
+        return None
     if location is not None and "://" in location and not location.startswith("file:///"):
         raise ConfigurationInvalid("storage: a folder, or s3://bucket/prefix.")
-    return Shelf(storage=Storage.at(location or str(settings.data / "assets")))
+    return folder_at(location or str(settings.data / "assets"))
 
 
 def build_links(settings: Settings, shelf: Shelf, *, signer: LinkSigner) -> Links:
@@ -45,6 +54,11 @@ def build_links(settings: Settings, shelf: Shelf, *, signer: LinkSigner) -> Link
 
 def retention(settings: Settings) -> Retention:
     return Retention(images=settings.keep_images_days, videos=settings.keep_videos_days)
+
+
+def kept_uploads_ms(settings: Settings) -> int | None:
+    """Return how long a confirmed upload is kept, None for ever."""
+    return round(settings.keep_uploads_days * 86_400_000) or None
 
 
 async def check(storage: Storage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,7 +29,12 @@ class Tally:
     size: int
     oldest: int | None
 
+    def __add__(self, other: Tally) -> Tally:
+        oldest = min((each for each in (self.oldest, other.oldest) if each is not None), default=None)
+        return Tally(files=self.files + other.files, size=self.size + other.size, oldest=oldest)
 
+
+_JOB_ID = re.compile(r"job_[0-9A-Za-z]+")
 # Written out so that the database sees that its partial indexes have these rows.
 _IS_DOOMED = sa.and_(assets.c.gone_at.is_not(None), assets.c.erased_at.is_(None))
 _UNMADE = jobs.alias("unmade")
@@ -39,7 +45,7 @@ _IS_UNSETTLED = payments.c.state.in_([sa.literal_column("'claimed'"), sa.literal
 def tally(connection: sa.Connection, *, before: int) -> Tally:
     """Return what a purge would erase now: what expired before that moment (ms), and what was left to be erased."""
     doomed = sa.select(assets.c.key).where(_IS_DOOMED)
-    keys = _expired(before).union_all(doomed).subquery()
+    keys = _expired(connection, before).union_all(doomed).subquery()
     columns = sa.func.count(), sa.func.coalesce(sa.func.sum(assets.c.size), 0), sa.func.min(assets.c.created_at)
     files, size, oldest = connection.execute(sa.select(*columns).where(assets.c.key.in_(sa.select(keys.c.key)))).one()
     return Tally(files=files, size=int(size), oldest=oldest)
@@ -47,7 +53,7 @@ def tally(connection: sa.Connection, *, before: int) -> Tally:
 
 def mark_expired(connection: sa.Connection, *, before: int, now: int, limit: int) -> int:
     """Hand out no more what expired before that moment, the earliest first; return how many files that are."""
-    keys = list(connection.scalars(_expired(before).order_by(assets.c.expires_at).limit(limit)))
+    keys = list(connection.scalars(_expired(connection, before).order_by(assets.c.expires_at).limit(limit)))
     return len(_mark(connection, assets.c.key.in_(keys), {"gone": "expired", "gone_at": now}))
 
 
@@ -84,8 +90,11 @@ def is_input_of_open_order(connection: sa.Connection, *, job_id: str, wallet: st
     return bool(connection.execute(statement).scalar())
 
 
-def _expired(before: int) -> sa.Select[str]:
-    """Return the keys of files that are due and that nothing needs: no job under way, its own or one made from it."""
+def _expired(connection: sa.Connection, before: int) -> sa.Select[str]:
+    """Return the keys of files that are due and that nothing needs: no job under way, its own or one made from it.
+
+    Which jobs open orders are made from is found out once, and not for each file: a sale waits while files are marked.
+    """
     return (
         sa.select(assets.c.key)
         .join(jobs, jobs.c.id == assets.c.job_id)
@@ -93,9 +102,19 @@ def _expired(before: int) -> sa.Select[str]:
             assets.c.gone_at.is_(None),
             assets.c.expires_at <= before,
             jobs.c.state.in_(("complete", "failed")),
-            ~_open_order_with(assets.c.job_id, sa.true()),
+            assets.c.job_id.not_in(_inputs_of_open_orders(connection)),
         )
     )
+
+
+def _inputs_of_open_orders(connection: sa.Connection) -> set[str]:
+    making = sa.select(orders.c.input).join(_UNMADE, _UNMADE.c.id == orders.c.id).where(_IS_UNMADE)
+    paying = sa.select(orders.c.input).join(payments, payments.c.order_id == orders.c.id).where(_IS_UNSETTLED)
+    named: set[str] = set()
+    for statement in (making, paying):
+        for text in connection.scalars(statement.where(orders.c.input.like("%job\\_%", escape="\\"))):
+            named.update(_JOB_ID.findall(text))
+    return named
 
 
 def _open_order_with(job_id: sa.ColumnElement[str], which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:

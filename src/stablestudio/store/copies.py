@@ -68,6 +68,14 @@ def unneeded(connection: sa.Connection, *, before: int, after: str, limit: int) 
     return list(connection.scalars(statement.order_by(copies.c.key).limit(limit)))
 
 
+def tally(connection: sa.Connection, *, before: int) -> tuple[int, int]:
+    """Return how many copies a purge would erase now, and how many bytes."""
+    found = _UNNEEDED.add_columns(copies.c.size).where(copies.c.created_at < before).subquery()
+    counted = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(found.c.size), 0))
+    count, size = connection.execute(counted).one()
+    return count, int(size)
+
+
 def unneeded_of(connection: sa.Connection, *, intake: str) -> list[str]:
     """Return where the copies of one check are kept, unless an order is going to be made from them."""
     return list(connection.scalars(_UNNEEDED.where(copies.c.intake == intake)))

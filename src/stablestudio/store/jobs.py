@@ -128,6 +128,7 @@ class Submission(NamedTuple):
     state: str
     reason: str | None = None  # why it was refused
     retry_at: int | None = None  # when the vendor that refused may be asked again (ms)
+    created_at: int = 0
 
 
 def submissions_of(connection: sa.Connection, job_id: str) -> list[Submission]:

@@ -228,7 +228,7 @@ upload_parts = sa.Table(
     sa.Column("upload_id", sa.Text, sa.ForeignKey("uploads.id"), primary_key=True),
     sa.Column("session", sa.Text, primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False, index=True),
     sa.Column("etag", sa.Text, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
@@ -346,6 +346,14 @@ used_nonces = sa.Table(
     metadata,
     sa.Column("nonce", sa.Text, primary_key=True),
     sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
+)
+
+# The books were put back from a backup, and what was done between its making and the restore is in no row of theirs.
+restores = sa.Table(
+    "restores",
+    metadata,
+    sa.Column("restored_at", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("made_at", sa.BigInteger, nullable=False),
 )
 
 # The embedded world's own books. Nothing of a sale reads them but through the rail and the provider they stand for.

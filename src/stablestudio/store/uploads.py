@@ -50,6 +50,7 @@ class Part:
 
 NOBODYS = 0  # the time of a loose row whose bytes nobody is writing
 _LOOSE = "-"  # begins what stands for the session of a loose row; no client's session does
+_ENDED = uploads.c.state.in_(("abandoned", "expired"))
 _COLUMNS = tuple(uploads.c[field.name] for field in fields(Upload))
 
 
@@ -161,6 +162,13 @@ def parts_of(connection: sa.Connection, *, upload_id: str, session: str) -> list
     return [Part(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001
 
 
+def left_over(connection: sa.Connection, *, after: str, limit: int) -> list[str]:
+    """Return where bytes of uploads are kept whose time is over, so that nobody is writing any for them, in order."""
+    ended = sa.exists().where(uploads.c.id == upload_parts.c.upload_id, _ENDED)
+    statement = sa.select(upload_parts.c.key).where(upload_parts.c.key > after, ended)
+    return list(connection.scalars(statement.order_by(upload_parts.c.key).limit(limit)))
+
+
 def unneeded(
     connection: sa.Connection, *, begun_before: int, after: str, limit: int, upload_id: str | None = None
 ) -> list[str]:
@@ -193,15 +201,37 @@ def forget(connection: sa.Connection, keys: Sequence[str]) -> None:
 
 def abandon(connection: sa.Connection, *, before: int, limit: int) -> int:
     """Close places whose token ended before that time (ms) and that were never confirmed; return how many."""
-    old = sa.and_(uploads.c.state.in_(("reserved", "stored")), uploads.c.expires_at < before)
-    return _end(connection, old, order=uploads.c.expires_at, limit=limit, state="abandoned")
+    return _end(connection, _abandoned(before), order=uploads.c.expires_at, limit=limit, state="abandoned")
 
 
 def expire(connection: sa.Connection, *, before: int, limit: int) -> int:
     """Keep files no longer that were confirmed before that time (ms); return how many."""
-    # Written out so that the database sees that its partial index has these rows.
-    old = sa.and_(uploads.c.state == sa.literal_column("'confirmed'"), uploads.c.confirmed_at < before)
-    return _end(connection, old, order=uploads.c.confirmed_at, limit=limit, state="expired")
+    return _end(connection, _expired(before), order=uploads.c.confirmed_at, limit=limit, state="expired")
+
+
+def tally(connection: sa.Connection, *, abandoned: int, expired: int | None) -> tuple[int, int]:
+    """Return how many files of uploads a purge would erase now, and how many bytes.
+
+    That is of places whose token ended before `abandoned` (ms), of files confirmed before `expired`, where that is not
+    never, and what was left of uploads that ended before.
+    """
+    old = _abandoned(abandoned) if expired is None else sa.or_(_abandoned(abandoned), _expired(expired))
+    files = sa.select(uploads.c.size).where(old, uploads.c.key.is_not(None))
+    left = sa.select(upload_parts.c.size).where(upload_parts.c.upload_id.in_(sa.select(uploads.c.id).where(_ENDED)))
+    found = files.union_all(left).subquery()
+    counted = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(found.c.size), 0))
+    count, size = connection.execute(counted).one()
+    return count, int(size)
+
+
+# Written out so that the database sees that its partial indexes have these rows.
+def _abandoned(before: int) -> sa.ColumnElement[bool]:
+    states: list[sa.ColumnElement[str]] = [sa.literal_column("'reserved'"), sa.literal_column("'stored'")]
+    return sa.and_(uploads.c.state.in_(states), uploads.c.expires_at < before)
+
+
+def _expired(before: int) -> sa.ColumnElement[bool]:
+    return sa.and_(uploads.c.state == sa.literal_column("'confirmed'"), uploads.c.confirmed_at < before)
 
 
 def _end(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from stablestudio.jobs.purge import GRACE_MS
-from stablestudio.store import jobs
+from stablestudio.store import jobs, tables, uploads
 from stablestudio.store.jobs import Asset
 from tests.doubles import sell
 
@@ -40,7 +41,21 @@ def office(data: Path) -> Office:
     )
     opened.write(lambda connection: jobs.insert_asset(connection, asset))
     opened.write(lambda connection: jobs.complete(connection, job_id=job_id, now=_LONG_AGO, expires_at=GRACE_MS))
+    opened.write(_others)
     return opened
+
+
+def _others(connection: sa.Connection) -> None:
+    """Add an upload whose time is over, one that was expired and left its bytes, and a copy that no order took."""
+    for number, state in ((2, "confirmed"), (3, "expired")):
+        order_id = sell(connection, number, now=_LONG_AGO)
+        facts = {"id": f"u{number}", "order_id": order_id, "wallet": "w", "pathname": f"p{number}", "state": state}
+        file = {"key": "uploads/u2/a", "size": 7, "confirmed_at": _LONG_AGO} if state == "confirmed" else {}
+        times = {"created_at": _LONG_AGO, "expires_at": _LONG_AGO}
+        connection.execute(sa.insert(tables.uploads).values(**facts, **file, **times, content_type="image/png"))
+    uploads.note(connection, upload_id="u3", key="uploads/u3/b", now=_LONG_AGO, size=5)
+    copy = {"intake": "i", "url": "https://x.example", "content_type": "image/png", "size": 3, "sha256": "0" * 64}
+    connection.execute(sa.insert(tables.copies).values(key="inputs/i/c", created_at=_LONG_AGO, **copy))
 
 
 def document(office: Office, *arguments: str, code: int = 0) -> dict[str, Any]:
@@ -59,6 +74,8 @@ def test_a_dry_run_tells_and_changes_nothing(office: Office) -> None:
         "files": 1,
         "bytes": 1234,
         "oldest": "1970-01-01T00:01:00.000Z",
+        "uploads": 2,
+        "copies": 1,
         "left": 0,
     }
     assert office.rows("SELECT * FROM assets") == before
@@ -68,6 +85,10 @@ def test_a_dry_run_tells_and_changes_nothing(office: Office) -> None:
 def test_a_run_tells_what_went(office: Office) -> None:
     told = document(office)
     assert (told["dryRun"], told["files"], told["bytes"], told["left"]) == (False, 1, 1234, 0)
+    assert (told["uploads"], told["copies"]) == (2, 1)
+    assert office.rows("SELECT state, key FROM uploads") == [("expired", None)] * 2
+    again = document(office, "--dry-run")
+    assert (again["files"], again["uploads"], again["copies"]) == (0, 0, 0)
     assert list((office.data / "assets").rglob("*.png")) == []
     assert document(office)["files"] == 0
 

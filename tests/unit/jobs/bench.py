@@ -42,15 +42,25 @@ class Bench:
         self.bindings = Bindings(
             {offering.key: [Binding(provider=vendor) for vendor in vendors] for offering in OFFERINGS}, clock=clock
         )
+        self.hire()
+        self.job_id = ""
+
+    def hire(self, **options: Any) -> None:
+        """Let another maker work from now on, as of another process."""
         self.maker = Maker(
-            database,
+            self.database,
             bindings=self.bindings,
-            storage=storage,
-            clock=clock,
+            storage=self.storage,
+            clock=self.clock,
             on_failed=self._wake,
             charge=self._charge,
+            **options,
         )
-        self.job_id = ""
+
+    def restore(self, *, ago: int = 0) -> None:
+        """Go on with books that were put back a moment after the job was ordered, or so many seconds before."""
+        self.hire(restored_at=self.clock.now_ms() + 1 - 1000 * ago)
+        self.clock.advance(1)
 
     async def _charge(self, order_id: str) -> Charged:
         raise AssertionError(f"{order_id} was paid before")

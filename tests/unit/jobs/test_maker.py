@@ -73,6 +73,43 @@ async def test_a_vendor_that_cannot_look_it_up_ends_in_a_refund_not_in_a_second_
     assert (bench.job()[0], len(bench.refunds()), bench.woken) == ("failed", 1, 1)
 
 
+@pytest.mark.parametrize(("found", "ends"), [(TASK, "complete"), (None, "failed")], ids=["knows", "cannot say"])
+async def test_an_order_from_before_a_restore_is_looked_for_before_anybody_is_asked(
+    make_bench: Any, found: Any, ends: str
+) -> None:
+    bench = await make_bench(find=[found])
+    bench.restore()
+    await bench.run()
+    assert bench.vendor.asked[0] == "find"
+    assert "submit" not in bench.vendor.asked
+    assert (bench.job()[0], len(bench.refunds())) == (ends, int(ends == "failed"))
+
+
+async def test_after_a_restore_each_vendor_is_asked_once_it_says_that_it_has_nothing(make_bench: Any) -> None:
+    bench = await make_bench(find=[NO], second={"find": [NO]}, submit=[NO])
+    bench.restore()
+    await bench.run()
+    assert bench.vendor.asked[0] == bench.second.asked[0] == "find"
+    assert bench.second.asked[:2] == ["find", "submit"] or bench.vendor.asked[:2] == ["find", "submit"]
+    assert bench.job()[0] == "complete"
+
+
+async def test_an_order_of_after_a_restore_is_asked_for_as_ever(make_bench: Any) -> None:
+    bench = await make_bench()
+    bench.restore(ago=1)
+    await bench.run()
+    assert bench.vendor.asked == ["submit", "poll", "fetch"]
+
+
+async def test_while_there_is_no_room_no_vendor_is_asked_and_the_job_waits(make_bench: Any) -> None:
+    bench = await make_bench()
+    room = [False, False, True]
+    bench.hire(may_ask=lambda: room.pop(0) if room else True)
+    steps = [await bench.advance("submit") for _ in range(3)]
+    assert [one["do"] for one in steps] == ["submit", "submit", "poll"]
+    assert (bench.vendor.asked, bench.refunds()) == (["submit"], [])
+
+
 async def test_a_submission_that_certainly_was_not_taken_is_made_again(make_bench: Any) -> None:
     bench = await make_bench(submit=[GONE, TASK], find=[NO])
     await bench.run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import pytest
@@ -64,11 +64,19 @@ class Stage:
         self.send, self.find = self.rail.send, self.rail.find
         self.worker = self.hire()
 
-    def hire(self, limits: RefundLimits | None = None, *, rail: SpiedRail | None = None) -> RefundWorker:
+    def hire(
+        self, limits: RefundLimits | None = None, *, rail: SpiedRail | None = None, forgetful: Collection[str] = ()
+    ) -> RefundWorker:
         """Return another worker, as of another process or of the next one."""
         rail = rail or self.rail
         named: Mapping[str, RefundLimits] = {rail.name: limits} if limits else {}
-        return RefundWorker(self.database, rails={rail.name: rail}, limits=named, clock=self.clock)  # type: ignore[dict-item]
+        return RefundWorker(
+            self.database,
+            rails={rail.name: rail},  # type: ignore[dict-item]
+            limits=named,
+            forgetful=forgetful,
+            clock=self.clock,
+        )
 
     def second_rail(self) -> SpiedRail:
         """Return the same rail as another process has it."""

@@ -12,6 +12,7 @@ from stablestudio.errors import StudioError
 from stablestudio.payments.rail import Unknown
 from stablestudio.payments.refund_policy import RefundLimits
 from stablestudio.payments.refunds import RefundWorker
+from stablestudio.store import restores
 from stablestudio.store.database import Database
 from tests.doubles import BUYER, REFUNDS, ManualClock, eventually
 
@@ -363,3 +364,37 @@ async def test_nobody_is_paid_but_the_payer(stage: Stage) -> None:
     await stage.worker.work_once()
     moved = stage.database.fetch("SELECT recipient, amount FROM ledger_transactions WHERE nonce IS NOT NULL")
     assert moved == [(BUYER.address.lower(), OWED)]
+
+
+@pytest.mark.parametrize("later", [0, 3600], ids=["at once", "when the old signature has run out"])
+async def test_a_refund_that_restored_books_have_forgotten_is_not_paid_twice(stage: Stage, later: int) -> None:
+    """On a token with EIP-3009: the nonce is the order's, so the token refuses a second transfer, and we find the first."""
+    order = await stage.owe()
+    await stage.hire().work_once()
+    first = (await stage.find_row(order)).transaction
+    forgotten = "state = 'pending', signed = NULL, signed_at = NULL, \"transaction\" = NULL"
+    await stage.sql(f"UPDATE refunds SET {forgotten}")
+    stage.clock.advance(later)
+    worker = stage.hire()
+    for _ in range(5):
+        await worker.work_once()
+        stage.clock.advance(_RULED_OUT)
+    assert await stage.paid_back() == OWED
+    assert (await stage.find_row(order)).transaction == first
+
+
+async def test_where_no_chain_knows_whose_refund_it_was_restored_books_ask_a_person(stage: Stage) -> None:
+    old = await stage.owe(1)
+    stage.clock.advance(10)
+    now = stage.clock.now_ms()
+    await stage.database.write(lambda connection: restores.note(connection, made_at=now - 1, now=now))
+    stage.clock.advance(10)
+    await stage.owe(2)
+    worker = stage.hire(forgetful=[stage.rail.name])
+    for _ in range(3):
+        await worker.work_once()
+        stage.clock.advance(600)
+    assert stage.reasons() == [("waiting", "restored"), ("refunded", None)]
+    assert await stage.approve(old)
+    await worker.work_once()
+    assert await stage.paid_back() == 2 * OWED

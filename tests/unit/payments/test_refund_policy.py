@@ -44,6 +44,14 @@ def _decide(refund: Refund, *, spent: int = 0, limits: RefundLimits | None = LIM
     return decide(refund, spent_today=spent, limits=limits, now=now)
 
 
+@pytest.mark.parametrize("state", ["pending", "signed"])
+def test_what_a_restore_may_have_forgotten_waits_for_a_person(state: str) -> None:
+    refund = replace(REFUND, state=state, signed_at=NOW_MS if state == "signed" else None)
+    assert decide(refund, spent_today=0, limits=LIMITS, now=NOW_MS + 10**6, forgotten=True) == Wait(reason="restored")
+    approved = replace(refund, approved_at=NOW_MS)
+    assert decide(approved, spent_today=0, limits=LIMITS, now=NOW_MS + 10**6, forgotten=True) == Pay()
+
+
 @pytest.mark.parametrize(
     ("amount", "spent", "expected"),
     [

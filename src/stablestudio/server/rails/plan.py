@@ -52,6 +52,11 @@ class Rails:
         return "embedded" if self.rpcs else "live"
 
     @property
+    def forgetful(self) -> list[str]:
+        """Return the rails whose chains do not know whose refund a transfer was; a ledger of ours is restored with the books."""
+        return [rail.name for rail in self.mpp if rail.network not in self.rpcs]
+
+    @property
     def sign_in_chains(self) -> list[str]:
         """Return the chains whose wallets may sign in: those of the rails, and Solana's in any case."""
         solana = SOLANA_DEVNET if any(network in TEST_NETWORKS for network in self.networks) else SOLANA

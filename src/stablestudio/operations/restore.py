@@ -1,0 +1,159 @@
+"""Put a backup in place: everything is unpacked beside it and compared first, then renamed; the database comes last.
+
+As long as the mark is there the place is half restored: the service does not start in it, and the next restore clears it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stablestudio.clock import Clock
+from stablestudio.config import RESTORING
+from stablestudio.failpoints import reach
+from stablestudio.operations.faults import BackupDamaged, BackupFault, BackupNotRestored, PlaceNotEmpty, StorageDiffers
+from stablestudio.operations.manifest import FILES, IN_BACKUP, MANIFEST, SECRET, SUMS, Manifest, check, read_manifest
+from stablestudio.operations.parcels import create, unpack
+from stablestudio.store import backup, migrate, restores
+
+_LOCK = "lock"
+_LONGEST_LIST = 1 << 30
+
+
+class PlaceInUse(BackupFault):
+    """A service runs here."""
+
+    hint = "Stop it first; or restore into another folder with --data."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a backup goes: the data folder, the database's URL, and the folder of the files, None where they are in a bucket."""
+
+    data: Path
+    url: str
+    files: Path | None
+
+
+def restore(source: Path, place: Place, *, clock: Clock, stopped: bool) -> Manifest:
+    """Restore a backup; raise a `BackupFault` for anything that speaks against it, before anything is in place.
+
+    Unless the service was `stopped` when the backup was made, and has not run since, the books note that what they
+    tell of open orders may be out of date.
+    """
+    folders = [place.data, *([place.files] if place.files is not None else [])]
+    with _held(place.data), ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(_stage(folder))
+        try:
+            manifest = _unpack(source, place)
+            reach("restore.checked")
+            _put_in_place(place, manifest, noted_at=None if stopped else clock.now_ms())
+        except tarfile.TarError as error:
+            raise BackupDamaged(f"{source} is no whole tar file: {error}.") from None
+        except backup.DatabaseNotCopied as error:
+            raise BackupNotRestored(f"The database was not restored: {error}.") from None
+        except OSError as error:
+            raise BackupNotRestored(f"The backup was not restored: {error.strerror or error}.") from None
+    return manifest
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the lock that a service holds, so that none runs here or starts meanwhile."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PlaceInUse(f"A service runs on {folder}.") from None
+        yield
+
+
+@contextmanager
+def _stage(folder: Path) -> Iterator[None]:
+    """Make the folder that is unpacked into; whatever fails, nothing is left of it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stage = folder / RESTORING
+    if stage.exists():
+        _clear(folder)  # of a restore that was cut off: it began in an empty place
+    if there := sorted(path.name for path in folder.iterdir() if path.name != _LOCK):
+        raise PlaceNotEmpty(f"{folder} is not empty: there is {', '.join(there[:5])}.")
+    stage.mkdir(mode=0o700)
+    try:
+        yield
+    except BaseException:
+        _clear(folder)
+        raise
+    stage.rmdir()
+
+
+def _clear(folder: Path) -> None:
+    """Remove all but the lock, and the mark last."""
+    stage = folder / RESTORING
+    for path in [*(path for path in folder.iterdir() if path not in (folder / _LOCK, stage)), stage]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _unpack(source: Path, place: Place) -> Manifest:
+    """Unpack into the stages and compare every file with the list of the backup."""
+    found: dict[str, str] = {}
+    told: dict[str, bytes] = {}
+    for name, file in unpack(source):
+        if name in (MANIFEST, SUMS):
+            told[name] = file.read(_LONGEST_LIST)
+        elif not name.startswith(FILES):
+            found[name] = create(place.data / RESTORING / name, file)
+        elif place.files is None:
+            raise StorageDiffers("The files are in this backup, and the settings name a bucket.")
+        else:
+            found[name] = create(place.files / RESTORING / name.removeprefix(FILES), file)
+    if missing := {MANIFEST, SUMS} - told.keys():
+        raise BackupDamaged(f"It has no {' and no '.join(sorted(missing))}.")
+    manifest = read_manifest(told[MANIFEST])
+    check(manifest, told[SUMS], found)
+    if found.keys() < {manifest.database, SECRET}:
+        raise BackupDamaged(f"It has no {manifest.database} or no {SECRET}.")
+    if manifest.storage != IN_BACKUP and place.files is not None:
+        raise StorageDiffers(f"The files of this backup are in {manifest.storage}, and the settings name a folder.")
+    if (manifest.database == backup.FILE) != place.url.startswith("sqlite:"):
+        raise StorageDiffers(f"The database of this backup is {manifest.database}, and the settings name another kind.")
+    return manifest
+
+
+def _put_in_place(place: Place, manifest: Manifest, *, noted_at: int | None) -> None:
+    stage = place.data / RESTORING
+    books = stage / manifest.database
+    if manifest.database == backup.FILE:
+        migrate.upgrade(f"sqlite:///{books}")
+        _note(f"sqlite:///{books}", manifest, now=noted_at)
+    os.sync()
+    if place.files is not None:
+        for path in (place.files / RESTORING).iterdir():
+            path.rename(place.files / path.name)
+    (stage / SECRET).rename(place.data / SECRET)
+    reach("restore.half")
+    if manifest.database == backup.FILE:
+        books.rename(place.data / backup.FILE)
+    else:
+        backup.load(books, place.url)
+        migrate.upgrade(place.url)
+        _note(place.url, manifest, now=noted_at)
+        books.unlink()
+    os.sync()
+
+
+def _note(url: str, manifest: Manifest, *, now: int | None) -> None:
+    if now is None:
+        return
+    with backup.engine(url) as books, books.begin() as connection:
+        restores.note(connection, made_at=manifest.made_at_ms, now=now)
