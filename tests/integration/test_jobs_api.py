@@ -226,3 +226,11 @@ def test_links_are_signed_at_each_read_for_about_twenty_minutes(buyer: Buyer, st
     link = httpx2.URL(job["result"]["imageUrl"])
     assert f"{link.scheme}://{link.host}:{link.port}" == studio.url
     assert 19 * 60 <= int(link.params["exp"]) - time.time() <= 21 * 60
+
+
+def test_a_list_leaves_long_inputs_to_the_reads_of_each_job(buyer: Buyer) -> None:
+    long, short = (buyer.buy(PATH, SMALL | {"prompt": prompt}) for prompt in ("é" * 3_000, "é" * 100))
+    listed = {job["jobId"]: job for job in buyer.jobs()}
+    assert "input" not in listed[long]
+    assert listed[short]["input"]["prompt"] == "é" * 100
+    assert buyer.job(long)["input"]["prompt"] == "é" * 3_000

@@ -60,8 +60,11 @@ class AssetView(NamedTuple):
     gone_at: int | None
 
 
+# In characters: of one order whatever has no media in it, and in a list, which may be of a hundred, a short prompt.
+_LONGEST = 65_536
+_LONGEST_LISTED = 2_000
 _ORDER = """
-SELECT o.id, o.wallet, o.model, o.operation, CASE WHEN length(o.input) <= 65536 THEN o.input END, o.price_micros, o.created_at,
+SELECT o.id, o.wallet, o.model, o.operation, CASE WHEN length(o.input) <= {longest} THEN o.input END, o.price_micros, o.created_at,
        p.network, p.asset, p.amount, p.payer, p.state, p."transaction", p.reason,
        j.state, j.progress, j.upstream_model, j.error_code, j.error, j.updated_at, j.finished_at, j.deleted_at,
        r.state, r."transaction", r.amount, r.reason, o.revision
@@ -70,8 +73,8 @@ JOIN payments p ON p.order_id = o.id
 LEFT JOIN jobs j ON j.id = o.id
 LEFT JOIN refunds r ON r.order_id = o.id
 """
-_ONE = _ORDER + "WHERE o.id = ?"
-_LIST = _ORDER + (
+_ONE = _ORDER.format(longest=_LONGEST) + "WHERE o.id = ?"
+_LIST = _ORDER.format(longest=_LONGEST_LISTED) + (
     "WHERE o.wallet = ? AND o.id < ? AND o.model <> 'upload' AND p.state <> 'rejected' AND j.deleted_at IS NULL "
     "AND (CAST(? AS TEXT) IS NULL OR COALESCE(j.state, 'pending') = ?) ORDER BY o.id DESC LIMIT ?"
 )
@@ -115,7 +118,7 @@ def assets(database: Database, order_id: str) -> list[AssetView]:
 
 
 def of_wallet(database: Database, wallet: str, *, limit: int, state: str | None, before: str | None) -> list[OrderView]:
-    """Return a wallet's orders, newest first; `before` is the id after which to go on."""
+    """Return a wallet's orders, newest first, without inputs that are long; `before` is the id after which to go on."""
     parameters: tuple[Any, ...] = (wallet, before or _AFTER_ALL, state, state, limit)
     return [OrderView._make(row) for row in database.fetch(_LIST, parameters)]
 
