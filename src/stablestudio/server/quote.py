@@ -59,6 +59,7 @@ class QuoteRoute:
         read = offering.read(given)
         seller = self._sells[offering.path]
         seller.require_maker(read)
+        seller.webhook(scope, read)
         expires = (self._clock.now_ms() // _MINUTE_MS + _GOOD_MINUTES) * _MINUTE_MS
         body = quote(offering, read, prices=self._prices, ways=self._ways, eta=(await self._etas.now())[offering.key])
         body |= {"settles": "complete" if seller.holds else "accept", "expiresAt": iso(expires)}

@@ -270,7 +270,7 @@ def postpone(connection: sa.Connection, *, job_id: str, now: int) -> bool:
 
 
 def delete_failed(connection: sa.Connection, *, job_id: str, wallet: str, now: int) -> bool:
-    """Hide a failed job from its owner's list; the money's rows stay."""
+    """Hide a failed job from its owner's list, and tell nothing more of it; the money's rows stay."""
     statement = (
         sa.update(jobs)
         .where(jobs.c.id == job_id, jobs.c.wallet == wallet, jobs.c.state == "failed", jobs.c.deleted_at.is_(None))
@@ -279,6 +279,7 @@ def delete_failed(connection: sa.Connection, *, job_id: str, wallet: str, now: i
     if connection.execute(statement).rowcount != 1:
         return False
     touch(connection, job_id)
+    webhooks.end(connection, order_id=job_id)
     return True
 
 

@@ -17,7 +17,7 @@ import pytest
 from stablestudio.media.addresses import FetchRefused
 from stablestudio.media.fetch import MAX_INLINE_BYTES, FetchFailed, MediaFetcher, OwnAssets, read_data_uri
 from stablestudio.media.links import LinkSigner
-from stablestudio.media.pinning import resolve_host
+from stablestudio.media.lookups import LookUps
 from stablestudio.media.storage import Storage
 from tests.contacts import heard
 
@@ -97,7 +97,7 @@ async def test_name_without_an_address_fails() -> None:
 
 
 async def test_system_resolver_gives_plain_addresses() -> None:
-    assert set(await resolve_host("localhost")) <= {"127.0.0.1", "::1"}
+    assert set(await LookUps()("localhost")) <= {"127.0.0.1", "::1"}
 
 
 async def test_name_unknown_to_the_system_fails(monkeypatch: pytest.MonkeyPatch) -> None:
