@@ -22,7 +22,6 @@ from stablestudio.client.conformance.survey import MOST_ROUTES
 from stablestudio.client.errors import ServiceUnreachable
 from tests.service import Service
 
-
 SURVEY = sys.modules[survey.__module__]  # the package has a function of its name
 
 
