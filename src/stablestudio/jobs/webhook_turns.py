@@ -42,7 +42,7 @@ def choose(connection: sa.Connection, *, now: int, busy: Collection[WebhookEvent
                 receivers[event.receiver] += 1
         if len(page) < AT_ONCE:
             break
-    return chosen[: max(room, 0)]
+    return chosen[:room]
 
 
 def crowded(busy: Collection[WebhookEvent], *, by: WebhookEvent) -> bool:

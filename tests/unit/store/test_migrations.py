@@ -85,3 +85,22 @@ def test_the_way_back_leaves_nothing_of_ours_and_the_way_forth_works_again(upgra
     assert names == {"alembic_version", "workflow_status"}
     assert migrate.upgrade(upgraded) is True
     assert _shape(upgraded).keys() == metadata.tables.keys()
+
+
+def test_messages_from_before_turns_have_their_wallet_receiver_and_schedule(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    command.upgrade(migrate.alembic_config(path), "0007")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "INSERT INTO orders (id, wallet, model, operation, input, price_micros, created_at, revision, webhook_url)"
+            " VALUES ('job_1', 'eip155:1:0x1', 'm', 'o', '{}', 1, 1, 1, 'https://Hooks.example.com:443/a')"
+        )
+        connection.execute(
+            "INSERT INTO webhook_events (id, order_id, type, state, tries, occurred_at, due_at)"
+            " VALUES ('msg_1', 'job_1', 'job.complete', 'pending', 3, 1, 1)"
+        )
+        connection.commit()
+    assert migrate.upgrade(path) is True
+    with closing(sqlite3.connect(path)) as connection:
+        told = connection.execute("SELECT wallet, receiver, scheduled, asked, later_at FROM webhook_events").fetchall()
+    assert told == [("eip155:1:0x1", "hooks.example.com", 3, None, None)]
