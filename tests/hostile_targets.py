@@ -55,6 +55,10 @@ _SHAPES = [
     ("https://example.com/\r\nHost: internal", "a header of its own", NO_ADDRESS),
     ("https://example.com/ HTTP/1.1\nX: y", "a request of its own", NO_ADDRESS),
     ("http\u017f://example.com/", "a long s, which folds to s", NO_ADDRESS),
+    ("https://example.com/\x9b31m", "a control character of eight bits, which terminals obey", NO_ADDRESS),
+    ("https://example.com/\u202egnp.exe", "a control that turns the direction of what is read", NO_ADDRESS),
+    ("https://example.com/#\x1b]0;owned\x07", "an escape in the fragment", NO_ADDRESS),
+    ("https://example.com/#\u2066a", "a control of direction in the fragment", NO_ADDRESS),
 ]
 _PORTS = [
     ("https://example.com:0/", "port 0", PORT),

@@ -15,12 +15,13 @@ from stablestudio.cli.jobs import job
 from stablestudio.cli.webhooks import webhooks
 from stablestudio.client import CancelTooLate, Job, StudioClient
 from stablestudio.config import Settings
-from stablestudio.jobs import cancel, changes
+from stablestudio.jobs import cancel, changes, webhook_turns
 from stablestudio.jobs import webhooks as worker
 from stablestudio.media.post import Poster
 from stablestudio.payments.errors import IdempotencyConflict
 from stablestudio.server import events, waits
 from stablestudio.server.webhooks import HEADER, KEYS_PATH
+from stablestudio.store import webhooks as store
 from tests.fakes.receiver import Receiver
 from tests.service import Buyer, Service
 
@@ -46,11 +47,20 @@ def test_the_pauses_are_those_of_the_code() -> None:
     assert ("there are ten tries in all" in WORDS, len(worker.PAUSES)) == (True, 9)
 
 
+def test_the_limits_of_webhooks_are_those_of_the_code() -> None:
+    assert f"At most {webhook_turns.AT_ONCE_EACH_RECEIVER} messages at a time go to one receiver" in WORDS
+    assert f"and {webhook_turns.AT_ONCE_EACH_WALLET} to those of one wallet" in WORDS
+    assert f"its newest {store.MOST_TRIES} tries" in WORDS
+    assert f"Sooner than {worker.AGAIN_SECONDS} seconds after the last try" in WORDS
+
+
 def test_the_headers_paths_errors_and_settings_exist() -> None:
     assert f"header `{HEADER}`" in WORDS
     assert f"`{KEYS_PATH}`" in PAGE
     assert f"`409 {cancel.CancelTooLate.code}`" in PAGE
     assert f"`409 {IdempotencyConflict.code}`" in PAGE
+    assert f"`409 {worker.NoWebhook.code}`" in PAGE
+    assert f"`429 {worker.RedeliveryTooSoon.code}`" in PAGE
     assert "webhooks_inside" in Settings.model_fields
     assert "`webhooks_inside`" in PAGE
 

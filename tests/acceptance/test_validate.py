@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import pytest
@@ -17,7 +19,10 @@ import pytest
 from stablestudio.catalog import OFFERINGS
 from stablestudio.client.conformance import AREAS, survey
 from stablestudio.client.conformance.survey import MOST_ROUTES
+from stablestudio.client.errors import ServiceUnreachable
 from tests.service import Service
+
+SURVEY = sys.modules[survey.__module__]  # the package has a function of its name
 
 
 def validate(url: str, *, code: int) -> dict[str, Any]:
@@ -58,6 +63,37 @@ def test_a_seller_that_hangs_up_is_told_of_and_only_its_own_origin_is_asked() ->
     assert len(asked) == report.requests
 
 
+def test_halves_of_characters_and_escapes_of_a_seller_are_told_as_text() -> None:
+    sale = {"x-payment-info": {"price": {"amount": "1"}}, "responses": {"402": {}}}
+    shop = {"openapi": "3.1.0", "info": {"title": "a", "version": "1"}}
+    document = json.dumps(shop | {"paths": {"/\ud800x": {"post": sale}, "/\x9b2J": {"post": sale}}})
+    with _hanging_up(document) as (url, _):
+        told = validate(url, code=6)
+    assert {"POST /\ud800x (empty body)", "POST /\x9b2J (empty body)"} <= {
+        each["where"] for each in told["findings"] if each["rule"] == "no_answer"
+    }
+
+
+@pytest.mark.parametrize("drip", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n"])
+def test_a_seller_that_sends_byte_by_byte_is_left_after_a_while(drip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SURVEY, "_PATIENCE", 3.0)
+    with _dripping(drip) as url, pytest.raises(ServiceUnreachable, match="no whole answer in time"):
+        survey(url)
+
+
+def test_a_survey_ends_whatever_the_seller_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SURVEY, "_WHOLE_PATIENCE", 10.0)
+    sale = {"x-payment-info": {"price": {"amount": "1"}}, "responses": {"402": {}}}
+    shop = {"openapi": "3.1.0", "info": {"title": "a", "version": "1"}}
+    document = json.dumps(shop | {"paths": {f"/{number}": {"post": sale} for number in range(30)}}).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(document), document)
+    began = time.monotonic()
+    with _dripping(b"HTTP/1.1 200 OK\r\nX: ", first=answer) as url:
+        report = survey(url)
+    assert time.monotonic() - began < 60
+    assert sum(finding.rule.code == "no_answer" for finding in report.findings) == report.requests - 1
+
+
 @pytest.mark.parametrize(("url", "code", "name"), [("http://127.0.0.1:1", 6, "service_unreachable"), ("seller", 2, "invalid_address")])  # fmt: skip
 def test_what_cannot_be_asked_is_said(url: str, code: int, name: str) -> None:
     assert validate(url, code=code)["code"] == name
@@ -68,6 +104,35 @@ def _rows(service: Service) -> int:
 
     with sqlite3.connect(service.database) as books:
         return sum(books.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("orders", "payments"))
+
+
+@contextmanager
+def _dripping(beginning: bytes, *, first: bytes = b"") -> Iterator[str]:
+    """A seller that gives the `first` answer whole, and begins all others, to go on with a byte now and then."""
+    ended = threading.Event()
+    answers = [first] if first else []
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.recv(65_536)
+                if answers:
+                    self.request.sendall(answers.pop())
+                    return
+                self.request.sendall(beginning)
+                while not ended.wait(0.2):
+                    self.request.sendall(b" ")
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            ended.set()
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hmac
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx2
@@ -96,7 +98,7 @@ def test_a_failed_job_is_told_and_so_is_its_refund(teller: Buyer) -> None:
     assert refunded["data"]["payment"]["state"] == "refunded"
 
 
-def test_its_owner_can_have_a_job_told_again(teller: Buyer) -> None:
+def test_its_owner_can_have_a_job_told_again_once_a_minute(teller: Buyer, inside: Service) -> None:
     with Receiver() as receiver:
         job_id = _buy(teller, receiver.url)
         _delivered(teller, job_id, 1)
@@ -106,10 +108,21 @@ def test_its_owner_can_have_a_job_told_again(teller: Buyer) -> None:
         challenge = teller.http.post(path).json()
         assert challenge["code"] == "siwx_missing"
         proof = _sign(teller, challenge)
-        assert teller.http.post(path, headers=proof).status_code == 200
+        early = teller.http.post(path, headers=proof)
+        assert (early.status_code, early.json()["code"]) == (429, "redelivery_too_soon")
+        assert 0 < int(early.headers["retry-after"]) <= 60
         assert teller.http.post(path, headers=proof).json()["code"] == "siwx_nonce_used"
+        _let_a_minute_pass(inside)
+        proof = _sign(teller, teller.http.post(path).json())
+        assert teller.http.post(path, headers=proof).status_code == 200
         first, second = receiver.wait(2)
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
+
+
+def _let_a_minute_pass(service: Service) -> None:
+    with closing(sqlite3.connect(service.database, timeout=30)) as books:
+        books.execute("UPDATE webhook_tries SET at = at - 60000")
+        books.commit()
 
 
 def _sign(buyer: Buyer, challenge: dict[str, Any]) -> dict[str, str]:
@@ -125,6 +138,9 @@ def test_the_log_is_for_its_owner_s_signature_alone(teller: Buyer, inside: Servi
         assert stranger.http.get(path, headers=stranger.proof(path)).json()["code"] == "not_your_job"
     log = _log(teller, answer.json()["jobId"])
     assert (log["url"], log["messages"]) == (None, [])
+    challenge = teller.http.post(f"{path}/redeliver").json()
+    nobody = teller.http.post(f"{path}/redeliver", headers=_sign(teller, challenge))
+    assert (nobody.status_code, nobody.json()["code"]) == (409, "no_webhook")
     assert teller.http.get(f"{path}/nonsense").status_code == 404
 
 
@@ -152,6 +168,23 @@ def test_the_input_s_own_address_is_judged_and_named_the_same_way(buyer: Buyer) 
     assert buyer.http.post(SEEDANCE, json=taken).status_code == 402
     other = buyer.http.post(SEEDANCE, json=taken, headers={"Webhook-Url": "https://example.com/other"})
     assert (other.status_code, other.json()["issues"][0]["code"]) == (400, "conflict")
+
+
+@pytest.mark.parametrize("url", ["https://example.com:8443/h", "https://0x7f.1/", "https://localhost/", "http://example.com/",
+                                 "https://example.com/\x9b31m", "https://example.com/\u202ex"])  # fmt: skip
+def test_a_quote_refuses_an_address_in_the_words_of_the_sale(buyer: Buyer, url: str) -> None:
+    given = CLIP | {"callBackUrl": url}
+    sale = buyer.http.post(SEEDANCE, json=given).json()
+    quote = buyer.http.post("/api/quote", json={"model": "seedance-fast", "operation": "t2v", "input": given}).json()
+    assert (sale["status"], sale["code"]) == (400, "invalid_input")
+    assert (quote["status"], quote["code"], quote["error"]) == (400, "invalid_input", sale["error"])
+
+
+def test_where_webhooks_may_stay_inside_the_input_s_own_address_may_too(teller: Buyer) -> None:
+    given = CLIP | {"callBackUrl": "http://127.0.0.1:9/hook"}
+    assert teller.http.post(SEEDANCE, json=given).status_code == 402
+    question = {"model": "seedance-fast", "operation": "t2v", "input": given}
+    assert teller.http.post("/api/quote", json=question).status_code == 200
 
 
 def test_the_input_s_own_address_is_kept_with_the_order(buyer: Buyer) -> None:

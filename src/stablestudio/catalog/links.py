@@ -22,7 +22,9 @@ _KIND_OF_TYPE = {content_type: kind for kind, types in CONTENT_TYPES.items() for
 _PORT = r"(?::(?P<port>\d{1,5}))?"
 _REST = r"(?:[/?][^\s\x00-\x20\x7f#\\\"<>]*)?"
 _NAME = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?"
-_HTTPS = re.compile(rf"https://(?:{_NAME}|\[[0-9A-Fa-f:.]+\]){_PORT}{_REST}")
+_ANY = rf"(?:{_NAME}|\[[0-9A-Fa-f:.]+\]){_PORT}{_REST}"
+_HTTPS = re.compile(rf"https://{_ANY}")
+_HTTP = re.compile(rf"https?://{_ANY}")
 _LOOPBACK = re.compile(rf"http://(?:(?:{_NAME}\.)?localhost|127(?:\.\d{{1,3}}){{3}}|\[::1\]){_PORT}{_REST}")
 _AUTHORITY = re.compile(r"https?://([^/?#]*)")
 _DATA = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,")
@@ -43,8 +45,8 @@ def media_problem(text: str, *, kinds: Collection[MediaKind]) -> str | None:
 
 
 def callback_problem(text: str) -> str | None:
-    """Say what is wrong with an address to call back; only https URLs are called."""
-    return _url_problem(text, pattern=_HTTPS) if text.startswith("https://") else "give an https:// URL"
+    """Say what is wrong with the form of an address to call back; whether it is one that is called, its caller knows."""
+    return _url_problem(text, pattern=_HTTP) if text.startswith(("https://", "http://")) else "give an https:// URL"
 
 
 def data_size(url: str) -> int:
@@ -71,10 +73,10 @@ def _url_problem(text: str, *, pattern: re.Pattern[str]) -> str | None:
     match = pattern.fullmatch(text)
     if match is not None and ((port := match["port"]) is None or int(port) < 1 << 16):
         return None
-    return _explain_url(text)
+    return _explain_url(text, loopback=pattern is _LOOPBACK)
 
 
-def _explain_url(text: str) -> str:
+def _explain_url(text: str, *, loopback: bool) -> str:
     authority = _AUTHORITY.match(text)
     if authority is None or not authority[1]:
         return "the URL names no host"
@@ -82,7 +84,7 @@ def _explain_url(text: str) -> str:
         return "a URL must not carry a user name or password"
     if "#" in text:
         return "a URL needs no #fragment: leave it off"
-    if text.startswith("http://"):
+    if loopback:
         return "give an https:// URL; http:// is taken for localhost only"
     return "the URL is not well formed: percent-encode spaces and quotes, and check host and port"
 

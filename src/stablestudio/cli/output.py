@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
 import click
@@ -15,6 +16,15 @@ from stablestudio.client import Sent
 
 _TICK = 0.25
 _MOVING = {"loading", "uploading", "asking"}
+
+
+# Control characters but tab, those that turn the direction of what is shown, and halves of characters.
+_UNSEEN = re.compile(r"[\x00-\x08\n-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(line: str) -> str:
+    """Return a line with escapes, as JSON has them, for what a terminal would obey instead of showing it."""
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 class Output:
@@ -28,18 +38,23 @@ class Output:
 
     def result(self, document: Mapping[str, Any], *lines: str) -> None:
         """Write the command's one result: the document for programs, the lines for people."""
-        click.echo(json.dumps(document, ensure_ascii=False, indent=1) if self.machine else "\n".join(lines))
+        click.echo(_document(document, indent=1) if self.machine else "\n".join(map(visible, lines)))
+
+    def listing(self, documents: Iterable[Mapping[str, Any]], *lines: str) -> None:
+        """Write a list of any length: a document a line for programs, the lines for people."""
+        for each in map(_document, documents) if self.machine else map(visible, lines):
+            click.echo(each)
 
     def say(self, text: str) -> None:
         """Tell people what goes on."""
-        click.echo(text, err=True)
+        click.echo("\n".join(map(visible, text.split("\n"))), err=True)
 
     def fail(self, document: Mapping[str, Any], *lines: str) -> None:
         """Tell an error: first what happened, then what to do, then what became of the money."""
-        first, *rest = lines
+        first, *rest = map(visible, lines)
         click.echo("\n".join([self._styled(f"Error: {first}", fg="red"), *rest]), err=True)
         if self.machine:
-            click.echo(json.dumps(document, ensure_ascii=False, indent=1))
+            click.echo(_document(document, indent=1))
 
     def progress(self) -> Progress:
         """Return a line that lives while something is awaited; off a terminal it only tells changes."""
@@ -91,7 +106,7 @@ class Progress:
 
     def _write(self, text: str) -> None:
         if self._stream is not None:
-            self._stream.write(f"\r\x1b[K{text}")
+            self._stream.write(f"\r\x1b[K{visible(text)}")
             self._stream.flush()
 
     def _elapsed(self) -> str:
@@ -101,3 +116,8 @@ class Progress:
 
 def _wants_colour(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _document(document: Mapping[str, Any], *, indent: int | None = None) -> str:
+    text = json.dumps(document, ensure_ascii=False, indent=indent)
+    return "\n".join(map(visible, text.split("\n")))

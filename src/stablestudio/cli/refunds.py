@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,11 +51,8 @@ def list_(out: Output, settings: Settings, *, states: Sequence[str], limit: int)
         query = database.read(lambda connection: store.listed(connection, states=states or _OPEN, limit=limit + 1))
         found = asyncio.run(query)
     now = SystemClock().now_ms()
-    if out.machine:
-        for view in found[:limit]:
-            click.echo(json.dumps(_document(view, now=now)))
-    else:
-        click.echo("\n".join(_table(found[:limit], now=now)) if found else "No refunds are owed.")
+    table = _table(found[:limit], now=now) if found else ["No refunds are owed."]
+    out.listing([_document(view, now=now) for view in found[:limit]], *table)
     if len(found) > limit:
         out.say(f"There are more than these {limit}: see them with --limit.")
     if waiting := sum(view.refund.state == "waiting" for view in found[:limit]):

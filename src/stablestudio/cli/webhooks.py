@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,12 +43,9 @@ def list_(out: Output, settings: Settings, *, states: Sequence[str], limit: int)
     with open_books(settings) as database:
         events, tries = asyncio.run(_look(database, states=states or ("pending", "given_up"), limit=limit))
     last = {each.event_id: each for each in tries}
-    if out.machine:
-        for event in events:
-            click.echo(json.dumps(_document(event, last.get(event.id))))
-    else:
-        rows = [_row(event, last.get(event.id)) for event in events]
-        click.echo("\n".join(_table(rows)) if rows else "Nobody waits to be told anything.")
+    rows = [_row(event, last.get(event.id)) for event in events]
+    table = _table(rows) if rows else ["Nobody waits to be told anything."]
+    out.listing([_document(event, last.get(event.id)) for event in events], *table)
 
 
 @webhooks.command(short_help="Tell an order's messages, or all that were given up, once more.")

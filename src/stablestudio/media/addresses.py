@@ -72,8 +72,11 @@ _DENIED_SUFFIXES = (
     ".test",
 )
 _LONGEST_URL = 8192
+# Control characters, and those that turn the direction of what is shown (Unicode's Bidi_Control).
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _URL = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<authority>[^/?#\\]*)(?P<target>[^#\x00-\x1f\x7f\\\ud800-\udfff]*)(?:#.*)?",
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<authority>[^/?#\\]*)"
+    rf"(?P<target>[^#\\{_UNSEEN}]*)(?:#[^{_UNSEEN}]*)?",
     re.IGNORECASE | re.ASCII,
 )
 _AUTHORITY = re.compile(
@@ -90,6 +93,13 @@ class FetchRefused(StudioError):
 
     status = 400
     hint = "Give a public https:// address, a link to an earlier result, or a data: URI."
+
+
+class FetchFailed(StudioError):
+    """This address could not be fetched."""
+
+    status = 400
+    hint = "Check that the address answers with the file itself to anyone, without signing in, then try again."
 
 
 def is_public(address: Address) -> bool:

@@ -14,9 +14,11 @@ import httpx2
 
 from stablestudio import __version__
 from stablestudio.clock import Clock
-from stablestudio.media.addresses import FetchPolicy, FetchRefused, Target, admit, read_url, redirected
+from stablestudio.media.addresses import FetchFailed, FetchPolicy, FetchRefused, Target, admit, read_url, redirected
+from stablestudio.media.heads import admit_body
 from stablestudio.media.links import AssetGone, LinkExpired, LinkInvalid, Links
-from stablestudio.media.pinning import FetchFailed, PinnedBackend, Resolver, resolve_host
+from stablestudio.media.lookups import LookUps
+from stablestudio.media.pinning import PinnedBackend, Resolver
 from stablestudio.media.storage import Storage
 
 __all__ = [
@@ -100,7 +102,7 @@ class MediaFetcher:
         self._own_origin = read_url(own.links.origin).origin if own else None
         self._policy = policy or FetchPolicy()
         self._backend = PinnedBackend(
-            resolve=resolve or resolve_host, permits=self._policy.permits, inner=backend or httpcore2.AnyIOBackend()
+            resolve=resolve or LookUps(), permits=self._policy.permits, inner=backend or httpcore2.AnyIOBackend()
         )
         self._total_seconds = total_seconds
 
@@ -203,6 +205,7 @@ async def _ask(pool: httpcore2.AsyncConnectionPool, target: Target, wish: _Wish)
             if response.status in _REDIRECTS and b"location" in headers:
                 return redirected(_spelled(target), headers[b"location"].decode(errors="replace"))
             content_type = _judge(target, wish, response.status, headers)
+            admit_body(response)
             data = await _body(target, response, wish.max_bytes)
     except NETWORK_ERRORS as error:
         raise FetchFailed(f"{target.host} {symptom(error)}.") from error

@@ -15,10 +15,10 @@ from stablestudio.catalog.reading import require_rules
 from stablestudio.catalog.spelling import label
 from stablestudio.clock import Clock
 from stablestudio.errors import InvalidInput, Issue, StudioError
+from stablestudio.media.addresses import FetchFailed
 from stablestudio.media.copies import Copies
 from stablestudio.media.decoding import DOOR
 from stablestudio.media.inputs import InputReader
-from stablestudio.media.pinning import FetchFailed
 from stablestudio.media.probe import Probe
 from stablestudio.media.turns import Turns
 

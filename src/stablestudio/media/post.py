@@ -9,9 +9,10 @@ import anyio
 import httpcore2
 
 from stablestudio import __version__
-from stablestudio.media.addresses import FetchPolicy, FetchRefused, admit, read_url
+from stablestudio.media.addresses import FetchFailed, FetchPolicy, FetchRefused, admit, read_url
 from stablestudio.media.fetch import NETWORK_ERRORS, STEP_TIMEOUTS, symptom, tls_context
-from stablestudio.media.pinning import FetchFailed, PinnedBackend, Resolver, resolve_host
+from stablestudio.media.lookups import LookUps
+from stablestudio.media.pinning import PinnedBackend, Resolver
 
 _LONGEST_PAUSE = 86_400
 
@@ -39,7 +40,7 @@ class Poster:
         self._policy = policy or FetchPolicy()
         self._own_origin = read_url(own_origin).origin if own_origin else None
         self._backend = PinnedBackend(
-            resolve=resolve or resolve_host, permits=self._policy.permits, inner=backend or httpcore2.AnyIOBackend()
+            resolve=resolve or LookUps(), permits=self._policy.permits, inner=backend or httpcore2.AnyIOBackend()
         )
         self.total_seconds = total_seconds
 

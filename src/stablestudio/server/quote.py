@@ -61,6 +61,7 @@ class QuoteRoute:
         read = _read(offering, given)
         seller = self._sells[offering.path]
         seller.require_maker(read)
+        seller.webhook(scope, read)
         expires = (self._clock.now_ms() // _MINUTE_MS + _GOOD_MINUTES) * _MINUTE_MS
         body = quote(offering, read, prices=self._prices, ways=self._ways, eta=(await self._etas.now())[offering.key])
         if read.media():

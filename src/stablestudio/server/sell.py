@@ -158,8 +158,7 @@ class SellRoute:
         """Quote a body, unless nobody here makes what it asks for: then no money may be asked either."""
         read, price = self._quote(body)
         self.require_maker(read)
-        webhook = read_webhook(scope, read, poster=self._poster) if self.sells_jobs else None
-        return _Ordered(read, price, webhook)
+        return _Ordered(read, price, self.webhook(scope, read))
 
     async def _sell(self, scope: Scope, receive: Receive, send: Send, body: bytes, payment: str) -> None:
         try:
@@ -235,6 +234,10 @@ class SellRoute:
         if answer is None:
             raise wanted
         return answer
+
+    def webhook(self, scope: Scope, given: OfferingInput) -> str | None:
+        """Return who is to be told when the job ends; raise `InvalidInput` for an address that is never called."""
+        return read_webhook(scope, given, poster=self._poster) if self.sells_jobs else None
 
     def require_maker(self, given: OfferingInput | None = None) -> None:
         """Raise a `StudioError` where nobody can make this input, or any, before any money is asked."""

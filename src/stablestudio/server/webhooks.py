@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from stablestudio.catalog import OfferingInput
 from stablestudio.clock import Clock, iso
 from stablestudio.errors import InvalidInput, Issue
+from stablestudio.jobs.webhooks import redeliver
 from stablestudio.media.addresses import FetchRefused
 from stablestudio.media.post import Poster
 from stablestudio.protocols.webhooks import WebhookKeys
@@ -84,12 +85,12 @@ class WebhookRoutes:
         await respond_json(send, 200, await self._told(order.id), [PRIVATE])
 
     async def redeliver(self, scope: Scope, receive: Receive, send: Send, job_id: str) -> None:  # noqa: ARG002 - as above
-        """Tell everything once more, at once."""
+        """Tell everything once more, at once, though once a minute at most."""
         signed = await self._gate.writer(scope)
         await self._pages.own(job_id, signed.wallet)
         await self._gate.burn(scope, signed)
         now = self._clock.now_ms()
-        await self._database.write(lambda connection: store.redeliver(connection, order_id=job_id, now=now))
+        await self._database.write(lambda connection: redeliver(connection, order_id=job_id, now=now))
         await respond_json(send, 200, await self._told(job_id), [PRIVATE])
 
     async def _told(self, job_id: str) -> dict[str, Any]:

@@ -276,7 +276,7 @@ def postpone(connection: sa.Connection, *, job_id: str, now: int) -> bool:
 
 
 def delete_failed(connection: sa.Connection, *, job_id: str, wallet: str, now: int) -> bool:
-    """Hide a failed job from its owner's list; the money's rows stay."""
+    """Hide a failed job from its owner's list, and tell nothing more of it; the money's rows stay."""
     lock_order(connection, job_id)
     statement = (
         sa.update(jobs)
@@ -286,6 +286,7 @@ def delete_failed(connection: sa.Connection, *, job_id: str, wallet: str, now: i
     if connection.execute(statement).rowcount != 1:
         return False
     touch(connection, job_id)
+    webhooks.end(connection, order_id=job_id)
     return True
 
 

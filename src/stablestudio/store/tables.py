@@ -320,12 +320,21 @@ webhook_events = sa.Table(
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("occurred_at", sa.BigInteger, nullable=False),
     sa.Column("due_at", sa.BigInteger, nullable=False),  # of the next try; while one is under way, of the one after it
+    sa.Column("wallet", sa.Text, nullable=False, server_default=""),  # the order's
+    sa.Column("receiver", sa.Text, nullable=False, server_default=""),  # the host that is called
+    sa.Column("scheduled", sa.Integer, nullable=False, server_default="0"),  # tries that nobody asked for
+    # Where somebody asked for the next try: the state until then, and when the schedule goes on if it was pending.
+    sa.Column("asked", sa.Text),
+    sa.Column("later_at", sa.BigInteger),
     _one_of("state", "pending", "delivered", "given_up"),
     sa.UniqueConstraint("order_id", "type", name="uq_webhook_events_order_id_type"),
 )
 sa.Index(
     "ix_webhook_events_open",
     webhook_events.c.due_at,
+    webhook_events.c.id,
+    webhook_events.c.wallet,
+    webhook_events.c.receiver,
     sqlite_where=sa.text("state = 'pending'"),
     postgresql_where=sa.text("state = 'pending'"),
 )

@@ -101,14 +101,15 @@ def test_a_data_uri_is_taken_up_to_its_limit() -> None:
     ("url", "taken"),
     [
         ("https://example.com/hook?x=1", True),
-        ("http://localhost:8402/hook", False),
-        ("http://example.com/hook", False),
+        ("http://localhost:8402/hook", True),
+        ("http://example.com/a b", False),
+        ("ftp://example.com/hook", False),
         ("job:job_1", False),
         ("data:image/png;base64,AAAA", False),
         ("https://a:b@example.com/hook", False),
     ],
 )
-def test_only_https_is_called_back(url: str, taken: bool) -> None:  # noqa: FBT001 - a table of outcomes
+def test_the_form_of_an_address_to_call_back_is_that_of_the_web(url: str, taken: bool) -> None:  # noqa: FBT001 - a table of outcomes
     assert (callback_problem(url) is None) == taken
 
 

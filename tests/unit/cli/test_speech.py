@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stablestudio.cli.generate import approval
 from stablestudio.cli.inputs import place_media, read_fields, read_value, split_model
-from stablestudio.cli.output import Output, Progress
+from stablestudio.cli.output import Output, Progress, visible
 from stablestudio.client import Journal, KeyWallet, Sent, StudioClient
 from stablestudio.client.fakes import FakeSeller
 from stablestudio.money import Money
@@ -201,3 +201,34 @@ def test_above_a_dollar_the_person_at_the_terminal_is_asked(
     assert approve(quote) is approved
     assert approval(Output(), max_price=None, yes=True)(quote)
     assert approval(Output(), max_price=Money.parse("3"), yes=False)(quote)
+
+
+HOSTILE = "a\x1b]0;owned\x07\x9b2J\u202eb\u2066\nError: c\ud800\r"
+SHOWN = r"a\u001b]0;owned\u0007\u009b2J\u202eb\u2066\u000aError: c\ud800\u000d"
+
+
+def test_what_a_terminal_would_obey_is_shown_as_text() -> None:
+    assert visible(HOSTILE) == SHOWN
+    assert visible("Wände — 木 \t 👩\u200d🚀") == "Wände — 木 \t 👩\u200d🚀"
+
+
+@pytest.mark.parametrize("way", ["result", "listing", "fail"])
+def test_strangers_words_reach_no_terminal_as_they_are(way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output()
+    document = {"text": HOSTILE}
+    out.machine = False
+    if way == "listing":
+        out.listing([document], HOSTILE)
+    else:
+        getattr(out, way)(document, HOSTILE)
+    told = capsys.readouterr()
+    assert (told.out + told.err).removeprefix("Error: ") == f"{SHOWN}\n"
+    out.machine = True
+    out.result(document)
+    assert json.loads(capsys.readouterr().out) == document
+
+
+def test_progress_shows_a_strange_state_as_text() -> None:
+    stream = Terminal()
+    Progress(print, stream=stream).update(HOSTILE, None)
+    assert SHOWN in stream.getvalue()

@@ -7,13 +7,23 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from stablestudio.jobs.webhooks import PAUSES, Verdict, WebhookWorker, judge
+from stablestudio.jobs.webhooks import (
+    AGAIN_SECONDS,
+    PAUSES,
+    NoWebhook,
+    RedeliveryTooSoon,
+    Verdict,
+    WebhookWorker,
+    judge,
+    judge_asked,
+    redeliver,
+)
 from stablestudio.media.addresses import FetchPolicy
 from stablestudio.media.post import Posted, Poster
 from stablestudio.protocols.webhooks import WebhookKeys
 from stablestudio.store import jobs, refunds, webhooks
 from stablestudio.store.database import Database
-from tests.doubles import NOW_MS, ManualClock, sell
+from tests.doubles import NOW_MS, WALLET, ManualClock, sell
 from tests.fakes.receiver import Receiver
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +53,13 @@ def test_a_receiver_s_wish_counts_within_an_hour() -> None:
     assert judge(Posted(status=503, retry_after=120), tries=1).pause == 120
     assert judge(Posted(status=503, retry_after=10**6), tries=1).pause == 3600
     assert judge(Posted(status=503, retry_after=1), tries=3).pause == PAUSES[2]
+
+
+def test_a_try_that_somebody_asked_for_ends_well_or_changes_nothing() -> None:
+    for before in ("pending", "delivered", "given_up"):
+        assert judge_asked(Posted(status=204), before=before) == Verdict("delivered")
+        assert judge_asked(Posted(status=410), before=before) == Verdict("given_up")
+        assert judge_asked(None, before=before, left=70.0) == Verdict(before, 70.0)
 
 
 def test_pauses_of_different_messages_differ() -> None:
@@ -79,6 +96,11 @@ class Desk:
             return job_id
 
         return await self.database.write(write)
+
+    async def ask(self, order_id: str) -> None:
+        """Ask as a buyer for one more try."""
+        now = self.clock.now_ms()
+        await self.database.write(lambda connection: redeliver(connection, order_id=order_id, now=now))
 
     async def events(self, order_id: str) -> list[webhooks.WebhookEvent]:
         return await self.database.read(lambda connection: webhooks.of_order(connection, order_id))
@@ -160,6 +182,113 @@ async def test_a_message_is_given_up_after_a_day_and_told_again_on_request(desk:
         await worker.work_once()
         assert len(receiver.deliveries) == len(PAUSES) + 2
         assert [event.state for event in await desk.events(job_id)] == ["given_up"]
+
+
+async def test_asked_for_tries_take_nothing_from_the_schedule(desk: Desk) -> None:
+    with Receiver(500) as receiver:
+        job_id = await desk.end(1, receiver.url)
+        worker = desk.worker()
+        for number in range(3):
+            await worker.work_once()
+            desk.clock.advance(PAUSES[number] * 1.2)
+        await worker.work_once()
+        (before,) = await desk.events(job_id)
+        for _ in range(12):
+            desk.clock.advance(AGAIN_SECONDS)
+            await desk.ask(job_id)
+            await worker.work_once()
+        (after,) = await desk.events(job_id)
+        assert (after.state, after.due_at, after.scheduled) == ("pending", before.due_at, 4)
+        assert len(receiver.deliveries) == 4 + 12
+        for _ in range(len(PAUSES)):
+            desk.clock.advance(_DAY_S)
+            await worker.work_once()
+        assert len(receiver.deliveries) == len(PAUSES) + 1 + 12
+        assert [event.state for event in await desk.events(job_id)] == ["given_up"]
+
+
+async def test_what_was_delivered_stays_so_where_a_try_asked_for_later_is_not_heard(desk: Desk) -> None:
+    with Receiver(204, 500) as receiver:
+        job_id = await desk.end(1, receiver.url)
+        await desk.worker().work_once()
+        desk.clock.advance(AGAIN_SECONDS)
+        await desk.ask(job_id)
+        await desk.worker().work_once()
+        desk.clock.advance(_DAY_S)
+        await desk.worker().work_once()
+    assert [each.status for each in await desk.tries(job_id)] == [204, 500]
+    assert [event.state for event in await desk.events(job_id)] == ["delivered"]
+
+
+async def test_a_buyer_may_ask_a_minute_after_the_last_try_began(desk: Desk) -> None:
+    with Receiver(500) as receiver:
+        job_id = await desk.end(1, receiver.url)
+        await desk.ask(job_id)  # it is about to be told: nothing is added
+        worker = desk.worker()
+        await worker.work_once()
+        desk.clock.advance(AGAIN_SECONDS - 1.5)
+        with pytest.raises(RedeliveryTooSoon) as refused:
+            await desk.ask(job_id)
+        assert (refused.value.status, dict(refused.value.headers)["Retry-After"]) == (429, "2")
+        assert len(receiver.deliveries) == 1
+        desk.clock.advance(1.5)
+        await desk.ask(job_id)
+        await worker.work_once()
+        with pytest.raises(RedeliveryTooSoon):
+            await desk.ask(job_id)
+    (event,) = await desk.events(job_id)
+    assert (event.tries, event.scheduled) == (2, 2)  # the schedule's own second try was due by then
+
+
+async def test_nobody_can_ask_where_nobody_is_told(desk: Desk) -> None:
+    with pytest.raises(NoWebhook):
+        await desk.ask(await desk.end(1, None))
+
+
+async def test_a_try_under_way_is_left_alone_even_by_the_operator(desk: Desk) -> None:
+    job_id = await desk.end(1, "https://hooks.example.com/")
+    (event,) = await desk.events(job_id)
+    now = desk.clock.now_ms()
+    until = now + 20_000
+    await desk.database.write(lambda connection: webhooks.take(connection, event=event, now=now, until=until))
+    await desk.database.write(lambda connection: webhooks.redeliver(connection, order_id=job_id, now=now + 1))
+    (event,) = await desk.events(job_id)
+    assert (event.due_at, event.asked) == (until, None)
+
+
+async def test_the_newest_tries_are_remembered(desk: Desk) -> None:
+    with Receiver(500) as receiver:
+        job_id = await desk.end(1, receiver.url)
+        worker = desk.worker()
+        for _ in range(webhooks.MOST_TRIES + 5):
+            await worker.work_once()
+            desk.clock.advance(_DAY_S)
+            await desk.ask(job_id)
+    numbers = [each.number for each in await desk.tries(job_id)]
+    assert numbers == list(range(6, webhooks.MOST_TRIES + 6))
+    kept = await desk.database.read(
+        lambda connection: connection.execute(sa.text("SELECT count(*) FROM webhook_tries")).scalar()
+    )
+    assert kept == webhooks.MOST_TRIES
+
+
+async def test_nothing_more_is_told_of_a_failed_job_that_its_owner_deleted(desk: Desk) -> None:
+    with Receiver(500) as receiver:
+        job_id = await desk.end(1, receiver.url, failed=True)
+        await desk.worker().work_once()
+        await desk.database.write(
+            lambda connection: jobs.delete_failed(connection, job_id=job_id, wallet=WALLET, now=NOW_MS)
+        )
+        await desk.database.write(
+            lambda connection: refunds.sign_refund(connection, order_id=job_id, signed="{}", now=NOW_MS)
+        )
+        await desk.database.write(
+            lambda connection: refunds.settle_refund(connection, order_id=job_id, transaction="0x", now=NOW_MS)
+        )
+        desk.clock.advance(_DAY_S)
+        await desk.worker().work_once()
+        assert len(receiver.deliveries) == 1
+    assert [(event.type, event.state) for event in await desk.events(job_id)] == [("job.failed", "given_up")]
 
 
 async def test_an_address_inside_is_not_called_and_the_log_says_why(desk: Desk) -> None:

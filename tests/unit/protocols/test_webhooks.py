@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import time
 
+import pytest
+import standardwebhooks
 from nacl.signing import SigningKey, VerifyKey
 
 from stablestudio.protocols.webhooks import WebhookKeys, sign, sign_openly, signed_content
@@ -35,6 +38,16 @@ def test_a_message_bears_both_signatures_and_each_is_checked_with_what_is_publis
     assert symmetric == sign(content, secret=secret)
     public = VerifyKey(base64.b64decode(keys.public.removeprefix("whpk_")))
     public.verify(content, base64.b64decode(asymmetric.removeprefix("v1a,")))
+
+
+def test_the_specification_s_python_library_takes_what_we_send_and_nothing_else() -> None:
+    keys = WebhookKeys(b"s" * 32)
+    headers = keys.headers("msg_1", job_id="job_1", now_s=int(time.time()), body=b'{"type": "job.complete"}')
+    receiver = standardwebhooks.Webhook(keys.secret_of("job_1"))
+    assert receiver.verify(b'{"type": "job.complete"}', headers) == {"type": "job.complete"}
+    for secret, body in ((keys.secret_of("job_1"), b"{}"), (keys.secret_of("job_2"), b'{"type": "job.complete"}')):
+        with pytest.raises(standardwebhooks.WebhookVerificationError):
+            standardwebhooks.Webhook(secret).verify(body, headers)
 
 
 def test_jobs_have_secrets_of_their_own_and_services_have_keys_of_their_own() -> None:

@@ -133,3 +133,25 @@ def _money(connection: sa.Connection) -> list[tuple[Any, ...]]:
         LEFT JOIN jobs j ON j.id = o.id LEFT JOIN refunds r ON r.order_id = o.id ORDER BY o.id""")
     )
     return [tuple(row) for row in rows]
+
+
+def test_messages_from_before_turns_have_their_wallet_receiver_and_schedule(upgraded: str) -> None:
+    command.downgrade(migrate.alembic_config(upgraded), "0008")
+    with migrate.bare_engine(upgraded).begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO orders (id, wallet, model, operation, input, price_micros, created_at, revision, webhook_url)"
+                " VALUES ('job_1', 'eip155:1:0x1', 'm', 'o', '{}', 1, 1, 1, 'https://Hooks.example.com:443/a')"
+            )
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO webhook_events (id, order_id, type, state, tries, occurred_at, due_at)"
+                " VALUES ('msg_1', 'job_1', 'job.complete', 'pending', 3, 1, 1)"
+            )
+        )
+    assert migrate.upgrade(upgraded) is True
+    with migrate.bare_engine(upgraded).connect() as connection:
+        question = "SELECT wallet, receiver, scheduled, asked, later_at FROM webhook_events"
+        told = [tuple(row) for row in connection.execute(sa.text(question))]
+    assert told == [("eip155:1:0x1", "hooks.example.com", 3, None, None)]

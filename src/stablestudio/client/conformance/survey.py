@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
@@ -28,7 +29,8 @@ from stablestudio.protocols import x402
 MOST_ROUTES = 30
 _MOST_SIGN_INS = 3
 _AT_ONCE = 4
-_PATIENCE = 20.0
+_PATIENCE = 20.0  # seconds for one question and its whole answer
+_WHOLE_PATIENCE = 300.0  # seconds for all
 _MOST_BYTES = 8_000_000
 _HUGE_BYTES, _PIECE = 16_000_000, b" " * 65_536
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -84,20 +86,27 @@ def survey(url: str, *, on_progress: Callable[[int, int], None] | None = None) -
     site = origin(url)
     if not site:
         raise InvalidAddress(f"This is no address of a seller: {url!r}.")
-    with _client(site) as http:
-        ask = partial(_ask, http, site)
-        first = ask(Question(purpose=Purpose.DOCUMENT, method="GET", path=PATH))
+    return asyncio.run(_survey(site, on_progress or (lambda _done, _of: None)))
+
+
+async def _survey(site: str, on_progress: Callable[[int, int], None]) -> Report:
+    ends = time.monotonic() + _WHOLE_PATIENCE
+    async with _client(site) as http:
+        first = await _ask(http, site, Question(purpose=Purpose.DOCUMENT, method="GET", path=PATH), ends=ends)
         if isinstance(first, Finding):
             raise ServiceUnreachable(f"{site} could not be reached: {first.problem}")
         shelf = read_shelf(first.answer.document() or {})
         questions = _questions(shelf)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            outcomes: list[Exchange | Finding] = [first]
-            for outcome in pool.map(ask, questions):
-                outcomes.append(outcome)
-                if on_progress:
-                    on_progress(len(outcomes), len(questions) + 1)
-    return _report(site, shelf, outcomes)
+        turns, count = asyncio.Semaphore(_AT_ONCE), itertools.count(2)
+
+        async def ask(question: Question) -> Exchange | Finding:
+            async with turns:
+                outcome = await _ask(http, site, question, ends=ends)
+            on_progress(next(count), len(questions) + 1)
+            return outcome
+
+        others = await asyncio.gather(*map(ask, questions))
+    return _report(site, shelf, [first, *others])
 
 
 def judge(exchange: Exchange) -> list[Finding]:
@@ -142,41 +151,46 @@ def _of_one(route: Route) -> Iterator[Question]:
     yield post(purpose=Purpose.JUNK_MPP, headers=_JSON | {"Authorization": "Payment e30"})
 
 
-def _client(site: str) -> httpx2.Client:
-    return httpx2.Client(
+def _client(site: str) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
         timeout=_PATIENCE,
         headers={"user-agent": f"stablestudio-validate/{__version__}"},
         trust_env=urlsplit(site).hostname not in _LOOPBACK,
     )
 
 
-def _ask(http: httpx2.Client, site: str, question: Question) -> Exchange | Finding:
-    """Send a question, follow nothing, and read a bounded answer; that none came is a finding."""
-    headers = dict(question.headers)
-    content: bytes | int | Iterator[bytes] | None = question.body
-    if isinstance(content, int):
-        headers["content-length"], content = str(content), _spaces(content)
+async def _ask(http: httpx2.AsyncClient, site: str, question: Question, *, ends: float) -> Exchange | Finding:
+    """Send a question, follow nothing, and read a bounded answer; that none came in time is a finding."""
     try:
-        with http.stream(question.method, site + question.path, headers=headers, content=content) as response:
-            body = _read(response)
-    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-        return breach("no_answer", question.where, f"{type(error).__name__}: {error}")
-    headers_read = tuple((name.lower(), value) for name, value in response.headers.multi_items())
-    answer = Answer(status=response.status_code, headers=headers_read, body=body)
+        async with asyncio.timeout(min(_PATIENCE, ends - time.monotonic())):
+            answer = await _send(http, site, question)
+    except TimeoutError:
+        return breach("no_answer", question.where, "There was no whole answer in time.")
+    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, _AnswerTooLong) as error:
+        return breach("no_answer", question.where, f"{type(error).__name__.lstrip('_')}: {error}")
     return Exchange(question=question, answer=answer, origin=site, now_s=time.time())
 
 
-def _read(response: httpx2.Response) -> bytes:
-    """Return the body; raise `TimeoutError` for one without end."""
-    deadline, body = time.monotonic() + _PATIENCE, bytearray()
-    for piece in response.iter_bytes(65_536):
-        body += piece
-        if len(body) > _MOST_BYTES or time.monotonic() > deadline:
-            raise TimeoutError(f"The answer goes on after {len(body)} bytes.")
-    return bytes(body)
+async def _send(http: httpx2.AsyncClient, site: str, question: Question) -> Answer:
+    headers = dict(question.headers)
+    content: bytes | int | AsyncIterator[bytes] | None = question.body
+    if isinstance(content, int):
+        headers["content-length"], content = str(content), _spaces(content)
+    async with http.stream(question.method, site + question.path, headers=headers, content=content) as response:
+        body = bytearray()
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > _MOST_BYTES:
+                raise _AnswerTooLong(f"The answer goes on after {len(body)} bytes.")
+    read = tuple((name.lower(), value) for name, value in response.headers.multi_items())
+    return Answer(status=response.status_code, headers=read, body=bytes(body))
 
 
-def _spaces(count: int) -> Iterator[bytes]:
+class _AnswerTooLong(Exception):
+    """An answer of more than 8 MB."""
+
+
+async def _spaces(count: int) -> AsyncIterator[bytes]:
     for start in range(0, count, len(_PIECE)):
         yield _PIECE[: count - start]
 
