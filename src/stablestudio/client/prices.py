@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any
 
 import pydantic
@@ -68,7 +69,10 @@ def ask_price(base_url: str, wish: Wish) -> Flow[Price | None]:
 
 def _read(reply: Reply) -> Price | None:
     if reply.status >= 400 and reply.status not in _NO_ROUTE:
-        raise api_error(reply)
+        error = api_error(reply)
+        # A question's places are one step longer than those of the input that the caller knows.
+        error.issues = tuple(replace(each, path=each.path[each.path[:1] == ("input",) :]) for each in error.issues)
+        raise error
     try:
         return Price.model_validate_json(reply.body) if reply.status == 200 else None
     except pydantic.ValidationError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +13,13 @@ from stablestudio.catalog import MODELS, Offering, OfferingInput, PriceTable, fi
 from stablestudio.catalog.reading import MOST_ISSUES
 from stablestudio.catalog.spelling import clipped, nearest, shown
 from stablestudio.clock import Clock, iso
-from stablestudio.errors import InvalidInput, Issue
+from stablestudio.errors import InvalidInput, Issue, StudioError
 from stablestudio.server.cached import respond_cached
 from stablestudio.server.discovery.shop import Way
 from stablestudio.server.eta import Eta, Etas
 from stablestudio.server.http import Receive, Scope, Send, read_body, refuse_method, respond_preflight
 from stablestudio.server.sell import SellRoute
+from stablestudio.server.webhooks import HEADER as WEBHOOK
 from stablestudio.server.written import Pairs, parse, write
 
 PATH = "/api/quote"
@@ -58,10 +60,11 @@ class QuoteRoute:
         if scope["method"] != "POST":
             raise refuse_method(scope, "POST")
         offering, given = read_question(await read_body(receive, limit=self._body_limit))
-        read = _read(offering, given)
         seller = self._sells[offering.path]
-        seller.require_maker(read)
-        seller.webhook(scope, read)
+        with _within_input():
+            read = offering.read(given)
+            seller.require_maker(read)
+            seller.webhook(scope, read)
         expires = (self._clock.now_ms() // _MINUTE_MS + _GOOD_MINUTES) * _MINUTE_MS
         body = quote(offering, read, prices=self._prices, ways=self._ways, eta=(await self._etas.now())[offering.key])
         if read.media():
@@ -122,12 +125,17 @@ def read_question(body: bytes) -> tuple[Offering, bytes]:
     return _offering(asked["model"], asked.get("operation")), write(asked["input"]).encode()
 
 
-def _read(offering: Offering, given: bytes) -> OfferingInput:
+@contextmanager
+def _within_input() -> Iterator[None]:
+    """Let an issue with a field of the input tell its place in the question; one with a header has none there."""
     try:
-        return offering.read(given)
-    except InvalidInput as error:
-        issues = [replace(issue, path=("input", *issue.path)) for issue in error.issues]
-        raise InvalidInput(error.message, hint=error.advice, issues=issues) from None
+        yield
+    except StudioError as error:
+        fields = [
+            issue if issue.path == (WEBHOOK,) else replace(issue, path=("input", *issue.path)) for issue in error.issues
+        ]
+        error.issues = tuple(fields)
+        raise
 
 
 def _strangers(pairs: Pairs) -> Iterator[Issue]:
