@@ -14,6 +14,7 @@ from stablestudio.client.menu import Eta
 from stablestudio.client.offers import Wish
 from stablestudio.client.steps import Call, Flow, Reply
 from stablestudio.client.till import steadily
+from stablestudio.errors import Issue
 
 # What sellers answer that have no such route; some answer every path with a page, or ask to be paid.
 _NO_ROUTE = {402, 404, 405, 501}
@@ -70,10 +71,14 @@ def ask_price(base_url: str, wish: Wish) -> Flow[Price | None]:
 def _read(reply: Reply) -> Price | None:
     if reply.status >= 400 and reply.status not in _NO_ROUTE:
         error = api_error(reply)
-        # A question's places are one step longer than those of the input that the caller knows.
-        error.issues = tuple(replace(each, path=each.path[each.path[:1] == ("input",) :]) for each in error.issues)
+        error.issues = tuple(map(_own, error.issues))
         raise error
     try:
         return Price.model_validate_json(reply.body) if reply.status == 200 else None
     except pydantic.ValidationError:
         return None
+
+
+def _own(issue: Issue) -> Issue:
+    """Return an issue whose place is one in the input, which the question has below `input`."""
+    return replace(issue, path=issue.path[1:]) if issue.path[:1] == ("input",) else issue
