@@ -1,0 +1,75 @@
+"""A bucket's bad days: a relay before S3 that cuts, delays or answers 503 for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from .lots import Lots
+
+_BUSY = b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Relay:
+    """Passes bytes on to a port, as it is told to."""
+
+    def __init__(self, port: int, *, seed: int) -> None:
+        self.port = 0
+        self._behind = port
+        self._mood = ""
+        self._lots = Lots(seed, "bucket")
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Relay until the block ends."""
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            server.close()
+
+    @property
+    def faults(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Name what can go wrong for some seconds."""
+        return {f"S3 {mood}": lambda mood=mood: self._suffer(mood) for mood in ("cuts connections", "is slow", "is busy (503)")}  # type: ignore[misc]
+
+    async def _suffer(self, mood: str) -> None:
+        self._mood = mood
+        await asyncio.sleep(self._lots.between(1, 4))
+        self._mood = ""
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back: asyncio.StreamWriter | None = None
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            from_bucket, back = await asyncio.open_connection("127.0.0.1", self._behind)
+            answers = asyncio.create_task(self._pass(from_bucket, writer))
+            while data := await reader.read(2**16):
+                if self._mood == "is busy (503)":
+                    writer.write(_BUSY)
+                    await writer.drain()
+                    break
+                await self._delay()
+                back.write(data)
+                await back.drain()
+            else:
+                await answers
+            answers.cancel()
+        for each in (writer, back):
+            if each is not None:
+                each.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(2**16):
+                await self._delay()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def _delay(self) -> None:
+        if self._mood == "is slow":
+            await asyncio.sleep(self._lots.between(0.2, 1.5))
+        if self._mood == "cuts connections":
+            raise ConnectionResetError
