@@ -31,7 +31,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--files", choices=["folder", "s3"], default="folder", help="where the house keeps files")
     parser.add_argument("--jobs", type=int, default=2000, help="orders to be paid for (default: %(default)s)")
-    parser.add_argument("--wallets", type=int, default=48, help="buyers at a time (default: %(default)s)")
+    parser.add_argument("--wallets", type=int, default=96, help="buyers at a time (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="what decides the lots (default: the time)")
     return parser.parse_args()
 
@@ -80,7 +80,9 @@ async def _run(given: argparse.Namespace, folder: Path, server: PostgresServer |
         monkey = Monkey(house, seed=given.seed, pause=_PAUSE[given.store], extra=faults)
         await _play(house, crowd, monkey, jobs=given.jobs)
         found = await asyncio.to_thread(breaches, house, crowd.orders, vendors.asks)
-    print(f"\nseed {given.seed}, {given.store}, files in {given.files}: {len(crowd.orders):,} orders, {crowd.paid:,} paid, in {(time.monotonic() - begun) / 60:.1f} minutes\n")
+    print(
+        f"\nseed {given.seed}, {given.store}, files in {given.files}: {len(crowd.orders):,} orders, {crowd.paid:,} paid, in {(time.monotonic() - begun) / 60:.1f} minutes\n"
+    )
     print(_table("faults injected", monkey.lots.drawn + vendors.lots.drawn + crowd.lots.drawn))
     print(_table("processes started anew", house.ends))
     print(_table("answers to payments", answers(crowd.orders)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from .lots import Lots
 
+_MOODS = ("cuts connections", "is slow", "is busy (503)")
 _BUSY = b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -33,7 +35,7 @@ class Relay:
     @property
     def faults(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """Name what can go wrong for some seconds."""
-        return {f"S3 {mood}": lambda mood=mood: self._suffer(mood) for mood in ("cuts connections", "is slow", "is busy (503)")}  # type: ignore[misc]
+        return {f"S3 {mood}": functools.partial(self._suffer, mood) for mood in _MOODS}
 
     async def _suffer(self, mood: str) -> None:
         self._mood = mood

@@ -31,7 +31,9 @@ _ALL_TABLES = "orders, payments, jobs, submissions, refunds"
 class Monkey:
     """Injects faults while the crowd buys."""
 
-    def __init__(self, house: House, *, seed: int, pause: float, extra: dict[str, Callable[[], Awaitable[None]]]) -> None:
+    def __init__(
+        self, house: House, *, seed: int, pause: float, extra: dict[str, Callable[[], Awaitable[None]]]
+    ) -> None:
         """`pause` is the mean time between two faults, in seconds; `extra` are faults of parts outside of the house."""
         self.lots = Lots(seed, "monkey")
         self._house = house

@@ -160,7 +160,11 @@ class Vendors:
         task = self._tasks[number]
         data = _JUNK if task.fate == "result is no picture" else picture(task.order)
         lot = self._lot(_FILE)
-        troubles: dict[str, Turn] = {"500 for a file": _BROKEN, "half a file": Silence.CUT, "reset of a file": Silence.RESET}
+        troubles: dict[str, Turn] = {
+            "500 for a file": _BROKEN,
+            "half a file": Silence.CUT,
+            "reset of a file": Silence.RESET,
+        }
         return troubles.get(lot, Answer(body=data, headers={"content-type": "image/png"}))
 
     async def _bfl(self, request: Request) -> Turn:
