@@ -37,7 +37,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 async def _progress(crowd: Crowd, monkey: Monkey, *, jobs: int) -> None:
@@ -80,14 +81,17 @@ async def _run(given: argparse.Namespace, folder: Path, server: PostgresServer |
         monkey = Monkey(house, seed=given.seed, pause=_PAUSE[given.store], extra=faults)
         await _play(house, crowd, monkey, jobs=given.jobs)
         found = await asyncio.to_thread(breaches, house, crowd.orders, vendors.asks)
-    print(
-        f"\nseed {given.seed}, {given.store}, files in {given.files}: {len(crowd.orders):,} orders, {crowd.paid:,} paid, in {(time.monotonic() - begun) / 60:.1f} minutes\n"
-    )
-    print(_table("faults injected", monkey.lots.drawn + vendors.lots.drawn + crowd.lots.drawn))
-    print(_table("processes started anew", house.ends))
-    print(_table("answers to payments", answers(crowd.orders)))
-    print(_table("outcomes", outcomes(crowd.orders)))
-    print("\n".join(["breaches:", *found]) if found else "breaches: none")
+    minutes = (time.monotonic() - begun) / 60
+    title = f"{given.store}, files in {given.files}: {len(crowd.orders):,} orders, {crowd.paid:,} paid, in {minutes:.1f} minutes"
+    report = [
+        f"\nseed {given.seed}, {title}\n",
+        _table("faults injected", monkey.lots.drawn + vendors.lots.drawn + crowd.lots.drawn),
+        _table("processes started anew", house.ends),
+        _table("answers to payments", answers(crowd.orders)),
+        _table("outcomes", outcomes(crowd.orders)),
+        "\n".join(["breaches:", *found]) if found else "breaches: none",
+    ]
+    sys.stdout.write("\n".join(report) + "\n")
     return 1 if found else 0
 
 
