@@ -31,6 +31,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--files", choices=["folder", "s3"], default="folder", help="where the house keeps files")
     parser.add_argument("--jobs", type=int, default=2000, help="orders to be paid for (default: %(default)s)")
+    parser.add_argument(
+        "--minutes", type=float, default=20.0, help="longest time that is bought (default: %(default)s)"
+    )
     parser.add_argument("--wallets", type=int, default=96, help="buyers at a time (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="what decides the lots (default: the time)")
     return parser.parse_args()
@@ -52,7 +55,7 @@ async def _progress(crowd: Crowd, monkey: Monkey, *, jobs: int) -> None:
 async def _play(house: House, crowd: Crowd, monkey: Monkey, *, jobs: int) -> None:
     """Let the crowd buy and the monkey break until enough was bought and all is whole again."""
     enough = asyncio.Event()
-    breaking = asyncio.create_task(monkey.run(enough))
+    breaking = asyncio.create_task(monkey.run(enough, lambda: crowd.paid))
     telling = asyncio.create_task(_progress(crowd, monkey, jobs=jobs))
     await crowd.buy()
     enough.set()
@@ -75,7 +78,7 @@ async def _run(given: argparse.Namespace, folder: Path, server: PostgresServer |
             settings |= bucket.environment | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}"}
             faults = relay.faults
         house = await stack.enter_async_context(opened(folder, settings, store=given.store, server=server))
-        crowd = Crowd(house.doors, seed=given.seed, jobs=given.jobs, wallets=given.wallets)
+        crowd = Crowd(house.doors, seed=given.seed, jobs=given.jobs, wallets=given.wallets, minutes=given.minutes)
         stack.push_async_callback(crowd.close)
         await crowd.fund()
         monkey = Monkey(house, seed=given.seed, pause=_PAUSE[given.store], extra=faults)

@@ -24,8 +24,8 @@ FUNDS = 100_000_000
 _PATIENCE_SECONDS = 300.0
 _CALL_SECONDS = 20.0
 WARES = (
-    ("/api/generate/flux-2-pro/generate", {"resolution": "1 MP", "output_format": "png"}),
-    ("/api/generate/flux-2-pro/generate", {"resolution": "1 MP", "output_format": "png"}),
+    ("/api/generate/flux-2-pro/generate", {"resolution": "0.5 MP", "output_format": "png"}),
+    ("/api/generate/flux-2-pro/generate", {"resolution": "0.5 MP", "output_format": "png"}),
     ("/api/generate/gpt-image-2/generate", {"quality": "low", "size": "1024x1024", "output_format": "png"}),
 )
 _MANNERS = {"plain": 88, "buyer: hangs up at once and asks again": 5, "buyer: presents a payment twice at a time": 5,
@@ -72,15 +72,16 @@ class Wallet:
 
 
 class Crowd:
-    """Buys until so many orders were paid for and have ended."""
+    """Buys until so many orders were paid for and have ended, or the minutes are over."""
 
-    def __init__(self, doors: Sequence[str], *, seed: int, jobs: int, wallets: int) -> None:
+    def __init__(self, doors: Sequence[str], *, seed: int, jobs: int, wallets: int, minutes: float) -> None:
         self.lots = Lots(seed, "buyers")
         self.orders: list[Order] = []
         self.wallets = [Wallet(seed=seed, number=n, by="mpp" if n % 6 == 5 else "x402") for n in range(wallets)]
         self.paid = 0
         self._doors = doors
         self._jobs = jobs
+        self._closes = time.monotonic() + minutes * 60
         self._numbers = itertools.count(1)
         limits = httpx2.Limits(max_connections=400, max_keepalive_connections=100)
         self._http = httpx2.AsyncClient(trust_env=False, timeout=_CALL_SECONDS, limits=limits)
@@ -99,7 +100,7 @@ class Crowd:
         await self._http.aclose()
 
     async def _shop(self, wallet: Wallet) -> None:
-        while self.paid < self._jobs:
+        while self.paid < self._jobs and time.monotonic() < self._closes:
             number = next(self._numbers)
             path, terms = self.lots.random.choice(WARES)
             body = {"prompt": PROMPT.format(number), **terms}

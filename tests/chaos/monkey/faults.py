@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import signal
 import sqlite3
@@ -25,6 +26,8 @@ _COMMON = {
 }
 _POSTGRES = {"PostgreSQL crashes and comes back": 1.5, "database connections cut": 4}
 _LONGEST_STEP = 45.0  # seconds that a clock goes wrong by
+_STRIDE = 8  # orders that end between two faults, or
+_MOST_PAUSES = 6  # so many times the usual pause
 _ALL_TABLES = "orders, payments, jobs, submissions, refunds"
 
 
@@ -44,14 +47,18 @@ class Monkey:
         self._under_way: set[asyncio.Task[None]] = set()
         self._crashing = asyncio.Lock()
 
-    async def run(self, enough: asyncio.Event) -> None:
-        """Break things until there was enough, then wait until all is whole."""
+    async def run(self, enough: asyncio.Event, progress: Callable[[], int]) -> None:
+        """Break things until there was enough, then wait until all is whole.
+
+        `progress` counts what was achieved: on a slow machine faults come slower, or nothing would ever end.
+        """
         while not enough.is_set():
-            try:
-                await asyncio.wait_for(enough.wait(), self.lots.random.expovariate(1 / self._pause))
-            except TimeoutError:
-                task = asyncio.create_task(self._break())
-                self._under_way.add(task)
+            before = progress()
+            await _any_of(enough, seconds=self.lots.random.expovariate(1 / self._pause))
+            patience = time.monotonic() + _MOST_PAUSES * self._pause
+            while progress() < before + _STRIDE and time.monotonic() < patience and not enough.is_set():
+                await asyncio.sleep(0.1)
+            self._under_way.add(asyncio.create_task(self._break()))
         await asyncio.gather(*self._under_way)
         for seat in self._house.seats:
             seat.shift_clock(0.0)
@@ -135,6 +142,12 @@ class Monkey:
                 connection.execute(sql, [share])
         except psycopg.Error:
             return
+
+
+async def _any_of(event: asyncio.Event, *, seconds: float) -> None:
+    """Wait for an event for so long at most."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 def _limit(seat: Seat, size: int) -> None:

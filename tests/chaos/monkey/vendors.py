@@ -20,7 +20,7 @@ from tests.providers.loopback import Answer, Request, Silence, serving
 from .lots import Lots
 
 Turn = Answer | Silence
-SIZE = (1024, 1024)
+SIZE = (1024, 1024)  # at least what any of the orders asks for
 PROMPT = "picture {} of many"
 DEADLINE_SECONDS = 25.0
 TIMEOUT_SECONDS = 5.0
