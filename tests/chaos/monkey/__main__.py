@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.fakes.s3 import S3
 from tests.postgres import PostgresServer, binaries
@@ -20,6 +21,7 @@ from .bucket import Relay
 from .crowd import Crowd
 from .faults import Monkey
 from .house import House, opened
+from .town import Town
 from .vendors import Vendors
 from .verdict import answers, breaches, outcomes, rest
 
@@ -30,6 +32,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.monkey", description=__doc__)
     parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--files", choices=["folder", "s3"], default="folder", help="where the house keeps files")
+    parser.add_argument(
+        "--settled-by", choices=["ledger", "facilitators"], default="facilitators", help="who settles x402"
+    )
     parser.add_argument("--jobs", type=int, default=2000, help="orders to be paid for (default: %(default)s)")
     parser.add_argument(
         "--minutes", type=float, default=20.0, help="longest time that is bought (default: %(default)s)"
@@ -69,8 +74,13 @@ async def _run(given: argparse.Namespace, folder: Path, server: PostgresServer |
     vendors = Vendors(given.seed)
     async with contextlib.AsyncExitStack() as stack:
         settings = dict(await stack.enter_async_context(vendors.serving()))
+        settings["STABLESTUDIO_HOLD_SECONDS"] = "60"
         settings["STABLESTUDIO_SETTLE"] = '{"gpt-image-2": "complete"}'
-        faults = {}
+        faults: dict[str, Any] = {}
+        town = None
+        if given.settled_by == "facilitators":
+            town = Town(folder, seed=given.seed)
+            settings |= await stack.enter_async_context(town.serving())
         if given.files == "s3":
             bucket = stack.enter_context(S3())
             relay = Relay(bucket.port, seed=given.seed)
@@ -80,15 +90,20 @@ async def _run(given: argparse.Namespace, folder: Path, server: PostgresServer |
         house = await stack.enter_async_context(opened(folder, settings, store=given.store, server=server))
         crowd = Crowd(house.doors, seed=given.seed, jobs=given.jobs, wallets=given.wallets, minutes=given.minutes)
         stack.push_async_callback(crowd.close)
-        await crowd.fund()
+        await crowd.fund(town.fund if town else None)
         monkey = Monkey(house, seed=given.seed, pause=_PAUSE[given.store], extra=faults)
         await _play(house, crowd, monkey, jobs=given.jobs)
-        found = await asyncio.to_thread(breaches, house, crowd.orders, vendors.asks)
+        for lots in (vendors.lots, *([town.lots] if town else ())):
+            lots.calm = True  # the audit asks the chain, and takes no lost answer for a good one
+        found = await asyncio.to_thread(
+            breaches, house, crowd.orders, vendors.asks, outside=town.balances() if town else []
+        )
+    drawn = monkey.lots.drawn + vendors.lots.drawn + crowd.lots.drawn + (town.lots.drawn if town else Counter())
     minutes = (time.monotonic() - begun) / 60
     title = f"{given.store}, files in {given.files}: {len(crowd.orders):,} orders, {crowd.paid:,} paid, in {minutes:.1f} minutes"
     report = [
         f"\nseed {given.seed}, {title}\n",
-        _table("faults injected", monkey.lots.drawn + vendors.lots.drawn + crowd.lots.drawn),
+        _table("faults injected", drawn),
         _table("processes started anew", house.ends),
         _table("answers to payments", answers(crowd.orders)),
         _table("outcomes", outcomes(crowd.orders)),

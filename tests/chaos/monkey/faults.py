@@ -57,7 +57,7 @@ class Monkey:
             await _any_of(enough, seconds=self.lots.random.expovariate(1 / self._pause))
             patience = time.monotonic() + _MOST_PAUSES * self._pause
             while progress() < before + _STRIDE and time.monotonic() < patience and not enough.is_set():
-                await asyncio.sleep(0.1)
+                await _any_of(enough, seconds=0.1)
             self._under_way.add(asyncio.create_task(self._break()))
         await asyncio.gather(*self._under_way)
         for seat in self._house.seats:

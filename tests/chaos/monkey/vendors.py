@@ -94,7 +94,6 @@ class Vendors:
         self._tasks: dict[int, Task] = {}
         self._numbers = itertools.count(1)
         self.urls: dict[str, str] = {}
-        self.calm = False
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Mapping[str, str]]:
@@ -119,7 +118,7 @@ class Vendors:
         }
 
     def _lot(self, weights: Mapping[str, float]) -> str:
-        return _FINE if self.calm else self.lots.draw(weights, usual=_FINE).removeprefix("vendor: ")
+        return self.lots.draw(weights, usual=_FINE).removeprefix("vendor: ")
 
     async def _submitted(self, vendor: str, order: int, accept: Any) -> Turn:
         """Take a submission, or not, by lot; `accept` makes the answer of an acceptance."""

@@ -18,7 +18,7 @@ from .crowd import FUNDS, Order
 from .house import House
 from .vendors import Ask
 
-_REST_SECONDS = 240.0
+_REST_SECONDS = 600.0
 _OPEN = """
     SELECT (SELECT count(*) FROM payments WHERE state IN ('claimed', 'unknown', 'held'))
          + (SELECT count(*) FROM jobs WHERE state IN ('pending', 'loading'))
@@ -52,15 +52,20 @@ async def rest(house: House) -> None:
         await asyncio.sleep(0.5)
 
 
-def breaches(house: House, orders: Sequence[Order], asks: Mapping[int, Sequence[Ask]]) -> list[str]:
-    """Return every breach, each with the order that it concerns; none is the only good answer."""
+def breaches(
+    house: House, orders: Sequence[Order], asks: Mapping[int, Sequence[Ask]], *, outside: Sequence[tuple[Any, ...]]
+) -> list[str]:
+    """Return every breach, each with the order that it concerns; none is the only good answer.
+
+    `outside` is what addresses hold on chains that are not the house's own: owner, number of coins, units.
+    """
     books = {str(row[0]): Entry(*row[1:]) for row in house.any.sql(_BOOKS)}
     return [
         *_audit(house),
         *(breach for order in orders for breach in _of_order(order, books)),
         *(breach for order in orders for breach in _of_vendors(order, asks.get(order.number, ()))),
         *_unknown_sales(orders, books),
-        *_balances(house, orders),
+        *_balances([*house.any.sql(_BALANCES), *outside], orders),
     ]
 
 
@@ -120,14 +125,14 @@ def _unknown_sales(orders: Sequence[Order], books: Mapping[str, Entry]) -> Itera
             yield f"job {job}: sold, and its buyer was never told: {entry}"
 
 
-def _balances(house: House, orders: Sequence[Order]) -> Iterator[str]:
+def _balances(holdings: Sequence[tuple[Any, ...]], orders: Sequence[Order]) -> Iterator[str]:
     """Money in is what was charged and not paid back, to the unit, for each wallet by itself."""
     spent: defaultdict[str, int] = defaultdict(int)
     for order in orders:
         spent[order.wallet] += order.price if order.ended == "complete" else 0
-    held = {str(owner): (int(coins), int(units)) for owner, coins, units in house.any.sql(_BALANCES)}
     for wallet, price in spent.items():
-        coins, units = held[wallet.lower()]
+        own = [(int(coins), int(units)) for owner, coins, units in holdings if owner == wallet.lower()]
+        coins, units = (sum(column) for column in zip(*own, strict=True))
         if units != coins * FUNDS - price:
             yield f"wallet {wallet}: {coins * FUNDS - units} units are gone, {price} were charged for deliveries"
 
