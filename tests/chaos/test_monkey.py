@@ -10,7 +10,7 @@ import pytest
 from tests.postgres import require_binaries
 
 _JOBS, _SEED = 100, 402
-_SECONDS = 900  # patience for a machine that has much else to do; some forty seconds are usual
+_SECONDS = 1500  # patience for a machine that has much else to do; less than a minute is usual
 
 
 @pytest.mark.slow
@@ -19,7 +19,7 @@ _SECONDS = 900  # patience for a machine that has much else to do; some forty se
 def test_nothing_is_lost_or_made_twice_whatever_breaks(store: str) -> None:
     if store == "postgres":
         require_binaries()
-    play = ["--store", store, "--jobs", str(_JOBS), "--wallets", "32", "--seed", str(_SEED)]
+    play = ["--store", store, "--jobs", str(_JOBS), "--settled-by", "ledger", "--wallets", "32", "--seed", str(_SEED)]
     command = [sys.executable, "-m", "tests.chaos.monkey", *play]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

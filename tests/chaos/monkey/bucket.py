@@ -21,6 +21,7 @@ class Relay:
         self._behind = port
         self._mood = ""
         self._lots = Lots(seed, "bucket")
+        self._lines: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -31,6 +32,9 @@ class Relay:
             yield
         finally:
             server.close()
+            for line in list(self._lines):
+                line.cancel()
+            await asyncio.gather(*self._lines, return_exceptions=True)
 
     @property
     def faults(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -43,35 +47,36 @@ class Relay:
         self._mood = ""
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back: asyncio.StreamWriter | None = None
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            from_bucket, back = await asyncio.open_connection("127.0.0.1", self._behind)
-            answers = asyncio.create_task(self._pass(from_bucket, writer))
-            while data := await reader.read(2**16):
-                if self._mood == "is busy (503)":
-                    writer.write(_BUSY)
-                    await writer.drain()
-                    break
-                await self._delay()
-                back.write(data)
+        line = asyncio.current_task()
+        assert line is not None
+        self._lines.add(line)
+        try:
+            from_bucket, to_bucket = await asyncio.open_connection("127.0.0.1", self._behind)
+            try:
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(self._pass(from_bucket, writer))
+                    both.create_task(self._pass(reader, to_bucket, back=writer))
+            finally:
+                to_bucket.close()
+        except (OSError, ExceptionGroup, asyncio.CancelledError):
+            pass  # either end hung up, or the day was bad
+        finally:
+            writer.close()
+            self._lines.discard(line)
+
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: asyncio.StreamWriter | None = None
+    ) -> None:
+        """Pass one direction on; `back` is where a request is turned away to in a busy time."""
+        while data := await reader.read(2**16):
+            if self._mood == "is slow":
+                await asyncio.sleep(self._lots.between(0.2, 1.5))
+            if self._mood == "is busy (503)" and back is not None:
+                back.write(_BUSY)
                 await back.drain()
-            else:
-                await answers
-            answers.cancel()
-        for each in (writer, back):
-            if each is not None:
-                each.close()
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(2**16):
-                await self._delay()
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def _delay(self) -> None:
-        if self._mood == "is slow":
-            await asyncio.sleep(self._lots.between(0.2, 1.5))
-        if self._mood == "cuts connections":
-            raise ConnectionResetError
+                raise ConnectionAbortedError
+            if self._mood == "cuts connections":
+                raise ConnectionResetError
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError  # one end is done: so is the other
