@@ -178,7 +178,9 @@ async def test_after_a_restart_of_the_server_everything_goes_on(mortal: Postgres
     database.close()
 
 
-async def test_a_server_that_cannot_be_reached_is_the_same_fault_to_whoever_fetches(postgres: PostgresServer) -> None:
+async def test_a_server_that_cannot_be_reached_is_the_same_fault_to_whoever_fetches(
+    postgres: PostgresServer, store_url: str
+) -> None:
     url = postgres.create_upgraded()
     database = connect(url)
     try:
