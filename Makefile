@@ -1,4 +1,4 @@
-# Five things one does: demo, serve, test, check, bench. Each installs what it needs into .venv first.
+# Six things one does: demo, serve, test, check, bench, chaos. Each installs what it needs into .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ NO_UV := $(if $(filter $(BIN)/uv,$(UV)),$(BIN)/uv)
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench format pins clean
+.PHONY: help demo serve test check bench chaos format pins clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ check: $(VENV)/.dev ## format, lint, types, floors
 
 bench: $(VENV)/.dev ## measure quotes, polls, paid accepts and files beside a bare ASGI app, the peer and nginx
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(VENV)/.dev ## sell to a crowd while all is broken, and prove that nothing was lost: ARGS="--store postgres --seed 7"
+	@$(BIN)/python -m tests.chaos.monkey $(ARGS)
 
 format: $(VENV)/.dev ## format and fix what can be fixed
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

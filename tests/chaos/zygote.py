@@ -7,8 +7,10 @@ the exit status that `subprocess` would give, or null. `Zygote` is the other end
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -107,6 +109,8 @@ def _spawn(order: dict[str, Any]) -> int:
     failpoints._ARMED = os.environ.get("STABLESTUDIO_FAILPOINT", "")
     if "HASTE" in os.environ:
         _hasten()
+    if "CLOCK" in os.environ:
+        _bend_clock(Path(os.environ["CLOCK"]))
     cli.main(order["arguments"], prog_name="stablestudio")  # ends in SystemExit, as the command does
     raise AssertionError("unreachable")
 
@@ -119,6 +123,16 @@ def _hasten() -> None:
     sweep._INTERVAL = reconcile._INTERVAL = 0.2
     for mender in (sweep.Sweep, reconcile.Reconciler):
         mender.work_once.__kwdefaults__ = {"quiet_ms": 1_000}
+
+
+def _bend_clock(place: Path) -> None:
+    """Let the clock go wrong by as many milliseconds as a file says at each moment."""
+    from stablestudio.clock import SystemClock
+
+    with place.open("rb") as file:
+        wrong_by = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
+    right = SystemClock.now_ms
+    SystemClock.now_ms = lambda self: right(self) + struct.unpack("q", wrong_by)[0]  # type: ignore[method-assign]
 
 
 def _poll(pid: int) -> int | None:

@@ -235,9 +235,20 @@ class Maker:
             return await self._refused(work, refusal, attempt=attempt, name=name)
         reach("make.asked")
         if isinstance(answer, Failed):
-            await self._note_refusal(work, attempt=attempt, kind=answer.kind)
-            return self._failed(work, answer)
+            return await self._failed_at_once(work, answer, attempt=attempt)
         return await self._accepted(work, answer, attempt=attempt, provider_name=name)
+
+    async def _failed_at_once(self, work: Work, failed: Failed, *, attempt: int) -> Step:
+        """Close the job in one commit with the verdict: this step may run again, and must not ask the next vendor then."""
+        following = self._failed(work, failed)
+        now = self._clock.now_ms()
+
+        def close(connection: sa.Connection) -> None:
+            store.refuse(connection, job_id=work.job_id, attempt=attempt, reason=failed.kind.value, now=now)
+            store.fail(connection, job_id=work.job_id, code=following["code"], message=following["message"], now=now)
+
+        await self._database.write(close)
+        return following
 
     def _may_have_asked(self, work: Work, history: Sequence[store.Submission], *, name: str) -> bool:
         """Tell whether a vendor may have been asked in the time that a restore of the books has forgotten."""

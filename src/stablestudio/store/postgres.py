@@ -86,12 +86,18 @@ class PostgresDatabase:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one indexed query on the driver itself: one way there and back, without a transaction around it."""
+        """Run one indexed query on the driver itself: one way there and back, without a transaction around it.
+
+        Raises SQLAlchemy's `OperationalError` where the server cannot be reached, as every other verb does.
+        """
         try:
             return self._fetch(sql, parameters)
         except psycopg.OperationalError:
             self._looks.dispose()  # the server was away: what the pool has is as dead as this connection
+        try:
             return self._fetch(sql, parameters)
+        except psycopg.OperationalError as fault:
+            raise sa.exc.OperationalError(sql, None, fault) from fault
 
     async def look(self, work: Callable[[], T]) -> T:
         """Run what fetches in a reader thread."""

@@ -45,6 +45,15 @@ async def test_no_other_vendor_is_asked_what_the_first_refused_to_make(make_benc
     assert bench.second.asked == []
 
 
+async def test_a_verdict_stands_where_its_step_runs_again(make_bench: Any) -> None:
+    """The engine may lose a step's end, not its effect."""
+    bench = await make_bench(submit=[REFUSED], second={})
+    first = await bench.advance("submit")
+    assert await bench.advance("submit") == first
+    assert (bench.vendor.asked, bench.second.asked) == (["submit"], [])
+    assert len(bench.refunds()) == 1
+
+
 async def test_a_vendor_without_credit_is_passed_over_by_the_next_order(make_bench: Any) -> None:
     bench = await make_bench(submit=[NotAccepted("no credit", kind=FailureKind.UPSTREAM_QUOTA)], second={})
     await bench.run()

@@ -176,3 +176,17 @@ async def test_after_a_restart_of_the_server_everything_goes_on(mortal: Postgres
     await database.write(lambda connection: note(connection, "c"))
     assert len(await database.read(lambda connection: connection.execute(sa.select(used_nonces)).all())) == 2
     database.close()
+
+
+async def test_a_server_that_cannot_be_reached_is_the_same_fault_to_whoever_fetches(
+    postgres: PostgresServer, store_url: str
+) -> None:
+    url = postgres.create_upgraded()
+    database = connect(url)
+    try:
+        assert database.fetch("SELECT 1") == [(1,)]
+        postgres.drop(url)
+        with pytest.raises(sa.exc.OperationalError):
+            database.fetch("SELECT 1")
+    finally:
+        database.close()
