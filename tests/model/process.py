@@ -173,7 +173,9 @@ class Process:
         self._stopped = self.loop.create_future()
         waited = set(actions)
         while waited and not self._stopped.done():
-            waiting = asyncio.wait({*waited, self._stopped}, timeout=_STUCK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            waiting = asyncio.wait(
+                {*waited, self._stopped}, timeout=_STUCK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
             ended, _ = self.loop.run_until_complete(waiting)
             assert ended, "an action waits for something that never comes"
             waited -= ended

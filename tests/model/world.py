@@ -220,5 +220,3 @@ class VendorLine:
 
 def _accepted(work: Work) -> Accepted:
     return Accepted(task=f"task:{work.job_id}", upstream_model="fake/1")
-
-
