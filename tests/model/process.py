@@ -179,6 +179,7 @@ class Process:
             ended, _ = self.loop.run_until_complete(waiting)
             assert ended, "an action waits for something that never comes"
             waited -= ended
+        self._parking = None
         faults = [task.exception() for task in self.actions if task.done()]
         self.actions = {task for task in self.actions if not task.done()}
         if any(isinstance(fault, Died) for fault in faults):

@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,7 @@ class Sales(RuleBasedStateMachine):
         if len(self.processes) == 1:
             self.processes[0].run(*(action for _, action in actions))
         else:
-            _run_threads([lambda process=process, action=action: process.run(action) for process, action in actions])
+            _run_threads([partial(process.run, action) for process, action in actions])
 
     @precondition(lambda self: any(process.parked for process in self.processes))
     @rule(which=_INDEX, fate=st.sampled_from([Fate.YES, *Fate]))
