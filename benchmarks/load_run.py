@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -29,7 +30,7 @@ from tests.postgres import PostgresServer, require_binaries
 
 _PATH = "/api/generate/grok-video/generate"
 _CLIP = {"duration": "3", "resolution": "480p", "aspect_ratio": "1:1"}
-_PICTURES = 200  # finished before the run, to know what a job takes on the disk
+_PICTURES = 40  # finished before the run, to know what a job takes on the disk
 _TOLD = 100  # jobs that are waited for
 _TOLD_DELAY = 3
 _ACCEPTS, _POLLS = 50, 1_000  # a second
@@ -176,7 +177,9 @@ class Run:
         asyncio.run(flow_all(shop.port, [flow]))
         told = asyncio.run(_hear(shop.port, [_job(answer) for answer in flow.bodies]))
         ids = "', '".join(path.rpartition("/")[2] for path in told)
-        ready: dict[str, int] = dict(_rows(database, f"SELECT job_id, ready_at FROM sandbox_tasks WHERE job_id IN ('{ids}')"))
+        ready: dict[str, int] = dict(
+            _rows(database, f"SELECT job_id, ready_at FROM sandbox_tasks WHERE job_id IN ('{ids}')")
+        )
         waits = sorted(at - ready[path.rpartition("/")[2]] / 1000 for path, at in told.items())
         name = "vendor done to buyer told, s p50 / p99"
         self.figures[name] = f"{waits[len(waits) // 2]:.1f} / {waits[int(len(waits) * 0.99)]:.1f}"
@@ -254,6 +257,7 @@ def main() -> int:
     parser.add_argument("--store", choices=["sqlite", "postgres"], help="one of the stores only")
     parser.add_argument("--seconds", type=float, default=20.0, help="of accepts and polls (default: %(default)s)")
     wanted = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it ends the servers as well
     stores = [wanted.store] if wanted.store else ["sqlite", "postgres"]
     load = os.getloadavg()[0]
     with core(LOAD_CORE):
