@@ -7,10 +7,10 @@ NO_UV := $(if $(filter $(BIN)/uv,$(UV)),$(BIN)/uv)
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench chaos format pins clean
+.PHONY: help demo serve test check bench bench-load chaos format pins clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.server ## sell and deliver one picture and one clip in the embedded world, into demo-output/
 	@$(BIN)/stablestudio demo --output demo-output
@@ -32,6 +32,9 @@ bench: $(VENV)/.dev ## measure quotes, polls, paid accepts and files beside a ba
 
 chaos: $(VENV)/.dev ## sell to a crowd while all is broken, and prove that nothing was lost: ARGS="--store postgres --seed 7"
 	@$(BIN)/python -m tests.chaos.monkey $(ARGS)
+
+bench-load: $(VENV)/.dev ## measure accepts and polls beside thousands of jobs in flight and a million stored
+	@$(BIN)/python -m benchmarks.load_run $(ARGS)
 
 format: $(VENV)/.dev ## format and fix what can be fixed
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

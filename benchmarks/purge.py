@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.load_books import fill
 from stablestudio.clock import SystemClock
 from stablestudio.jobs.purge import GRACE_MS, Purger
 from stablestudio.media.storage import Storage
@@ -20,30 +21,6 @@ JOBS = 1_000_000
 _DUE = 20_000  # jobs whose files go: more than an hour's at a million a month
 _PAUSE = 0.02  # seconds between claims
 _ALONE = 200  # claims without a purge beside them
-
-_NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :jobs)"
-_ID = "'job_' || printf('%026d', i)"
-# Times in milliseconds: the first :due jobs have expired, the others do in a month; each has a picture and a thumbnail.
-_ROWS = (
-    (
-        f"INSERT INTO orders {_NUMBERS} SELECT {_ID}, 'eip155:0x' || (i % 5000), 'nano-banana', 'generate',"
-        """ '{"prompt":"a paper boat"}', 45000, NULL, 3, :now - 1000 * (:jobs - i), NULL FROM n"""
-    ),
-    (
-        f"INSERT INTO payments {_NUMBERS} SELECT 'pay_' || i, {_ID}, 'x402:eip155:84532', 'key_' || i, 'mark', '{{}}',"
-        " 'settled', 'eip155:84532', '0x0', 45000, '0x0', 'tx_' || i, NULL, :now, :now, :now, 'accept' FROM n"
-    ),
-    (
-        f"INSERT INTO jobs {_NUMBERS} SELECT {_ID}, 'eip155:0x' || (i % 5000), 'nano-banana-generate', 'complete', 100,"
-        " 'sandbox', NULL, 'task_' || i, NULL, NULL, :now, :now, :now, NULL FROM n"
-    ),
-    *(
-        f"INSERT INTO assets {_NUMBERS} SELECT 'jobs/' || {_ID} || '/{name}', {_ID}, '{role}', 'image/png', 100000,"
-        f" '', 512, 512, NULL, :now, NULL, CASE WHEN i <= :due THEN i * 10 ELSE :now + 2592000000 END,"
-        " NULL, NULL, NULL FROM n"
-        for name, role in (("0.png", "result"), ("0.thumb.jpg", "thumbnail"))
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +74,9 @@ class _Seller:
 
 def _fill(database: Database) -> float:
     began = time.perf_counter()
-    now = SystemClock().now_ms()
-    terms = {"jobs": JOBS, "due": _DUE, "now": now - 2 * GRACE_MS}
+    fill(database, jobs=JOBS, due=_DUE, now=SystemClock().now_ms() - 2 * GRACE_MS)
     driver = database.engine.raw_connection()
     try:
-        for statement in _ROWS:
-            driver.cursor().execute(statement, terms)
         driver.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         driver.close()

@@ -17,7 +17,7 @@ from benchmarks.bare import ANSWER
 from benchmarks.load import Answer, ask
 
 PEER = Path(__file__).parent / "peer"
-_READY_SECONDS = 30.0
+_READY_SECONDS = 120.0
 _NGINX_BODIES = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 SERVER_CORE, LOAD_CORE = 0, 1
 _CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()

@@ -55,7 +55,7 @@ class Shop:
         """Sign so many payments, one a request, from a wallet that holds enough."""
         challenge = self.quote(body=body)
         if self.is_ours:
-            self._fund(count * int(challenge["accepts"][0]["amount"]))
+            self.fund(count * int(challenge["accepts"][0]["amount"]))
         return [
             request(
                 "POST", PATH, port=self.port, headers={"PAYMENT-SIGNATURE": self.wallet.payment(challenge)}, body=body
@@ -76,7 +76,7 @@ class Shop:
     def place(self) -> Place:
         """Buy a place for a file."""
         challenge = self.quote(_UPLOAD, _FILE)
-        self._fund(int(challenge["accepts"][0]["amount"]))
+        self.fund(int(challenge["accepts"][0]["amount"]))
         paid = {"PAYMENT-SIGNATURE": self.wallet.payment(challenge)}
         answer = ask(self.port, "POST", _UPLOAD, headers=paid, body=_FILE)
         _expect(answer, status=200)
@@ -95,7 +95,7 @@ class Shop:
             for path, info in zip(asked, self._infos(asked), strict=True)
         ]
 
-    def _fund(self, units: int) -> None:
+    def fund(self, units: int) -> None:
         """Ask the embedded world's faucet until so many more units are there to be spent."""
         body = json.dumps({"address": self.wallet.address}).encode()
         while self._balance < units:
