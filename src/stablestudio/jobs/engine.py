@@ -96,12 +96,7 @@ class DbosEngine:
             await self._launch(maker)
         elif is_file(self._database.url):
             await asyncio.to_thread(prepare, self._database.url)
-        self._client = DBOSClient(
-            system_database_engine=self._database.engine,
-            serializer=DBOSPortableJSONSerializer(),
-            application_name="stablestudio",
-            lazy=True,
-        )
+        self._client = _client(self._database)
 
     async def _launch(self, maker: Maker) -> None:
         self._launched = True
@@ -157,9 +152,7 @@ class DbosEngine:
     def release(self, executor_ids: Sequence[str], *, keep: Collection[str] = ()) -> None:
         """Enqueue what these executors run, so that others run on with it; not the jobs to `keep`."""
         assert self._client is not None
-        found = self._client.list_workflows(
-            status="PENDING", executor_id=list(executor_ids), load_input=False, load_output=False
-        )
+        found = _pending(self._client, executor_id=list(executor_ids))
         by_queue: defaultdict[str, list[str]] = defaultdict(list)
         for workflow in found:
             if workflow.workflow_id not in keep:
@@ -176,6 +169,24 @@ class DbosEngine:
                 polling_interval_sec=_POLL_SECONDS,
                 on_conflict="always_update",
             )
+
+
+def in_hand(database: Database) -> Mapping[str, int]:
+    """Return how many jobs each executor has in its hands."""
+    return Counter(workflow.executor_id or "" for workflow in _pending(_client(database)))
+
+
+def _client(database: Database) -> DBOSClient:
+    return DBOSClient(
+        system_database_engine=database.engine,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name="stablestudio",
+        lazy=True,
+    )
+
+
+def _pending(client: DBOSClient, *, executor_id: list[str] | None = None) -> list[WorkflowStatus]:
+    return client.list_workflows(status="PENDING", executor_id=executor_id, load_input=False, load_output=False)
 
 
 def prepare(url: str) -> None:

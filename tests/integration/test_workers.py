@@ -1,0 +1,93 @@
+"""Workers beside each other: they share the jobs, and what one leaves, however it ends, is made once by another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import FUNDS, PATH, PRICE, Cluster, buyer_of, slow, states
+from tests.doubles import eventually
+from tests.service import Service
+
+pytestmark = pytest.mark.anyio
+SECONDS = 150.0  # of a lease, of the looks of others, and of a machine that has much to do
+
+
+async def test_two_workers_share_the_jobs_and_each_is_made_once(cluster: Cluster) -> None:
+    web, one, two = cluster.start("web"), cluster.start("worker"), cluster.start("worker")
+    with buyer_of(web) as buyer:
+        buyer.fund()
+        for number in range(30):
+            await asyncio.to_thread(buyer.buy, PATH, slow(number, seconds=0.5))
+    await eventually(lambda: states(web) == {"complete": 30}, seconds=SECONDS)
+    assert _asked(web) == 30
+    shares = web.sql("SELECT count(*) FROM submissions GROUP BY executor")
+    assert len(shares) == 2, shares
+    assert {pid for (pid,) in web.sql("SELECT pid FROM executors")} == {one.pid, two.pid}
+
+
+async def test_what_a_killed_worker_left_is_made_by_the_other(cluster: Cluster) -> None:
+    doomed = cluster.start("all")
+    with buyer_of(doomed) as buyer:
+        buyer.fund()
+        for number in range(5):
+            buyer.buy(PATH, slow(number))
+        await eventually(lambda: states(doomed) == {"loading": 5}, seconds=SECONDS)
+        other = cluster.start("worker")
+        doomed.kill()
+    await eventually(lambda: states(other) == {"complete": 5}, seconds=SECONDS)
+    assert _asked(other) == 5
+    assert [pid for (pid,) in other.sql("SELECT pid FROM executors")] == [other.pid]
+
+
+@pytest.mark.parametrize("moment", ["make.intended", "make.asked", "make.submitted", "make.thumbnailed"])
+async def test_a_worker_that_was_frozen_and_goes_on_asks_no_vendor_and_delivers_nothing(
+    cluster: Cluster, moment: str
+) -> None:
+    frozen = cluster.start("worker", failpoint=f"{moment}=freeze")
+    web = cluster.start("web")
+    with buyer_of(web) as buyer:
+        job_id = buyer.fund().buy(PATH, slow(1))
+        await eventually(lambda: _is_stopped(frozen), seconds=SECONDS)
+        other = cluster.start("worker")
+        await eventually(lambda: states(other) == {"complete": 1}, seconds=SECONDS)
+        os.kill(frozen.pid, signal.SIGCONT)
+        ended = await asyncio.to_thread(frozen.wait_dead, 120)
+        assert ended in (0, -signal.SIGTERM), "it saw that its lease is over, and stopped"
+        assert buyer.balance() == FUNDS - PRICE
+    assert _asked(other) == 1
+    assert states(other) == {"complete": 1}
+    assert other.sql("SELECT state FROM jobs WHERE id = :id", id=job_id) == [("complete",)]
+    assert other.sql("SELECT count(*) FROM submissions WHERE state = 'accepted'") == [(1,)]
+
+
+async def test_a_worker_that_is_told_to_stop_hands_its_jobs_over_at_once(cluster: Cluster) -> None:
+    old = cluster.start("all")
+    with buyer_of(old) as buyer:
+        buyer.fund()
+        for number in range(5):
+            buyer.buy(PATH, slow(number, seconds=8))
+        await eventually(lambda: states(old) == {"loading": 5}, seconds=SECONDS)
+        new = cluster.start("worker")
+        await asyncio.to_thread(old.stop)
+    assert [pid for (pid,) in new.sql("SELECT pid FROM executors")] == [new.pid]
+    assert new.sql(
+        "SELECT count(*) FROM dbos.workflow_status WHERE executor_id NOT IN (SELECT id FROM executors)"
+        " AND status = 'PENDING'"
+    ) == [(0,)]
+    await eventually(lambda: states(new) == {"complete": 5}, seconds=SECONDS)
+    assert _asked(new) == 5
+
+
+def _asked(service: Service) -> int:
+    """Return how often the vendor was asked."""
+    [(count,)] = service.sql("SELECT count(*) FROM sandbox_tasks")
+    return int(count)
+
+
+def _is_stopped(service: Service) -> bool:
+    return Path(f"/proc/{service.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
