@@ -113,6 +113,9 @@ class Settings(BaseSettings):
         default=False, description="Whether webhooks may go to private addresses, any port and plain http, too."
     )
     jobs_at_once: int = Field(256, ge=0, le=10_000, description="Jobs made at the same time; 0 only accepts them.")
+    lease_seconds: float = Field(
+        30.0, ge=5, le=600, description="Longest silence of a worker, after which others make its jobs."
+    )
     drain_seconds: float = Field(
         120.0, ge=0, le=3600, description="Longest wait at a stop for vendors that answer with the result itself."
     )

@@ -1,6 +1,7 @@
 """Named places where a test may end the process, to prove that nothing is lost there.
 
-`STABLESTUDIO_FAILPOINT=sale.claimed` makes the process kill itself the first time it gets there. Unset, a call is one comparison.
+`STABLESTUDIO_FAILPOINT=sale.claimed` makes the process kill itself the first time it gets there, `sale.claimed=freeze` stop until
+it is told to go on (SIGCONT). Unset, a call is one comparison.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 import os
 import signal
 
-_ARMED = os.environ.get("STABLESTUDIO_FAILPOINT", "")
+_ARMED, _, _HOW = os.environ.get("STABLESTUDIO_FAILPOINT", "").partition("=")
 
 
 def reach(name: str) -> None:
-    """Die here, as by `kill -9`, if this place is the armed one."""
+    """Die here, as by `kill -9`, or freeze, if this place is the armed one."""
     if name == _ARMED:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSTOP if _HOW == "freeze" else signal.SIGKILL)

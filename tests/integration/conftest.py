@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.cluster import Cluster
 from tests.conftest import QUICK
 from tests.postgres import PostgresServer
 from tests.service import Buyer, Service
@@ -41,3 +43,11 @@ def pauper(studio: Service) -> Iterator[Buyer]:
 def buyer(pauper: Buyer) -> Buyer:
     """A wallet with 100 test dollars."""
     return pauper.fund()
+
+
+@pytest.fixture
+def cluster(postgres: PostgresServer, tmp_path: Path) -> Iterator[Cluster]:
+    """Many processes on a database of their own."""
+    made = Cluster(postgres, tmp_path)
+    yield made
+    made.stop()

@@ -1,58 +1,23 @@
-"""Several processes on one PostgreSQL: each sells, one makes, and a credential is one order wherever it is presented."""
+"""Several processes on one PostgreSQL: each sells and makes, and a credential is one order wherever it is presented."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from stablestudio.protocols import siwx
-from stablestudio.protocols.evm import EvmKey
-from tests.conftest import QUICK
+from tests.cluster import FUNDS, PATH, PRICE, Cluster, buyer_of, slow, states
 from tests.doubles import eventually
 from tests.fakes.receiver import Receiver
 from tests.postgres import PostgresServer
-from tests.service import Buyer, Service
+from tests.service import Service
 
 pytestmark = pytest.mark.anyio
-PATH = "/api/generate/nano-banana/generate"
 BODY = {"prompt": "a cat", "imageSize": "512"}
-FUNDS, PRICE = 100_000_000, 45_000
 COPIES = 50
-
-
-class Cluster:
-    """Processes with one data folder and one database, that buyers know under one address."""
-
-    def __init__(self, server: PostgresServer, folder: Path) -> None:
-        self._data = folder / "data"
-        self._environment = QUICK | {
-            "STABLESTUDIO_DATABASE": server.create_upgraded(),
-            "STABLESTUDIO_PUBLIC_URL": "https://studio.example",
-            "STABLESTUDIO_WEBHOOKS_INSIDE": "true",
-        }
-        self.started: list[Service] = []
-
-    def start(self, role: str) -> Service:
-        service = Service(self._data, environment=self._environment | {"STABLESTUDIO_ROLE": role})
-        service.start()
-        self.started.append(service)
-        return service
-
-
-@pytest.fixture
-def cluster(postgres: PostgresServer, tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(postgres, tmp_path)
-    yield made
-    for service in made.started:
-        service.stop()
-
-
-def _buyer(service: Service, key: EvmKey | None = None) -> Buyer:
-    return Buyer(service.url, key=key)
 
 
 async def _present(services: list[Service], payment: str) -> list[httpx2.Response]:
@@ -64,7 +29,7 @@ async def _present(services: list[Service], payment: str) -> list[httpx2.Respons
 
 async def test_copies_of_a_credential_at_two_processes_are_one_job_and_one_transfer(cluster: Cluster) -> None:
     services = [cluster.start("web"), cluster.start("web")]
-    with _buyer(services[0]) as buyer:
+    with buyer_of(services[0]) as buyer:
         payment = buyer.fund().sign(PATH, BODY)
         answers = await _present(services, payment)
         assert {answer.status_code for answer in answers} <= {200, 202}, [answer.text for answer in answers]
@@ -81,7 +46,7 @@ async def test_copies_of_a_credential_at_two_processes_are_one_job_and_one_trans
 async def test_who_waits_at_one_process_hears_of_the_other_one_s_work(cluster: Cluster) -> None:
     with Receiver() as receiver:
         web, _ = cluster.start("web"), cluster.start("worker")
-        with _buyer(web) as buyer:
+        with buyer_of(web) as buyer:
             payment = buyer.fund().sign(PATH, BODY)
             answer = buyer.pay(PATH, BODY, payment, **{"Prefer": "wait=60", "Webhook-Url": receiver.url})
             assert answer.json()["status"] == "complete", answer.text
@@ -90,7 +55,7 @@ async def test_who_waits_at_one_process_hears_of_the_other_one_s_work(cluster: C
 
 async def test_a_job_that_another_process_makes_is_cancelled_and_paid_back(cluster: Cluster) -> None:
     web, _ = cluster.start("web"), cluster.start("worker")
-    with _buyer(web) as buyer:
+    with buyer_of(web) as buyer:
         job_id = buyer.fund().buy(PATH, {"prompt": "a cat [sandbox:delay=3600]", "imageSize": "512"})
         await eventually(lambda: web.sql("SELECT state FROM jobs") == [("loading",)])
         path = f"/api/jobs/{job_id}/cancel"
@@ -103,9 +68,8 @@ async def test_a_job_that_another_process_makes_is_cancelled_and_paid_back(clust
 
 async def test_what_a_killed_worker_left_is_made_by_the_one_that_waited(cluster: Cluster) -> None:
     first, second = cluster.start("all"), cluster.start("all")
-    with _buyer(second) as buyer:
-        slow = {"prompt": "a cat [sandbox:delay=3]", "imageSize": "512"}
-        job_id = buyer.fund().buy(PATH, slow)
+    with buyer_of(second) as buyer:
+        job_id = buyer.fund().buy(PATH, slow(1))
         await eventually(lambda: second.sql("SELECT state FROM jobs") == [("loading",)])
         first.kill()
         await eventually(lambda: second.sql("SELECT state FROM jobs WHERE id = :id", id=job_id) == [("complete",)])
@@ -118,24 +82,16 @@ async def test_a_rolling_restart_drops_no_order(cluster: Cluster) -> None:
     """The next process has been started before the last one ends as it is told to."""
     old = cluster.start("all")
     jobs: list[str] = []
-    with _buyer(old) as buyer:
+    with buyer_of(old) as buyer:
         buyer.fund()
-        jobs += [buyer.buy(PATH, _slow(number)) for number in range(5)]
+        jobs += [buyer.buy(PATH, slow(number)) for number in range(5)]
         new = cluster.start("all")
-        with _buyer(new, buyer.key) as other:
+        with buyer_of(new, buyer.key) as other:
             stopping = asyncio.create_task(asyncio.to_thread(old.stop))
-            jobs += [await asyncio.to_thread(other.buy, PATH, _slow(number)) for number in range(5, 10)]
+            jobs += [await asyncio.to_thread(other.buy, PATH, slow(number)) for number in range(5, 10)]
             await stopping
-    await eventually(lambda: _states(new) == {"complete": len(jobs)})
+    await eventually(lambda: states(new) == {"complete": len(jobs)})
     assert new.sql("SELECT count(*) FROM sandbox_tasks") == [(len(jobs),)]
-
-
-def _slow(number: int) -> dict[str, str]:
-    return {"prompt": f"cat {number} [sandbox:delay=2]", "imageSize": "512"}
-
-
-def _states(service: Service) -> dict[str, int]:
-    return dict(map(tuple, service.sql("SELECT state, count(*) FROM jobs GROUP BY state")))
 
 
 def test_a_database_without_our_tables_is_not_served(postgres: PostgresServer, tmp_path: Path) -> None:

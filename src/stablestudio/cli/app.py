@@ -19,6 +19,7 @@ COMMANDS = {
     "local": ("local", "Serve an open-weight model on this machine, as a provider."),
     "refunds": ("refunds", "Look after refunds: list, approve, retry."),
     "webhooks": ("webhooks", "Look after what the buyers of your service are told: list, redeliver."),
+    "workers": ("workers", "List the processes that make jobs, on PostgreSQL."),
     "providers": ("providers", "Show who makes what; check that vendors take our keys."),
     "purge": ("purge", "Erase files whose time is over; --dry-run only tells which."),
     "backup": ("backup", "Write database, files and secret to a folder or a tar file, while the service runs."),

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from stablestudio.clock import Clock
 from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.failpoints import reach
-from stablestudio.jobs.maker import work_of
+from stablestudio.jobs.work import work_of
 from stablestudio.providers.bindings import Bindings, ProviderMissing
 from stablestudio.providers.provider import Cancels, FailureKind
 from stablestudio.store import jobs as store

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 
 from stablestudio.jobs.decisions import Step, Verb
 from stablestudio.jobs.maker import Maker
+from stablestudio.store import executors
 from stablestudio.store.database import Database, is_file
 
 # A constant: DBOS's default is a hash of source and library version, which strands running jobs at every upgrade.
@@ -44,7 +45,7 @@ class Engine(Protocol):
         ...
 
     async def states(self, job_ids: Sequence[str]) -> Mapping[str, EngineState]:
-        """Return each known job's state: RUNNING, LOST where the engine says so but this process does not, or ENDED."""
+        """Return each known job's state: RUNNING, LOST where the engine says so but its process does not, or ENDED."""
         ...
 
     async def restart(self, job_id: str, *, queue: str = QUEUE) -> None:
@@ -55,9 +56,20 @@ class Engine(Protocol):
 class DbosEngine:
     """DBOS in this process. The engine's tables live in our database so that one commit holds sale and workflow."""
 
-    def __init__(self, database: Database, *, executor_id: str, concurrency: Mapping[str, int]) -> None:
-        """Take the queues and how many jobs of each run here at once: one that is full does not hold the others up."""
+    def __init__(
+        self,
+        database: Database,
+        *,
+        executor_id: str,
+        concurrency: Mapping[str, int],
+        vendor_limits: Mapping[str, int] | None = None,
+    ) -> None:
+        """Take the queues and how many jobs of each run here at once: one that is full does not hold the others up.
+
+        `executor_id` is this process' own. `vendor_limits` are what all processes together may run of a queue.
+        """
         self._concurrency = dict(concurrency)
+        self._vendor_limits = dict(vendor_limits or {})
         self._config = DBOSConfig(
             name="stablestudio",
             system_database_url=database.url,
@@ -84,12 +96,7 @@ class DbosEngine:
             await self._launch(maker)
         elif is_file(self._database.url):
             await asyncio.to_thread(prepare, self._database.url)
-        self._client = DBOSClient(
-            system_database_engine=self._database.engine,
-            serializer=DBOSPortableJSONSerializer(),
-            application_name="stablestudio",
-            lazy=True,
-        )
+        self._client = _client(self._database)
 
     async def _launch(self, maker: Maker) -> None:
         self._launched = True
@@ -123,26 +130,63 @@ class DbosEngine:
         if not job_ids:
             return {}
         known = await DBOS.list_workflows_async(workflow_ids=list(job_ids), load_input=False, load_output=False)
-        return {workflow.workflow_id: self._state(workflow) for workflow in known}
+        others = await self._database.read(executors.ids)  # after the workflows: who runs one was there before it
+        return {workflow.workflow_id: self._state(workflow, others) for workflow in known}
 
-    def _state(self, workflow: WorkflowStatus) -> EngineState:
-        """Tell apart what runs from what this process dropped, as when the disk was too full to write a step down."""
+    def _state(self, workflow: WorkflowStatus, others: Collection[str]) -> EngineState:
+        """Tell apart what runs from what was dropped: by us, as when a disk was too full for a step, or with its process."""
         if workflow.status not in _RUNNING:
             return EngineState.ENDED
         if workflow.queue_name is not None and workflow.queue_name not in self._concurrency:
             return EngineState.LOST  # it waits for a provider that the settings no longer have
-        ours = workflow.status == "PENDING" and workflow.executor_id == self._executor_id
-        return EngineState.LOST if ours and workflow.workflow_id not in self._running else EngineState.RUNNING
+        if workflow.status != "PENDING":
+            return EngineState.RUNNING
+        ours = workflow.executor_id == self._executor_id
+        runs = workflow.workflow_id in self._running if ours else workflow.executor_id in others
+        return EngineState.RUNNING if runs else EngineState.LOST
 
     async def restart(self, job_id: str, *, queue: str = QUEUE) -> None:
         await DBOS.delete_workflow_async(job_id)
         await self._database.write(lambda connection: self.enqueue(connection, job_id, queue=queue))
 
+    def release(self, executor_ids: Sequence[str], *, keep: Collection[str] = ()) -> None:
+        """Enqueue what these executors run, so that others run on with it; not the jobs to `keep`."""
+        assert self._client is not None
+        found = _pending(self._client, executor_id=list(executor_ids))
+        by_queue: defaultdict[str, list[str]] = defaultdict(list)
+        for workflow in found:
+            if workflow.workflow_id not in keep:
+                by_queue[workflow.queue_name or QUEUE].append(workflow.workflow_id)
+        for queue, job_ids in by_queue.items():
+            self._client.resume_workflows(job_ids, queue_name=queue)
+
     def _register_queues(self) -> None:
         for queue, most in self._concurrency.items():
             DBOS.register_queue(
-                queue, worker_concurrency=most, polling_interval_sec=_POLL_SECONDS, on_conflict="always_update"
+                queue,
+                worker_concurrency=most,
+                global_concurrency=self._vendor_limits.get(queue),
+                polling_interval_sec=_POLL_SECONDS,
+                on_conflict="always_update",
             )
+
+
+def in_hand(database: Database) -> Mapping[str, int]:
+    """Return how many jobs each executor has in its hands."""
+    return Counter(workflow.executor_id or "" for workflow in _pending(_client(database)))
+
+
+def _client(database: Database) -> DBOSClient:
+    return DBOSClient(
+        system_database_engine=database.engine,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name="stablestudio",
+        lazy=True,
+    )
+
+
+def _pending(client: DBOSClient, *, executor_id: list[str] | None = None) -> list[WorkflowStatus]:
+    return client.list_workflows(status="PENDING", executor_id=executor_id, load_input=False, load_output=False)
 
 
 def prepare(url: str) -> None:

@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from functools import partial
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from stablestudio import catalog
 from stablestudio.clock import Clock
 from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.failpoints import reach
@@ -34,7 +34,9 @@ from stablestudio.jobs.decisions import (
     step,
 )
 from stablestudio.jobs.keeper import Keeper
+from stablestudio.jobs.lease import Alone, LeaseOver, Right
 from stablestudio.jobs.retention import Retention
+from stablestudio.jobs.work import work_of
 from stablestudio.media.storage import Storage
 from stablestudio.providers.answers import Undecided
 from stablestudio.providers.bindings import Binding, Bindings, ProviderMissing
@@ -48,11 +50,13 @@ from stablestudio.providers.provider import (
     Running,
     Work,
 )
+from stablestudio.store import executors
 from stablestudio.store import jobs as store
 from stablestudio.store import payments as payment_store
 from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 # A held payment is collected while it is still good, or not at all.
 _CHARGE_MARGIN_MS = 30_000
 # A vendor that has all the work it may have is looked at again after this long.
@@ -87,12 +91,13 @@ class Maker:
         on_ended: Callable[[str], Awaitable[None]] | None = None,
         restored_at: int | None = None,
         may_ask: Callable[[], bool] = lambda: True,
+        right: Right | None = None,
     ) -> None:
         """Take the parts; `charge` settles the held payment of an order, `retention` is for ever unless given.
 
         `on_failed` hears that money is owed, `on_ended` that nothing is needed for a job any more. `restored_at` is when
         the books were put back (ms): what was ordered before may be with a vendor already, without their knowing.
-        `may_ask` tells whether there is room for what a vendor would make.
+        `may_ask` tells whether there is room for what a vendor would make. `right` is this process' right to make jobs.
         """
         self._database = database
         self._bindings = bindings
@@ -104,6 +109,7 @@ class Maker:
         self._on_ended = on_ended
         self._restored_at = restored_at or 0
         self._may_ask = may_ask
+        self._right = right or Alone()
         self._draining = False
         self._busy: defaultdict[str, set[str]] = defaultdict(set)  # jobs that each provider works on
         self._asking: set[str] = set()  # jobs whose vendor is being asked by this very process
@@ -127,6 +133,8 @@ class Maker:
             following = await self._step(verb, job, work, elapsed=elapsed)
         except ProviderMissing as missing:
             log.error("provider_missing", extra={"job": job_id, "step": verb, "provider": str(missing)})  # noqa: TRY400
+        except LeaseOver:
+            log.warning("lease_over", extra={"job": job_id, "step": verb})
         except Undecided as unclear:
             self._note_unclear(job, work, unclear, verb=verb)
         except Exception:
@@ -153,8 +161,13 @@ class Maker:
         binding = self._bindings.bound(work.offering, job.provider or "")
         return replace(work, model=binding.model if binding else job.upstream_model or "")
 
+    @property
+    def asking(self) -> frozenset[str]:
+        """Jobs whose vendor is being asked: the answer may be the result itself."""
+        return frozenset(self._asking)
+
     async def drain(self, seconds: float) -> None:
-        """Ask no vendor any more, and wait for those that are being asked: their answer may be the result itself."""
+        """Ask no vendor any more, and wait for those that are being asked."""
         self._draining = True
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -189,6 +202,8 @@ class Maker:
         if history and history[-1].state == "accepted":
             return step("poll")  # by another run, since this one looked
         if history and history[-1].state == "intended":
+            if await self._is_anothers(history[-1]):
+                return step("submit", wait=_FULL_SECONDS)
             return await self._find(work, attempt=history[-1].attempt, name=history[-1].provider)
         turn = self._turn(work, history)
         if isinstance(turn, dict):
@@ -198,6 +213,12 @@ class Maker:
         if not self._has_room(binding, work.job_id) or not self._may_ask():
             return step("submit", wait=_FULL_SECONDS)
         return await self._ask(work, history, binding=binding)
+
+    async def _is_anothers(self, intent: store.Submission) -> bool:
+        """Tell whether another process may be asking the vendor at this moment: only after its end can that be found out."""
+        if intent.executor is None or intent.executor == self._right.executor:
+            return False
+        return intent.executor in await self._database.read(executors.ids)
 
     def _turn(self, work: Work, history: Sequence[store.Submission]) -> Turn | Step:
         """Return who is to be asked now, or what follows instead."""
@@ -220,17 +241,21 @@ class Maker:
 
     async def _ask(self, work: Work, history: Sequence[store.Submission], *, binding: Binding) -> Step:
         """Ask the vendor, once: the intent is on disk before the question is."""
-        now, name, attempt = self._clock.now_ms(), binding.provider.name, len(history) + 1
-        if not await self._database.write(
-            lambda connection: store.intend(connection, job_id=work.job_id, attempt=attempt, provider=name, now=now)
-        ):
+        name, attempt = binding.provider.name, len(history) + 1
+        intent: dict[str, Any] = {
+            "job_id": work.job_id,
+            "attempt": attempt,
+            "provider": name,
+            "now": self._clock.now_ms(),
+        }
+        if not await self._write(partial(store.intend, **intent, executor=self._right.executor)):
             return step("submit", wait=1.0)
         reach("make.intended")
         self._busy[name].add(work.job_id)
         if self._may_have_asked(work, history, name=name):
             return await self._find(work, attempt=attempt, name=name)
         try:
-            answer = await binding.provider.submit(replace(work, model=binding.model))
+            answer = await self._right.bind(binding.provider.submit(replace(work, model=binding.model)))
         except NotAccepted as refusal:
             return await self._refused(work, refusal, attempt=attempt, name=name)
         reach("make.asked")
@@ -247,7 +272,7 @@ class Maker:
             store.refuse(connection, job_id=work.job_id, attempt=attempt, reason=failed.kind.value, now=now)
             store.fail(connection, job_id=work.job_id, code=following["code"], message=following["message"], now=now)
 
-        await self._database.write(close)
+        await self._write(close)
         return following
 
     def _may_have_asked(self, work: Work, history: Sequence[store.Submission], *, name: str) -> bool:
@@ -338,9 +363,7 @@ class Maker:
         reach("make.thumbnailed")
         now = self._clock.now_ms()
         until = self._retention.until(result.content_type, now_ms=now)
-        await self._database.write(
-            lambda connection: store.complete(connection, job_id=job_id, now=now, expires_at=until)
-        )
+        await self._write(partial(store.complete, job_id=job_id, now=now, expires_at=until))
         log.info("job_complete", extra={"job": job_id})
         reach("close.complete")
         await self._clean_up(job_id)
@@ -348,13 +371,20 @@ class Maker:
     async def fail(self, job_id: str, *, code: str, message: str) -> None:
         """Close the job as failed and owe the money back, in one commit."""
         now = self._clock.now_ms()
-        await self._database.write(
-            lambda connection: store.fail(connection, job_id=job_id, code=code, message=message, now=now)
-        )
+        await self._write(partial(store.fail, job_id=job_id, code=code, message=message, now=now))
         log.warning("job_failed", extra={"job": job_id, "code": code})
         reach("close.failed")
         self._on_failed()
         await self._clean_up(job_id)
+
+    async def _write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Write what only the job's own process may write."""
+
+        def write(connection: sa.Connection) -> T:
+            self._right.require(connection)
+            return work(connection)
+
+        return await self._database.write(write)
 
     async def _clean_up(self, job_id: str) -> None:
         for busy in self._busy.values():
@@ -465,18 +495,3 @@ def _ended(job: store.Job) -> Step | None:
     if job.state == "failed":
         return Step(do="fail", wait=0.0, code=job.error_code or "", message=job.error or "")
     return step("deliver") if job.state == "complete" else None
-
-
-def work_of(job: store.Job, order: tuple[str, str, str]) -> Work:
-    """Return what is to be made; raise `LookupError` or `InvalidInput` where the catalog no longer takes it."""
-    model, operation, body = order
-    offering = catalog.find(model, operation)
-    if offering is None:
-        raise LookupError(f"{model}/{operation}")
-    return Work(
-        job_id=job.id,
-        wallet=job.wallet,
-        ordered_at=job.created_at,
-        offering=offering,
-        input=offering.read(body.encode()),
-    )

@@ -48,8 +48,8 @@ class Sweep:
         log.warning("job_stranded", extra={"job": job.id, "engine": state})
         now = self._clock.now_ms()
         try:
-            if not await self._database.write(lambda connection: store.postpone(connection, job_id=job.id, now=now)):
-                return  # it ended while we looked
+            if not await self._database.write(lambda connection: store.postpone(connection, job=job, now=now)):
+                return  # it ended or moved while we looked, or another process mends it
             if is_overdue((now - job.created_at) / 1000):
                 await self._maker.fail(job.id, code=FailureKind.UPSTREAM_UNKNOWN.value, message=OVERDUE)
             else:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import signal
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from stablestudio.catalog import OFFERINGS, Kind, MediaInput, Offering, PriceTable
@@ -16,11 +13,11 @@ from stablestudio.config import ConfigurationInvalid, Settings, load_secret
 from stablestudio.jobs.cancel import Canceller
 from stablestudio.jobs.changes import Changes
 from stablestudio.jobs.engine import QUEUE, DbosEngine
+from stablestudio.jobs.lease import Lease
 from stablestudio.jobs.maker import Maker
 from stablestudio.jobs.purge import Purger
 from stablestudio.jobs.sweep import Sweep
 from stablestudio.jobs.webhooks import WebhookWorker
-from stablestudio.loops import every
 from stablestudio.media.addresses import FetchPolicy
 from stablestudio.media.copies import Copies
 from stablestudio.media.decoding import DECODER, DOOR
@@ -71,25 +68,19 @@ from stablestudio.server.sign_in import Gate
 from stablestudio.server.storage import build_links, check, folder_of, kept_uploads_ms, open_shelf, retention
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
 from stablestudio.server.webhooks import KEYS_PATH, WebhookMessages, WebhookRoutes, published
+from stablestudio.server.working import Duties, Working
 from stablestudio.store import copies as copy_store
-from stablestudio.store import echoes, nonces, restores
 from stablestudio.store import jobs as job_store
-from stablestudio.store import payments as payment_store
+from stablestudio.store import restores
 from stablestudio.store import uploads as upload_store
 from stablestudio.store.database import connect, is_file
 from stablestudio.store.place import Place
 
-log = logging.getLogger(__name__)
 _SETTLED_SECONDS = 5.0  # by then what is loaded late, such as the Tempo library, is there
 # A receiver on this machine or in the operator's own network.
 _INSIDE = FetchPolicy(schemes=frozenset({"http", "https"}), ports=range(1, 65_536), permits=lambda _: True)
-_TIDY_SECONDS = 600.0
-# Of whoever makes jobs, one process at a time: it takes up at its start what the last one left.
+# Of whoever is alone: it takes up at its start what the last one left.
 _EXECUTOR = "embedded"
-_PLACE_SECONDS = 2.0
-_QUIET_SECONDS = 3600.0
-_ECHOES_KEPT_MS = 3600 * 1000
-_REJECTED_KEPT_MS = 24 * 3600 * 1000
 
 
 class House:
@@ -104,7 +95,9 @@ class House:
         secret = load_secret(settings.data)
         ready_schema(settings.books)
         self.database = connect(settings.books)
-        self._place = Place(settings.books, "worker") if not self._alone and settings.works else None
+        self._lease = (
+            None if self._alone or not settings.works else Lease(settings.books, seconds=settings.lease_seconds)
+        )
         self.changes = Changes(self.database)
         shelf = open_shelf(settings)
         self.storage = shelf.storage
@@ -127,9 +120,7 @@ class House:
             max_bytes=max(MAX_OWN_BYTES, settings.max_upload_bytes),
         )
         self.bindings = self._bind(settings, secret)
-        most = max(1, settings.jobs_at_once)
-        queues = {name: min(most, at_once) for name, at_once in self.providers.at_once.items()}
-        self.engine = DbosEngine(self.database, executor_id=_EXECUTOR, concurrency={QUEUE: most} | queues)
+        self.engine = self._open_engine(settings)
         self.refunds = RefundWorker(
             self.database,
             rails=self.rails.by_name,
@@ -160,70 +151,30 @@ class House:
             on_ended=self._clean_up,
             restored_at=self._restored_at(),
             may_ask=lambda: self.room.problem is None,
+            right=self._lease,
         )
         self.reconciler = Reconciler(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
         self.sweep = Sweep(self.database, engine=self.engine, maker=self.maker, clock=self._clock)
         self.app = self._app(settings, secret)
-        self._drain_seconds = settings.drain_seconds
         self._makes_jobs = settings.jobs_at_once > 0
+        self._working = self._hire(settings) if self._alone or settings.works else None
         self._tasks: list[asyncio.Task[None]] = []
         self.on_ready: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
-        """Go to work: at once where this process is alone, else as soon as no other one does it."""
+        """Answer, and go to work."""
         await check(self.storage)
         await self.room.look()
         await self.rails.start()
         self.changes.start()
         self._tasks += [asyncio.create_task(loop) for loop in (self.changes.run(), self.room.run(), self._etas.run())]
         self.charger.start()
-        if self._alone:
-            await self._work()
+        if self._working is not None:
+            await self._working.start(makes_jobs=self._makes_jobs)
         else:
             await self.engine.start(None)
-        if self._place is not None:
-            mind = partial(self._mind_place, self._place)
-            await mind()
-            self._tasks.append(asyncio.create_task(every(_PLACE_SECONDS, mind, name="place")))
         asyncio.get_running_loop().call_later(_SETTLED_SECONDS, _settle_memory)
         self.on_ready()
-
-    async def _mind_place(self, place: Place) -> None:
-        """Begin to work when no other process does; stop where the place was lost, before another works beside us."""
-        if not place.taken:
-            if await asyncio.to_thread(place.take):
-                await self._begin_work()
-        elif not await asyncio.to_thread(place.keep):
-            log.error("place_lost")
-            signal.raise_signal(signal.SIGTERM)
-
-    async def _begin_work(self) -> None:
-        """Work, or make room for a process that can."""
-        try:
-            await self._work()
-        except Exception:
-            log.exception("work_not_begun")
-            signal.raise_signal(signal.SIGTERM)
-
-    async def _work(self) -> None:
-        """Finish what the last process left open, make jobs, and look after the money and the files."""
-        await self.engine.start(self.maker if self._makes_jobs else None)
-        await self._warn_of_strays()
-        if self._alone:  # else what looks open may be in another one's hands
-            await self.reconciler.work_once(quiet_ms=0)
-        loops = [
-            self.reconciler.run(),
-            self.refunds.run(),
-            every(_TIDY_SECONDS, self._tidy, name="tidy"),
-            every(_TIDY_SECONDS, self.desk.purge, name="purge_uploads"),
-            every(_TIDY_SECONDS, self._copies.purge, name="purge_copies"),
-            self.storage.sweep(quiet_s=0.0 if self._alone else _QUIET_SECONDS),
-            self.purger.run(),
-            self.webhooks.run(),
-        ]
-        if self._makes_jobs:
-            loops.append(self.sweep.run())
-        self._tasks += [asyncio.create_task(loop) for loop in loops]
 
     def let_go(self) -> None:
         """Answer everybody who waits, because the service is about to stop."""
@@ -235,14 +186,12 @@ class House:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.maker.drain(self._drain_seconds)
-        await self.engine.stop()
+        if self._working is not None:
+            await self._working.stop()
         await asyncio.gather(asyncio.to_thread(DECODER.close), asyncio.to_thread(DOOR.close))
         await self.rails.stop()
         for close in self.providers.close:
             await close()
-        if self._place is not None:
-            await asyncio.to_thread(self._place.give_back)
         self.database.close()
         if self._lock is not None:
             self._lock.close()
@@ -251,25 +200,44 @@ class House:
         with self.database.engine.connect().execution_options(reading=True) as connection:
             return restores.latest(connection)
 
-    async def _warn_of_strays(self) -> None:
-        """Tell of paid jobs that are with a provider which the settings no longer have: only its key can fetch them."""
-        for name, count in (await self.database.read(job_store.open_at)).items():
-            if name not in self.bindings.providers:
-                log.error("provider_missing", extra={"provider": name, "jobs": count})
-
-    async def _tidy(self) -> None:
-        """Forget what nobody can ask for any more."""
-        now = self._clock.now_ms()
-        await self.database.write(lambda connection: nonces.forget_expired(connection, now=now))
-        await self.database.write(lambda connection: echoes.forget(connection, before=now - _ECHOES_KEPT_MS, now=now))
-        await self.database.write(
-            lambda connection: payment_store.forget_rejected(connection, before=now - _REJECTED_KEPT_MS)
-        )
-
     async def _clean_up(self, job_id: str) -> None:
         """Drop what was needed for a job alone."""
         await self.kept.drop(job_id)
         await self._copies.drop(job_id)
+
+    def _open_engine(self, settings: Settings) -> DbosEngine:
+        most, limits = max(1, settings.jobs_at_once), self.providers.at_once
+        shared = {} if self._alone else {name: limits[name] for name in self.providers.vendors}
+        return DbosEngine(
+            self.database,
+            executor_id=_EXECUTOR if self._lease is None else self._lease.executor,
+            concurrency={QUEUE: most} | {name: min(most, at_once) for name, at_once in limits.items()},
+            vendor_limits=shared,
+        )
+
+    def _hire(self, settings: Settings) -> Working:
+        duties = Duties(
+            database=self.database,
+            clock=self._clock,
+            bindings=self.bindings,
+            reconciler=self.reconciler,
+            refunds=self.refunds,
+            webhooks=self.webhooks,
+            desk=self.desk,
+            copies=self._copies,
+            purger=self.purger,
+            storage=self.storage,
+        )
+        return Working(
+            self.database,
+            engine=self.engine,
+            maker=self.maker,
+            sweep=self.sweep,
+            duties=duties,
+            lease=self._lease,
+            place=None if self._lease is None else Place(settings.books, "worker", holder=self._lease.executor),
+            drain_seconds=settings.drain_seconds,
+        )
 
     def _open_desk(self, settings: Settings) -> UploadDesk:
         return UploadDesk(

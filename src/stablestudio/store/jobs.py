@@ -92,8 +92,10 @@ def open_jobs(connection: sa.Connection, *, before: int) -> list[Job]:
     return [Job(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001
 
 
-def intend(connection: sa.Connection, *, job_id: str, attempt: int, provider: str, now: int) -> bool:
-    """Write the intent to ask the vendor.
+def intend(
+    connection: sa.Connection, *, job_id: str, attempt: int, provider: str, now: int, executor: str | None = None
+) -> bool:
+    """Write the intent to ask the vendor, and whose it is.
 
     `False` if this attempt was already intended (by a process that died), or the job was cancelled meanwhile.
     """
@@ -105,7 +107,13 @@ def intend(connection: sa.Connection, *, job_id: str, attempt: int, provider: st
         with connection.begin_nested():
             connection.execute(
                 sa.insert(submissions).values(
-                    job_id=job_id, attempt=attempt, provider=provider, state="intended", created_at=now, updated_at=now
+                    job_id=job_id,
+                    attempt=attempt,
+                    provider=provider,
+                    state="intended",
+                    created_at=now,
+                    updated_at=now,
+                    executor=executor,
                 )
             )
     except sa.exc.IntegrityError:
@@ -129,6 +137,7 @@ class Submission(NamedTuple):
     reason: str | None = None  # why it was refused
     retry_at: int | None = None  # when the vendor that refused may be asked again (ms)
     created_at: int = 0
+    executor: str | None = None  # whose intent it was, where processes share the database
 
 
 def submissions_of(connection: sa.Connection, job_id: str) -> list[Submission]:
@@ -152,9 +161,10 @@ def accepted_at(connection: sa.Connection, job_id: str) -> int | None:
 def accept(
     connection: sa.Connection, *, job_id: str, attempt: int, provider: str, task: str, upstream_model: str, now: int
 ) -> None:
-    """Save the vendor's task with the answer that brought it."""
+    """Save the vendor's task with the answer that brought it, unless another process has found out what became of it."""
     lock_order(connection, job_id)
-    _mark_submission(connection, job_id=job_id, attempt=attempt, state="accepted", now=now)
+    if not _mark_submission(connection, job_id=job_id, attempt=attempt, state="accepted", now=now):
+        return
     connection.execute(
         sa.update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state == "pending")
@@ -267,11 +277,10 @@ def owe(connection: sa.Connection, *, job_id: str, now: int) -> bool:
     return connection.execute(sa.insert(refunds).from_select(columns, owed)).rowcount == 1
 
 
-def postpone(connection: sa.Connection, *, job_id: str, now: int) -> bool:
-    """Put a job at the end of the sweep's line; `False` if it has ended meanwhile."""
-    statement = (
-        sa.update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(("pending", "loading"))).values(updated_at=now)
-    )
+def postpone(connection: sa.Connection, *, job: Job, now: int) -> bool:
+    """Put a job at the end of the sweep's line; `False` if it has ended or moved meanwhile, or another sweep was first."""
+    seen = (jobs.c.id == job.id, jobs.c.updated_at == job.updated_at)
+    statement = sa.update(jobs).where(*seen, jobs.c.state.in_(("pending", "loading"))).values(updated_at=now)
     return connection.execute(statement).rowcount == 1
 
 
@@ -317,9 +326,10 @@ def _expire(connection: sa.Connection, job_id: str, expires_at: int | None) -> N
 
 def _mark_submission(
     connection: sa.Connection, *, job_id: str, attempt: int, state: str, now: int, **more: Any
-) -> None:
-    connection.execute(
+) -> bool:
+    statement = (
         sa.update(submissions)
-        .where(submissions.c.job_id == job_id, submissions.c.attempt == attempt)
+        .where(submissions.c.job_id == job_id, submissions.c.attempt == attempt, submissions.c.state == "intended")
         .values(state=state, updated_at=now, **more)
     )
+    return connection.execute(statement).rowcount == 1

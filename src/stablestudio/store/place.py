@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from stablestudio.store.migrate import bare_engine
 
+_NAME = sa.text("SELECT set_config('application_name', :holder, false)")
 _TAKE = sa.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 1))")
+_SEND_AWAY = sa.text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ANY(:holders)"
+    " AND datname = current_database() AND usename = current_user"
+)
 
 
 class Place:
     """Held by a connection of its own: who is killed leaves it at that moment, whose machine is gone within a minute."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, *, holder: str = "") -> None:
+        """Take the place's name and the holder's, by which `send_away` finds it."""
         self._engine = bare_engine(url).execution_options(isolation_level="AUTOCOMMIT")
         self._name = name
+        self._holder = holder
         self._session: sa.Connection | None = None
 
     @property
@@ -25,6 +34,7 @@ class Place:
         """Take the place if it is free; a database that cannot be reached has none."""
         try:
             session = self._engine.connect()
+            session.execute(_NAME, {"holder": self._holder})
             if session.execute(_TAKE, {"name": self._name}).scalar():
                 self._session = session
                 return True
@@ -48,3 +58,8 @@ class Place:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+def send_away(connection: sa.Connection, holders: Sequence[str]) -> None:
+    """End the sessions of these holders' places: who is frozen would keep them for ever."""
+    connection.execute(_SEND_AWAY, {"holders": list(holders)})

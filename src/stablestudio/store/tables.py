@@ -187,7 +187,19 @@ submissions = sa.Table(
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Column("reason", sa.Text),  # why it was refused
     sa.Column("retry_at", sa.BigInteger),  # when the vendor that refused may be asked again
+    sa.Column("executor", sa.Text),  # who wrote the intent; NULL where one process has the database for itself
     _one_of("state", "intended", "accepted", "refused"),
+)
+
+# The processes that make jobs from a database that they share. Times are the database's: machines' clocks differ.
+executors = sa.Table(
+    "executors",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # one process' own, never used again
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("pid", sa.BigInteger, nullable=False),
+    sa.Column("leased_at", sa.BigInteger, nullable=False),
+    sa.Column("leased_until", sa.BigInteger, nullable=False),
 )
 
 uploads = sa.Table(

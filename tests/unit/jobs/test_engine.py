@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from stablestudio.jobs.decisions import Step, failure, step
-from stablestudio.jobs.engine import QUEUE, DbosEngine, EngineState
+from stablestudio.jobs.engine import APPLICATION_VERSION, QUEUE, DbosEngine, EngineState
 from stablestudio.providers.provider import FailureKind
-from stablestudio.store.database import Database, connect
+from stablestudio.store.database import Database, connect, is_file
 from tests.doubles import eventually, open_database
 from tests.postgres import PostgresServer
 
 pytestmark = pytest.mark.anyio
+# What the engine wrote down for jobs of a released version, up to the moment of its stop: never changed, only added to.
+HISTORIES = Path(__file__).parent / "histories" / "version_1.json"
 
 
 class Recorder:
@@ -167,3 +171,28 @@ async def test_threads_that_hang_do_not_hold_a_job_up(running: Running) -> None:
             await running.succeeds(job_id)
     finally:
         release.set()
+
+
+@pytest.mark.parametrize(
+    ("history", "left"), [("submitted", ["poll", "deliver"]), ("polling", ["poll", "deliver"]), ("made", ["deliver"])]
+)
+async def test_a_job_that_version_1_began_is_finished_by_this_program(
+    running: Running, history: str, left: list[str]
+) -> None:
+    """An upgrade strands no paid job: what was recorded is not repeated, and the rest follows."""
+    job_id, steps = f"job_{history}", json.loads(HISTORIES.read_text())[history]
+    table = "operation_outputs" if is_file(running.database.url) else "dbos.operation_outputs"
+    insert = sa.text(
+        f"INSERT INTO {table} (workflow_uuid, function_id, function_name, output, serialization, application_name)"
+        " VALUES (:id, :number, :name, :output, 'portable_json', 'stablestudio')"
+    )
+
+    def begin(connection: sa.Connection) -> None:
+        running.engine.enqueue(connection, job_id)
+        for number, (name, output) in enumerate(steps, start=1):
+            connection.execute(insert, {"id": job_id, "number": number, "name": name, "output": output})
+
+    assert APPLICATION_VERSION == "1", "who waits in the queue waits for a process of the version that enqueued it"
+    await running.database.write(begin)
+    await running.succeeds(job_id)
+    assert running.maker.of(job_id) == left

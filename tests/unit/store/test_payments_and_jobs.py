@@ -168,13 +168,24 @@ async def test_an_attempt_is_intended_once(database: Database) -> None:
     assert [await database.write(intend) for _ in range(3)] == [True, False, False]
 
 
+def _accept(connection: sa.Connection, job_id: str) -> None:
+    jobs.intend(connection, job_id=job_id, attempt=1, provider="fake", now=NOW_MS)
+    jobs.accept(connection, job_id=job_id, attempt=1, provider="fake", task="t", upstream_model="m", now=NOW_MS)
+
+
+async def test_an_answer_that_comes_after_another_process_found_out_changes_nothing(database: Database) -> None:
+    job_id = await database.write(lambda connection: sell(connection, 1))
+    await database.write(partial(jobs.intend, job_id=job_id, attempt=1, provider="fake", now=NOW_MS))
+    await database.write(partial(jobs.refuse, job_id=job_id, attempt=1, reason="rate_limited", now=NOW_MS))
+    late = {"job_id": job_id, "attempt": 1, "provider": "fake", "task": "t", "upstream_model": "m"}
+    await database.write(lambda connection: jobs.accept(connection, **late, now=NOW_MS))  # type: ignore[arg-type]
+    assert database.fetch("SELECT state, task FROM jobs") == [("pending", None)]
+    assert database.fetch("SELECT state FROM submissions") == [("refused",)]
+
+
 async def test_progress_never_goes_back(database: Database) -> None:
     job_id = await database.write(lambda connection: sell(connection, 1))
-    await database.write(
-        lambda connection: jobs.accept(
-            connection, job_id=job_id, attempt=1, provider="fake", task="t", upstream_model="m", now=NOW_MS
-        )
-    )
+    await database.write(lambda connection: _accept(connection, job_id))
     for progress in (10, 50, 30):
         await database.write(partial(jobs.set_progress, job_id=job_id, progress=progress, now=NOW_MS))
     assert database.fetch("SELECT progress, state FROM jobs") == [(50, "loading")]
@@ -241,9 +252,7 @@ async def test_a_nonce_burns_once_and_is_forgotten_when_it_no_longer_matters(dat
 
 
 _CHANGES: dict[str, Callable[[sa.Connection, str], object]] = {
-    "accepted": lambda c, j: jobs.accept(
-        c, job_id=j, attempt=1, provider="fake", task="t", upstream_model="m", now=NOW_MS
-    ),
+    "accepted": _accept,
     "complete": lambda c, j: jobs.complete(c, job_id=j, now=NOW_MS),
     "failed": lambda c, j: jobs.fail(c, job_id=j, code="x", message="x", now=NOW_MS),
 }

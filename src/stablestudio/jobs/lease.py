@@ -1,0 +1,149 @@
+"""The lease of a process that makes jobs: while it holds the jobs are its own, and after its end it does nothing for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+
+from stablestudio.ids import new_id
+from stablestudio.store import executors
+from stablestudio.store.migrate import bare_engine
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+_BEATS = 6  # renewals that are tried within the time of one lease
+
+
+class LeaseOver(Exception):
+    """This process may do nothing for its jobs any more: another one makes them, or may do so at any moment."""
+
+
+class Right(Protocol):
+    """The right to make jobs. `executor` names who has it; None where one process has the database for itself."""
+
+    @property
+    def executor(self) -> str | None: ...
+
+    def require(self, connection: sa.Connection) -> None:
+        """Raise `LeaseOver` unless the right holds until the end of this transaction."""
+        ...
+
+    async def bind(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do this work as long as the right holds; raise `LeaseOver` at its end, before it gets one step further."""
+        ...
+
+
+class Alone:
+    """The right of the only process there is."""
+
+    executor = None
+
+    def require(self, connection: sa.Connection) -> None:  # noqa: ARG002 - nobody else writes
+        return None
+
+    async def bind(self, work: Coroutine[Any, Any, T]) -> T:
+        return await work
+
+
+class Lease:
+    """Kept by renewing it; the database's clock tells others when it is over, and ours tells us no later.
+
+    Ours counts from before a renewal was asked for. It goes on in a process that is stopped (SIGSTOP), and the event
+    loop of one that goes on again cancels what is bound before that does anything.
+    """
+
+    def __init__(self, url: str, *, seconds: float) -> None:
+        self.executor = new_id("worker")
+        self.beat_seconds = seconds / _BEATS
+        self._engine = bare_engine(url)
+        self._lasts = round(seconds * 1000)
+        self._until = 0.0  # by the monotonic clock
+        # A thread of its own: what keeps the others busy for long may not cost the lease.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lease")
+
+    async def take(self) -> None:
+        """Begin the lease; raise SQLAlchemy's error where the database cannot be reached."""
+        await self._in_thread(self._take)
+
+    async def renew(self) -> bool:
+        """Renew the lease; `False` if its jobs are another's now. A database that cannot be reached tells nothing."""
+        return await self._in_thread(self._renew)
+
+    def require(self, connection: sa.Connection) -> None:
+        if not executors.hold(connection, self.executor):
+            raise LeaseOver
+
+    async def bind(self, work: Coroutine[Any, Any, T]) -> T:
+        bound = asyncio.ensure_future(work)
+        watch = _Watch(self, bound)
+        try:
+            return await bound
+        except asyncio.CancelledError:
+            if watch.over:
+                raise LeaseOver from None
+            raise
+        finally:
+            watch.end()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the lease is over, as far as this process knows."""
+        return self._until - time.monotonic()
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self._engine.dispose()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _take(self) -> None:
+        asked = time.monotonic()
+        with self._engine.begin() as connection:
+            executors.begin(
+                connection, executor=self.executor, host=socket.gethostname(), pid=os.getpid(), lasts=self._lasts
+            )
+        self._until = asked + self._lasts / 1000
+
+    def _renew(self) -> bool:
+        asked = time.monotonic()
+        try:
+            with self._engine.begin() as connection:
+                renewed = executors.renew(connection, executor=self.executor, lasts=self._lasts)
+        except sa.exc.DBAPIError as error:
+            log.warning("lease_not_renewed", extra={"executor": self.executor, "detail": str(error.orig)})
+            return True
+        self._until = asked + self._lasts / 1000 if renewed else 0.0
+        return renewed
+
+
+class _Watch:
+    """Cancels work at the end of a lease: in the timer's own call, so that nothing of the work comes before it."""
+
+    def __init__(self, lease: Lease, work: asyncio.Future[Any]) -> None:
+        self._lease = lease
+        self._work = work
+        self.over = False
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._look()
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        left = self._lease.left
+        if left > 0:  # it may have been renewed since the last look
+            self._timer = self._loop.call_later(left, self._look)
+            return
+        self.over = True
+        self._work.cancel()

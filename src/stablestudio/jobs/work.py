@@ -1,0 +1,22 @@
+"""What a job's order says is to be made."""
+
+from __future__ import annotations
+
+from stablestudio import catalog
+from stablestudio.providers.provider import Work
+from stablestudio.store.jobs import Job
+
+
+def work_of(job: Job, order: tuple[str, str, str]) -> Work:
+    """Return what is to be made; raise `LookupError` or `InvalidInput` where the catalog no longer takes it."""
+    model, operation, body = order
+    offering = catalog.find(model, operation)
+    if offering is None:
+        raise LookupError(f"{model}/{operation}")
+    return Work(
+        job_id=job.id,
+        wallet=job.wallet,
+        ordered_at=job.created_at,
+        offering=offering,
+        input=offering.read(body.encode()),
+    )

@@ -1,0 +1,154 @@
+"""The lease of a worker: kept by renewing it, lost to those who took up its jobs, and the end of all that was begun under it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from stablestudio.jobs.lease import Lease, LeaseOver
+from stablestudio.jobs.reaper import Reaper
+from stablestudio.store import executors
+from stablestudio.store.database import Database
+from tests.doubles import eventually, only_postgres
+
+pytestmark = [pytest.mark.anyio, only_postgres]
+
+
+class Queue:
+    """Writes down whose jobs were enqueued anew."""
+
+    def __init__(self) -> None:
+        self.released: list[str] = []
+
+    def release(self, executor_ids: list[str]) -> None:
+        self.released += executor_ids
+
+
+@pytest.fixture
+async def lease_for(database: Database) -> AsyncIterator[Callable[[float], Lease]]:
+    made: list[Lease] = []
+
+    def make(seconds: float) -> Lease:
+        made.append(Lease(database.url, seconds=seconds))
+        return made[-1]
+
+    yield make
+    for lease in made:
+        lease.close()
+
+
+async def _is_over(database: Database, lease: Lease) -> bool:
+    return lease.executor in await database.read(lambda connection: executors.overdue(connection, own="me"))
+
+
+def _reaper(database: Database, queue: Queue) -> Reaper:
+    return Reaper(database, engine=queue, executor="me")  # type: ignore[arg-type]
+
+
+async def test_what_needs_a_lease_is_written_while_it_holds_and_not_after_its_end(
+    database: Database, lease_for: Callable[[float], Lease]
+) -> None:
+    held, over = lease_for(600), lease_for(0.1)
+    await held.take()
+    await over.take()
+    await database.write(held.require)
+    await eventually(lambda: _is_over(database, over))
+    with pytest.raises(LeaseOver):
+        await database.write(over.require)
+
+
+async def test_a_lease_that_was_over_and_nobody_took_is_renewed(
+    database: Database, lease_for: Callable[[float], Lease]
+) -> None:
+    """As after minutes without the database: all workers' leases are over, and none of them is dead."""
+    lease = lease_for(600)
+    await lease.take()
+    await database.write(lambda connection: executors.renew(connection, executor=lease.executor, lasts=-1))
+    queue = Queue()
+    reaper = _reaper(database, queue)
+    await reaper.work_once()
+    assert await lease.renew()
+    await reaper.work_once()
+    await database.write(lease.require)
+    assert queue.released == []
+
+
+async def test_who_is_silent_for_two_looks_is_followed_by_others_once_and_does_not_come_back(
+    database: Database, lease_for: Callable[[float], Lease]
+) -> None:
+    lease = lease_for(0.1)
+    await lease.take()
+    await eventually(lambda: _is_over(database, lease))
+    queue = Queue()
+    reapers = [_reaper(database, queue) for _ in range(3)]
+    for _ in range(2):
+        await asyncio.gather(*(reaper.work_once() for reaper in reapers))
+    assert queue.released == [lease.executor]
+    assert not await lease.renew()
+    with pytest.raises(LeaseOver):
+        await database.write(lease.require)
+
+
+async def test_a_transaction_that_needs_a_lease_is_done_before_others_take_it(
+    database: Database, lease_for: Callable[[float], Lease]
+) -> None:
+    lease = lease_for(600)
+    await lease.take()
+    queue = Queue()
+    reaper = _reaper(database, queue)
+
+    with database.engine.begin() as connection:
+        lease.require(connection)
+        await database.write(lambda other: executors.renew(other, executor=lease.executor, lasts=-1))
+        for _ in range(3):
+            await reaper.work_once()
+        assert queue.released == []
+    await reaper.work_once()
+    assert queue.released == [lease.executor]
+
+
+async def test_what_is_bound_to_a_lease_is_cut_off_at_its_end(lease_for: Callable[[float], Lease]) -> None:
+    lease, done = lease_for(1), []
+
+    async def work() -> None:
+        await asyncio.sleep(3600)
+        done.append("sent")
+
+    await lease.take()
+    with pytest.raises(LeaseOver):
+        await lease.bind(work())
+    with pytest.raises(LeaseOver):
+        await lease.bind(work())
+    assert done == []
+
+
+async def test_what_is_bound_to_a_lease_goes_on_as_long_as_it_is_renewed(lease_for: Callable[[float], Lease]) -> None:
+    lease = lease_for(600)
+    await lease.take()
+
+    async def work() -> str:
+        lease._until += 600
+        await asyncio.sleep(2.5)
+        return "made"
+
+    lease._until = time.monotonic() + 2
+    assert await lease.bind(work()) == "made"
+
+
+async def test_what_a_bound_work_raises_is_told_as_it_is(lease_for: Callable[[float], Lease]) -> None:
+    lease = lease_for(600)
+    await lease.take()
+
+    async def work() -> None:
+        raise TimeoutError("the vendor's")
+
+    with pytest.raises(TimeoutError, match="vendor"):
+        await lease.bind(work())
+    bound = asyncio.create_task(lease.bind(asyncio.sleep(3600)))
+    await asyncio.sleep(0)
+    bound.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await bound
