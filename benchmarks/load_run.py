@@ -247,7 +247,12 @@ def _run(case: Case, *, seconds: float) -> dict[str, str]:
             url = stack.enter_context(PostgresServer(require_binaries())).create_upgraded()
         else:
             url = f"sqlite:///{folder / 'data' / 'stablestudio.db'}"
-        return Run(case, folder, url=url, seconds=seconds).run()
+        run = Run(case, folder, url=url, seconds=seconds)
+        try:
+            return run.run()
+        except (RuntimeError, TimeoutError, ExceptionGroup):
+            print(f"ended early; measured so far: {run.figures}", file=sys.stderr)
+            raise
 
 
 def main() -> int:

@@ -49,7 +49,7 @@ from .rules import check_always, check_at_rest, is_at_rest, sales
 from .world import Fate, Token
 
 _EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
-_FEW = 6  # examples for each failpoint
+_FEW = 8  # examples for each failpoint
 _STEPS = 40
 _STEPS_AT_ONCE = 3
 _TURNS = 60
@@ -324,7 +324,8 @@ class Sales(RuleBasedStateMachine):
         return _advance(process, rows[index % len(rows)]) if rows else None
 
     def _cancel(self, process: Process, index: int) -> Coroutine[Any, Any, None] | None:
-        found = [sale for sale in sales(self.database) if sale.job is not None]
+        jobs = [sale for sale in sales(self.database) if sale.job is not None]
+        found = [sale for sale in jobs if sale.job == "loading"] or jobs  # what a vendor has is the harder case
         if not found or (job_id := found[index % len(found)].id) in process.canceller._under_way:
             return None  # it would wait for the one that is held up
         return process.canceller.cancel(job_id)
