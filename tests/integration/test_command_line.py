@@ -16,6 +16,7 @@ from stablestudio.client import KeyWallet, StudioClient
 from stablestudio.server.discovery.shop import outlook
 from tests.doubles import png
 from tests.fakes.receiver import Receiver
+from tests.integration.shop import let_a_minute_pass
 from tests.service import Service
 from tests.unit.cli.desk import Shell
 
@@ -73,11 +74,15 @@ def test_a_cancel_goes_alone(shell: Shell, other: str) -> None:
     assert shell.run("job", "job_0", "--cancel", other).exit_code == 2
 
 
-def test_a_receiver_is_named_told_and_told_again(shell: Shell) -> None:
+def test_a_receiver_is_named_told_and_told_again(shell: Shell, inside: Service) -> None:
     with Receiver() as receiver:
         job_id = shell.json(*BUY, "a cat", *SMALL, "--webhook", receiver.url, "--no-wait")["job"]["jobId"]
         receiver.wait(1)
         log = shell.json("job", job_id, "--webhooks")
+        deadline = time.monotonic() + 60
+        while log["messages"][0]["state"] != "delivered" and time.monotonic() < deadline:
+            log = shell.json("job", job_id, "--webhooks")
+        let_a_minute_pass(inside)
         assert (log["url"], log["secret"][:6], len(log["messages"])) == (receiver.url, "whsec_", 1)
         again = shell.json("job", job_id, "--redeliver")
         assert [each["id"] for each in again["messages"]] == [each["id"] for each in log["messages"]]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import hmac
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import httpx2
@@ -16,6 +14,7 @@ from nacl.signing import VerifyKey
 
 from stablestudio.protocols import siwx
 from tests.fakes.receiver import Delivery, Receiver
+from tests.integration.shop import let_a_minute_pass
 from tests.service import Buyer, Service
 
 PATH = "/api/generate/nano-banana/generate"
@@ -112,17 +111,11 @@ def test_its_owner_can_have_a_job_told_again_once_a_minute(teller: Buyer, inside
         assert (early.status_code, early.json()["code"]) == (429, "redelivery_too_soon")
         assert 0 < int(early.headers["retry-after"]) <= 60
         assert teller.http.post(path, headers=proof).json()["code"] == "siwx_nonce_used"
-        _let_a_minute_pass(inside)
+        let_a_minute_pass(inside)
         proof = _sign(teller, teller.http.post(path).json())
         assert teller.http.post(path, headers=proof).status_code == 200
         first, second = receiver.wait(2)
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
-
-
-def _let_a_minute_pass(service: Service) -> None:
-    with closing(sqlite3.connect(service.database, timeout=30)) as books:
-        books.execute("UPDATE webhook_tries SET at = at - 60000")
-        books.commit()
 
 
 def _sign(buyer: Buyer, challenge: dict[str, Any]) -> dict[str, str]:
