@@ -131,6 +131,8 @@ def test_every_place_of_the_sources_is_killed_at() -> None:
         "webhook.sent",
         "cancel.confirmed",
         "cancel.ended",
+        "restore.checked",
+        "restore.half",
         "purge.marked",
         "purge.erased",
         "purge.noted",
