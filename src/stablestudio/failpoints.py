@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 _ARMED, _, _HOW = os.environ.get("STABLESTUDIO_FAILPOINT", "").partition("=")
 
@@ -15,4 +16,5 @@ _ARMED, _, _HOW = os.environ.get("STABLESTUDIO_FAILPOINT", "").partition("=")
 def reach(name: str) -> None:
     """Die here, as by `kill -9`, or freeze, if this place is the armed one."""
     if name == _ARMED:
-        os.kill(os.getpid(), signal.SIGSTOP if _HOW == "freeze" else signal.SIGKILL)
+        # To this very thread: another one that took the signal would let it run on for a moment.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP if _HOW == "freeze" else signal.SIGKILL)
