@@ -22,6 +22,7 @@ from benchmarks.shop import Shop, only
 CONNECTIONS = 5_000
 JOBS = 50
 DELAY_SECONDS = 40  # that the sandbox works; all connections are open by then, and no held answer's time is over
+_SETTLE_SECONDS = 10.0  # the last of the requests are answered, or held, some seconds after their connections are open
 _IDLE_SECONDS = 5.0
 _LATEST_SECONDS = 120.0
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -85,6 +86,7 @@ def measure(server: Server, shop: Shop, way: Way, *, connections: int, say: Call
     try:
         waits.opened_seconds = time.perf_counter() - started
         say(f"{connections:,} {way.name} are open")
+        time.sleep(_SETTLE_SECONDS)
         cpu, began = _cpu(server.pid), time.perf_counter()
         time.sleep(_IDLE_SECONDS)
         waits.idle_cpu = (_cpu(server.pid) - cpu) / (time.perf_counter() - began)
