@@ -7,10 +7,12 @@ import gzip
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from stablestudio.protocols.eip3009 import Authorization
 
 NETWORK = "eip155:84532"
 SUPPORTED = {
@@ -175,3 +177,18 @@ def closed_port() -> int:
 
 def _head(status: int, *lines: str) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status} Fake", "Connection: close", *lines, "", ""]).encode()
+
+
+def authorized(body: Mapping[str, Any]) -> tuple[Authorization, bytes]:
+    """Return what the payment in a settle request authorizes, and its signature."""
+    payload = body["paymentPayload"]["payload"]
+    signed = payload["authorization"]
+    authorization = Authorization(
+        sender=signed["from"].lower(),
+        recipient=signed["to"].lower(),
+        value=int(signed["value"]),
+        valid_after=int(signed["validAfter"]),
+        valid_before=int(signed["validBefore"]),
+        nonce=bytes.fromhex(signed["nonce"][2:]),
+    )
+    return authorization, bytes.fromhex(payload["signature"][2:])

@@ -36,6 +36,7 @@ from tests.fakes.facilitator import (
     FakeFacilitator,
     Line,
     answer,
+    authorized,
     closed_port,
     drip,
     endless,
@@ -118,7 +119,7 @@ class Street:
 
         async def behave(call: Call, line: Line) -> None:
             try:
-                transaction = await self._ledger.transfer_with_authorization(*_read(call))
+                transaction = await self._ledger.transfer_with_authorization(*authorized(call.json))
             except Reverted as reverted:
                 word = "insufficient_funds" if "balance" in reverted.reason else "transaction_failed"
                 await answer(400, {"success": False, "errorReason": word, "transaction": ""})(call, line)
@@ -133,20 +134,6 @@ class Street:
 async def street(ledger: LedgerChain, clock: ManualClock) -> AsyncIterator[Street]:
     async with AsyncExitStack() as stack:
         yield Street(stack, ledger=ledger, clock=clock)
-
-
-def _read(call: Call) -> tuple[Authorization, bytes]:
-    payload = call.json["paymentPayload"]["payload"]
-    signed = payload["authorization"]
-    authorization = Authorization(
-        sender=signed["from"].lower(),
-        recipient=signed["to"].lower(),
-        value=int(signed["value"]),
-        valid_after=int(signed["validAfter"]),
-        valid_before=int(signed["validBefore"]),
-        nonce=bytes.fromhex(signed["nonce"][2:]),
-    )
-    return authorization, bytes.fromhex(payload["signature"][2:])
 
 
 async def submit(chain: FacilitatedChain) -> Outcome:
@@ -418,7 +405,7 @@ async def test_late_settlement_is_found_by_the_reconciler_and_sold_once(
     await opened.reconcile()
     assert (opened.jobs(), opened.payments()[0][0]) == ([], "unknown")
 
-    await ledger.transfer_with_authorization(*_read(fake.asked()[0]))
+    await ledger.transfer_with_authorization(*authorized(fake.asked()[0].json))
     await opened.reconcile()
 
     assert opened.jobs() == [held.job_id]
@@ -465,7 +452,7 @@ async def test_success_without_a_transfer_is_sold_when_the_chain_knows_it(
     assert isinstance(held, Held)
     assert opened.jobs() == []
 
-    await ledger.transfer_with_authorization(*_read(fake.asked()[0]))
+    await ledger.transfer_with_authorization(*authorized(fake.asked()[0].json))
     await opened.reconcile()
 
     assert opened.jobs() == [held.job_id]

@@ -94,10 +94,7 @@ class Gate:
 
     async def writer(self, scope: Scope) -> Signed:
         """Return who wants to change something here; the change itself must `burn` the proof."""
-        given = self._given(scope)
-        if given is None and _bearer(scope) is not None:
-            raise self._challenge(scope, siwx.SiwxMissing("A poll token reads its job alone; this needs a signature."))
-        return await self._prove(given, scope)
+        return await self._prove(self._given(scope), scope)
 
     async def burn(self, scope: Scope, signed: Signed) -> None:
         """Use a proof up; raise `SiwxNonceUsed` if it was used before."""
@@ -124,6 +121,8 @@ class Gate:
         return Signed(wallet=wallet, nonce="", until_ms=until_ms, has_signed=False)
 
     async def _prove(self, given: str | None, scope: Scope) -> Signed:
+        if given is None and _bearer(scope) is not None:
+            raise self._challenge(scope, siwx.SiwxMissing("A poll token reads its job alone; this needs a signature."))
         if self._proofs is not None and given is not None and mpp.is_payment(given):
             return self._prove_account(self._proofs, given, scope)
         try:

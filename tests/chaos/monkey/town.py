@@ -12,13 +12,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from stablestudio.clock import SystemClock
-from stablestudio.protocols.eip3009 import Authorization
 from stablestudio.sandbox.eth_rpc import EthMethods
 from stablestudio.sandbox.evm_rpc import _EvmLedger
 from stablestudio.sandbox.ledger import LedgerChain, Reverted
 from stablestudio.sandbox.rpc import Parameters, Rpc, object_at
 from tests.doubles import PAY_TO, REFUNDS, USDC, open_database
-from tests.fakes.facilitator import NETWORK, SUPPORTED
+from tests.fakes.facilitator import NETWORK, SUPPORTED, authorized
 from tests.providers.loopback import Answer, Request, Silence, serving
 
 from .crowd import FUNDS
@@ -111,7 +110,7 @@ class Town:
         if lot in _NOT_SETTLED:
             return _NOT_SETTLED[lot]
         try:
-            transaction = await self._ledger.transfer_with_authorization(*_read(request.json))
+            transaction = await self._ledger.transfer_with_authorization(*authorized(request.json))
         except Reverted as reverted:
             word = "insufficient_funds" if "balance" in reverted.reason else "transaction_failed"
             return Answer(status=400, json={"success": False, "errorReason": word, "transaction": ""})
@@ -135,17 +134,3 @@ _ILL_TOLD: Mapping[str, _Turn] = {
     "facilitator: lies that it failed": Answer(json={"success": False, "errorReason": "unexpected_settle_error"}),
     "facilitator: names another transaction": Answer(json=_receipt(_NOWHERE)),
 }
-
-
-def _read(body: Mapping[str, Any]) -> tuple[Authorization, bytes]:
-    payload = body["paymentPayload"]["payload"]
-    signed = payload["authorization"]
-    authorization = Authorization(
-        sender=signed["from"].lower(),
-        recipient=signed["to"].lower(),
-        value=int(signed["value"]),
-        valid_after=int(signed["validAfter"]),
-        valid_before=int(signed["validBefore"]),
-        nonce=bytes.fromhex(signed["nonce"][2:]),
-    )
-    return authorization, bytes.fromhex(payload["signature"][2:])

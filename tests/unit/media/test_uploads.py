@@ -25,7 +25,7 @@ from stablestudio.media.uploads import (
     UploadNotMedia,
     UploadTaken,
 )
-from stablestudio.protocols.blob import BlobTokens, Grant, TokenInvalid
+from stablestudio.protocols.blob import BlobTokens
 from stablestudio.store import payments
 from stablestudio.store import uploads as store
 from stablestudio.store.database import Database
@@ -490,14 +490,3 @@ async def test_a_file_that_resists_the_purge_keeps_no_other_and_goes_later(
 async def test_names_are_plain_in_paths_and_tokens(desk: Desk, filename: str, plain: str) -> None:
     upload = await desk.reserve(filename)
     assert upload.pathname == f"uploads/{upload.id}/{plain}"
-
-
-def test_a_token_says_what_was_granted_and_nobody_else_can_write_one() -> None:
-    tokens = BlobTokens(_SECRET)
-    grant = Grant(pathname="uploads/a/b.png", valid_until_ms=5, content_types=("image/png",), max_bytes=9)
-    token = tokens.issue(grant)
-    assert tokens.read(token) == grant
-    assert token.split("_")[3] == tokens.store_id, "clients find the store's id between underscores"
-    for wrong in (token[:-4] + "AAAA", token.replace("vercel", "versel"), BlobTokens(b"t" * 32).issue(grant), "", "é"):
-        with pytest.raises(TokenInvalid):
-            tokens.read(wrong)
