@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
@@ -22,11 +24,15 @@ APPLICATION_VERSION = "1"
 QUEUE = "make"
 _WORKFLOW = "make"
 _POLL_SECONDS = 0.2
+# What is asked again and again is one step for so long: the engine writes two rows a step, in commits of their own.
+_STEP_SECONDS = 300.0
+_FORGOTTEN_AT_ONCE = 100
 _MOST_THREADS = 128
 
 _POOL = 8  # connections of the engine to PostgreSQL, beside those of the store
 
 _RUNNING = frozenset({"ENQUEUED", "PENDING", "DELAYED"})
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
 
 class EngineState(StrEnum):
@@ -160,6 +166,19 @@ class DbosEngine:
         for queue, job_ids in by_queue.items():
             self._client.resume_workflows(job_ids, queue_name=queue)
 
+    async def forget(self, *, before_ms: int) -> int:
+        """Drop the engine's rows of workflows that have ended and were begun before a moment; return how many went."""
+        assert self._client is not None
+        begun = datetime.fromtimestamp(before_ms / 1000, UTC).isoformat()
+        ended: dict[str, Any] = {"status": _ENDED, "end_time": begun, "load_input": False, "load_output": False}
+        gone = 0
+        while True:
+            found = await self._client.list_workflows_async(limit=_FORGOTTEN_AT_ONCE, **ended)
+            await self._client.delete_workflows_async([workflow.workflow_id for workflow in found])
+            gone += len(found)
+            if len(found) < _FORGOTTEN_AT_ONCE:
+                return gone
+
     def _register_queues(self) -> None:
         for queue, most in self._concurrency.items():
             DBOS.register_queue(
@@ -200,7 +219,12 @@ def _register(maker: Maker, running: Counter[str]) -> None:
 
     @durable
     async def advance(verb: Verb, job_id: str) -> Step:
-        return await maker.advance(verb, job_id)
+        until = time.monotonic() + _STEP_SECONDS
+        following = await maker.advance(verb, job_id)
+        while following["do"] == verb and time.monotonic() + following["wait"] < until:
+            await asyncio.sleep(following["wait"])
+            following = await maker.advance(verb, job_id)
+        return following
 
     @durable
     async def close(job_id: str, outcome: Step) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MAX_DEPTH = 32
+MAX_DEPTH = 100
 MAX_UINT256 = (1 << 256) - 1
 _MAX_DIGITS = len(str(MAX_UINT256))
 _MAX_REMARK = 500

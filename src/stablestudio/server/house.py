@@ -227,6 +227,7 @@ class House:
             copies=self._copies,
             purger=self.purger,
             storage=self.storage,
+            engine=self.engine,
         )
         return Working(
             self.database,

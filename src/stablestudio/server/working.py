@@ -37,6 +37,7 @@ _HAND_OVER_SECONDS = 1.0
 _QUIET_SECONDS = 3600.0
 _ECHOES_KEPT_MS = 3600 * 1000
 _REJECTED_KEPT_MS = 24 * 3600 * 1000
+_WORKFLOWS_KEPT_MS = 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class Duties:
     copies: Copies
     purger: Purger
     storage: Storage
+    engine: DbosEngine
 
     async def begin(self, *, alone: bool) -> list[Coroutine[Any, Any, None]]:
         """Return the loops to run. What looks open is nobody's where this process is alone, else it may be in other hands."""
@@ -84,6 +86,7 @@ class Duties:
         await self.database.write(
             lambda connection: payment_store.forget_rejected(connection, before=now - _REJECTED_KEPT_MS)
         )
+        await self.engine.forget(before_ms=now - _WORKFLOWS_KEPT_MS)
 
 
 class Working:

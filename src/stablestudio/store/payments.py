@@ -105,19 +105,17 @@ _HELD = sa.select(
     sa.func.count(sa.case((payments.c.state == "rejected", 1))).label("refused"),
 ).where(_IS_HELD_OR_REFUSED, payments.c.payer == sa.bindparam("payer"), payments.c.rail == sa.bindparam("rail"))
 _TOUCH = sa.update(orders).where(orders.c.id == sa.bindparam("order")).values(revision=orders.c.revision + 1)
-_DECIDE = (
-    sa.update(payments)
-    .where(
-        payments.c.id == sa.bindparam("payment"),
-        payments.c.state.in_(sa.bindparam("from_states", expanding=True)),
-    )
+_DECIDE = {
+    state: sa.update(payments)
+    .where(payments.c.id == sa.bindparam("payment"), sa.or_(*(payments.c.state == source for source in sources)))
     .values(
-        state=sa.bindparam("to_state"),
+        state=state,
         transaction=sa.bindparam("to_transaction"),
         reason=sa.bindparam("to_reason"),
         updated_at=sa.bindparam("now"),
     )
-)
+    for state, sources in _SOURCES.items()
+}
 
 
 def find_by_key(connection: sa.Connection, *, rail: str, key: str) -> Payment | None:
@@ -281,14 +279,12 @@ def _decide(
 ) -> bool:
     parameters = {
         "payment": payment.id,
-        "to_state": state,
         "to_transaction": transaction,
         "to_reason": reason,
         "now": now,
-        "from_states": _SOURCES[state],
     }
     lock_order(connection, payment.order_id)
-    if connection.execute(_DECIDE, parameters).rowcount != 1:
+    if connection.execute(_DECIDE[state], parameters).rowcount != 1:
         return False
     touch(connection, payment.order_id)
     return True

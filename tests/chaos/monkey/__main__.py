@@ -68,6 +68,7 @@ async def _play(house: House, crowd: Crowd, monkey: Monkey, *, jobs: int) -> Non
     await breaking
     telling.cancel()
     await rest(house)
+    await crowd.come_back()
 
 
 async def _run(given: argparse.Namespace, folder: Path, server: PostgresServer | None) -> int:

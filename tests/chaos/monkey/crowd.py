@@ -7,6 +7,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,8 @@ from .lots import Lots
 from .vendors import PROMPT, picture
 
 FUNDS = 100_000_000
-_PATIENCE_SECONDS = 600.0
+_PATIENCE_SECONDS = 300.0  # a refund that a facilitator lied about takes a quarter of an hour
+_COMING_BACK_SECONDS = 120.0
 _CALL_SECONDS = 20.0
 _VALID_SECONDS = 90  # of a payment for what is charged at once: what a facilitator lied about is settled or over soon
 WARES = (
@@ -102,6 +104,14 @@ class Crowd:
     async def buy(self) -> None:
         """Let every wallet buy until enough was bought."""
         await asyncio.gather(*(self._shop(wallet) for wallet in self.wallets))
+
+    async def come_back(self) -> None:
+        """Let everybody whose patience ended before the order did look once more, now that all is at rest."""
+        wallets = {wallet.key.address: wallet for wallet in self.wallets}
+        waiting = [order for order in self.orders if order.ended == "open" and order.jobs]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_COMING_BACK_SECONDS):
+                await asyncio.gather(*(self._wait(wallets[order.wallet], order) for order in waiting))
 
     async def close(self) -> None:
         await self._http.aclose()

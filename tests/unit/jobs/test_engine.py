@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from dbos import DBOS
 
+from stablestudio.clock import SystemClock
 from stablestudio.jobs.decisions import Step, failure, step
 from stablestudio.jobs.engine import APPLICATION_VERSION, QUEUE, DbosEngine, EngineState
 from stablestudio.providers.provider import FailureKind
@@ -35,6 +37,8 @@ class Recorder:
         self.on_step(job_id)
         if "bad" in job_id:
             return failure(FailureKind.MODERATION, "no")
+        if "patient" in job_id and len(self.of(job_id)) < 9:
+            return step("poll", wait=0.01)
         return step("poll") if verb == "submit" else step("deliver")
 
     async def deliver(self, job_id: str) -> None:
@@ -124,6 +128,29 @@ async def test_states_are_told_of_known_workflows_only(running: Running) -> None
     await running.succeeds("job_known")
     assert await running.engine.states(["job_known", "job_unknown"]) == {"job_known": EngineState.ENDED}
     assert await running.engine.states([]) == {}
+
+
+async def test_what_is_asked_again_and_again_leaves_one_row_with_the_engine(running: Running) -> None:
+    """A clip is asked for a hundred times; a row and a commit for each would outweigh the job."""
+    await running.enqueue("job_patient")
+    await running.succeeds("job_patient")
+    assert running.maker.of("job_patient") == ["submit", *["poll"] * 8, "deliver"]
+    steps = await DBOS.list_workflow_steps_async("job_patient")
+    assert [each["function_name"].rpartition(".")[2] for each in steps] == ["advance", "sleep", "advance", "close"]
+
+
+async def test_ended_workflows_are_forgotten_and_others_are_not(running: Running) -> None:
+    for number in range(3):
+        await running.enqueue(f"job_old_{number}")
+        await running.succeeds(f"job_old_{number}")
+    running.engine._concurrency["later"] = 1
+    await running.enqueue("job_waiting", queue="later")
+    assert await running.engine.forget(before_ms=0) == 0
+    assert await running.engine.forget(before_ms=SystemClock().now_ms() + 1000) >= 3
+    left = await running.engine.states([*(f"job_old_{number}" for number in range(3)), "job_waiting"])
+    assert left == {"job_waiting": EngineState.RUNNING}
+    assert await DBOS.list_workflow_steps_async("job_old_0") == []
+    del running.engine._concurrency["later"]
 
 
 async def test_a_dropped_workflow_runs_anew(running: Running) -> None:
