@@ -79,11 +79,14 @@ async def _run(given: argparse.Namespace, folder: Path, server: PostgresServer |
         settings = {**_HELD, **await stack.enter_async_context(vendors.serving())}
         if town is not None:
             settings |= await stack.enter_async_context(town.serving())
+            town.lots.calm = True  # a house that finds no node does not open
         relay = await _bucket(given, stack, settings) if given.files == "s3" else None
         house = await stack.enter_async_context(opened(folder, settings, store=given.store, server=server))
         crowd = Crowd(house.doors, seed=given.seed, jobs=given.jobs, wallets=given.wallets, minutes=given.minutes)
         stack.push_async_callback(crowd.close)
         await crowd.fund(town.fund if town else None)
+        if town is not None:
+            town.lots.calm = False
         monkey = Monkey(house, seed=given.seed, pause=_PAUSE[given.store], extra=relay.faults if relay else {})
         await _play(house, crowd, monkey, jobs=given.jobs)
         all_lots = [monkey.lots, vendors.lots, crowd.lots, *([town.lots] if town else [])]
