@@ -250,8 +250,10 @@ def _run(case: Case, *, seconds: float) -> dict[str, str]:
         run = Run(case, folder, url=url, seconds=seconds)
         try:
             return run.run()
-        except (RuntimeError, TimeoutError, ExceptionGroup):
+        except (RuntimeError, TimeoutError, ConnectionError, ExceptionGroup):
             print(f"ended early; measured so far: {run.figures}", file=sys.stderr)
+            for log in sorted(folder.glob("*.log")):
+                print(f"{log.name} ends with:\n{log.read_text()[-2000:]}", file=sys.stderr)
             raise
 
 

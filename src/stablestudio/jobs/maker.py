@@ -301,7 +301,7 @@ class Maker:
                 )
                 return await self._abandon(job, work, late)
             case Running():
-                await self._progress(job.id, answer.progress)
+                await self._progress(job, answer.progress)
                 return step("poll", wait=pace.wait(elapsed, shift=shift_of(job.id)))
 
     async def _waited(self, job: store.Job) -> float:
@@ -481,12 +481,12 @@ class Maker:
         binding = self._bindings.bound(work.offering, provider)
         return Pace(steady=(binding and binding.poll_seconds) or float(work.offering.poll_after))
 
-    async def _progress(self, job_id: str, progress: int | None) -> None:
-        if progress is None:
+    async def _progress(self, job: store.Job, progress: int | None) -> None:
+        if progress is None or progress <= job.progress:
             return
         now = self._clock.now_ms()
         await self._database.write(
-            lambda connection: store.set_progress(connection, job_id=job_id, progress=progress, now=now)
+            lambda connection: store.set_progress(connection, job_id=job.id, progress=progress, now=now)
         )
 
 

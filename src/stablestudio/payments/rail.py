@@ -153,8 +153,8 @@ class X402Rail(Rail, Protocol):
 class Form(Protocol):
     """What offers have in common that one path is asked for at one price within one second."""
 
-    def fill(self, body: bytes) -> str:
-        """Return the text that binds an offer to one body; no two are alike, not for equal bodies either."""
+    def fill(self, body: bytes) -> bytes:
+        """Return the ASCII text that binds an offer to one body; no two are alike, not for equal bodies either."""
         ...
 
 

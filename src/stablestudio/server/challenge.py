@@ -36,7 +36,7 @@ class _Sheet:
     def required(self, body: bytes) -> bytes:
         woven: list[bytes] = []
         for head, before, form, after in self.slots:
-            woven += head, _base64(b"".join((before, form.fill(body).encode(), after)))
+            woven += head, _base64(b"".join((before, form.fill(body), after)))
         return b"".join((*woven, self.rest))
 
 
@@ -69,7 +69,7 @@ class Challenges:
         sheet = self._sheets(offering, asked.path, asked.price.micros, asked.hold_s, asked.now_s, *editions)
         offers = [(_REQUIRED, sheet.required(asked.body))]
         if accept is None or mpp.accepts(accept, mpp.METHOD, mpp.INTENT):
-            offers += [(_AUTHENTICATE, form.fill(asked.body).encode()) for form in sheet.challenges]
+            offers += [(_AUTHENTICATE, form.fill(asked.body)) for form in sheet.challenges]
         return offers
 
     def _sheet(self, offering: Offering, path: str, micros: int, hold_s: int, now_s: int, *_editions: str) -> _Sheet:

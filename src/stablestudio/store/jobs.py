@@ -57,6 +57,7 @@ class Asset:
 
 _INSERT_JOB = sa.insert(jobs)
 _JOB = sa.select(jobs).where(jobs.c.id == sa.bindparam("id"))
+_ORDERED = sa.select(orders.c.model, orders.c.operation, orders.c.input).where(orders.c.id == sa.bindparam("id"))
 
 
 def insert(connection: sa.Connection, *, order_id: str, wallet: str, type_: str, now: int) -> None:
@@ -301,8 +302,7 @@ def delete_failed(connection: sa.Connection, *, job_id: str, wallet: str, now: i
 
 def order_input(connection: sa.Connection, job_id: str) -> tuple[str, str, str] | None:
     """Return (model, operation, input JSON) of a job's order."""
-    columns = sa.select(orders.c.model, orders.c.operation, orders.c.input)
-    row = connection.execute(columns.where(orders.c.id == job_id)).first()
+    row = connection.execute(_ORDERED, {"id": job_id}).first()
     return (row.model, row.operation, row.input) if row else None
 
 

@@ -56,10 +56,14 @@ class ChargeTerms:
         )
 
 
-@lru_cache(maxsize=2)  # each rail of a quote asks, and bodies may be large
 def body_digest(body: bytes) -> str:
     """Return the `digest` of a request's body, in the form that SDKs use and expect."""
-    return f"sha-256={binascii.b2a_base64(hashlib.sha256(body).digest(), newline=False).decode()}"
+    return _digest(body).decode()
+
+
+@lru_cache(maxsize=2)  # each rail of a quote asks, and bodies may be large
+def _digest(body: bytes) -> bytes:
+    return b"sha-256=" + binascii.b2a_base64(hashlib.sha256(body).digest(), newline=False)
 
 
 class _Mac:
@@ -77,18 +81,18 @@ class _Mac:
         block = block.ljust(_BLOCK, b"\0")
         return cls(hashlib.sha256(block.translate(_INNER)), hashlib.sha256(block.translate(_OUTER)))
 
-    def begun(self, message: str) -> _Mac:
+    def begun(self, message: bytes) -> _Mac:
         """Return the MAC with the beginning of a message taken in."""
         inner = self._inner.copy()
-        inner.update(message.encode())
+        inner.update(message)
         return _Mac(inner, self._outer)
 
-    def ended(self, message: str) -> str:
+    def ended(self, message: bytes) -> bytes:
         """Return the MAC with the rest of the message, as unpadded base64url."""
         inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(message.encode())
+        inner.update(message)
         outer.update(inner.digest())
-        return binascii.b2a_base64(outer.digest(), newline=False).translate(_URLSAFE, b"=").decode()
+        return binascii.b2a_base64(outer.digest(), newline=False).translate(_URLSAFE, b"=")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,22 +101,23 @@ class ChallengeForm:
 
     mac: _Mac
     count: Iterator[int]
-    terms: str  # from the id to the digest
-    rest: str  # from the digest to the value of opaque
-    opaque_head: str
-    opaque_tail: str
+    terms: bytes  # from the id to the digest
+    rest: bytes  # from the digest to the value of opaque
+    opaque_head: bytes
+    opaque_tail: bytes
 
-    def fill(self, body: bytes) -> str:
+    def fill(self, body: bytes) -> bytes:
         """Return a header line's value for one body."""
-        return self.issue(body_digest(body))
+        return self.issue(_digest(body))
 
-    def issue(self, digest: str = "") -> str:
+    def issue(self, digest: bytes = b"") -> bytes:
         """Return a header line's value, with a digest for one body only."""
         # A nonce of its own, or two equal quotes in one second would be paid by one and the same transaction.
-        number = binascii.b2a_base64(b"%06x" % (next(self.count) & 0xFFFFFF), newline=False).decode()
-        opaque = f"{self.opaque_head}{number}{self.opaque_tail}"
-        shown_digest = f', digest="{digest}"' if digest else ""
-        return f'Payment id="{self.mac.ended(f"{digest}|{opaque}")}{self.terms}{shown_digest}{self.rest}{opaque}"'
+        number = binascii.b2a_base64(b"%06x" % (next(self.count) & 0xFFFFFF), newline=False)
+        opaque = self.opaque_head + number + self.opaque_tail
+        shown_digest = b', digest="%b"' % digest if digest else b""
+        id_ = self.mac.ended(digest + b"|" + opaque)
+        return b"".join((b'Payment id="', id_, self.terms, shown_digest, self.rest, opaque, b'"'))
 
 
 class ChallengeDesk:
@@ -130,24 +135,24 @@ class ChallengeDesk:
         self._keys = tuple(map(_Mac.of, keys))
         # 18 random characters for each process and a count of 6: what the head ends with ends a base64 group, too.
         begun = _NONCE_HEAD + entropy(_NONCE_BYTES).hex().encode()
-        self._begun = binascii.b2a_base64(begun, newline=False).decode()
+        self._begun = binascii.b2a_base64(begun, newline=False)
         self._count = count(int.from_bytes(entropy(3)))
         self._bound = f"{realm}|{METHOD}|{INTENT}|"
         self._shown = f'", realm="{realm}", method="{METHOD}", intent="{INTENT}", request="'
 
     def issue(self, request: str, *, path: str, now_s: int, digest: str = "") -> str:
         """Return a header line's value, good for five minutes, for this path and, with a digest, for one body only."""
-        return self.form(request, path=path, now_s=now_s).issue(digest)
+        return self.form(request, path=path, now_s=now_s).issue(digest.encode()).decode()
 
     def form(self, request: str, *, path: str, now_s: int) -> ChallengeForm:
         """Return what the challenges of a path have in common that are issued within one second."""
         expires = datetime.fromtimestamp(now_s + LIFETIME_SECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         tail, description = _of_path(path)
         return ChallengeForm(
-            mac=self._keys[0].begun(f"{self._bound}{request}|{expires}|"),
+            mac=self._keys[0].begun(f"{self._bound}{request}|{expires}|".encode()),
             count=self._count,
-            terms=f'{self._shown}{request}"',
-            rest=f', expires="{expires}"{description}, opaque="',
+            terms=f'{self._shown}{request}"'.encode(),
+            rest=f', expires="{expires}"{description}, opaque="'.encode(),
             opaque_head=self._begun,
             opaque_tail=tail,
         )
@@ -155,9 +160,9 @@ class ChallengeDesk:
     def verify(self, echo: ChallengeEcho) -> None:
         """Raise `ChallengeNotIssued` unless we issued this very challenge, some time."""
         slots = (echo.realm, echo.method, echo.intent, echo.request, echo.expires, echo.digest, echo.opaque)
-        message = "|".join(slot or "" for slot in slots)
+        message = "|".join(slot or "" for slot in slots).encode()
         # Each key is tried, whatever the one before said: the time taken tells nothing of them.
-        if not sum([hmac.compare_digest(key.ended(message), echo.id) for key in self._keys]):
+        if not sum([hmac.compare_digest(key.ended(message), echo.id.encode()) for key in self._keys]):
             raise ChallengeNotIssued
         if (echo.realm, echo.method, echo.intent) != (self.realm, METHOD, INTENT):
             raise ChallengeNotIssued("The challenge was issued for another realm, method or intent.")
@@ -178,12 +183,12 @@ class ChallengeDesk:
             raise ChallengeExpired
 
 
-def _of_path(path: str) -> tuple[str, str]:
+def _of_path(path: str) -> tuple[bytes, str]:
     """Return the end of `opaque` for a path, and the parameter that describes it to people."""
     tail = f'","path":{json.dumps(path, ensure_ascii=False)}}}'.encode()
     words = " ".join(path.split("/")[-2:]).strip()
     description = f', description="{words}"' if words and _is_plain(words) else ""
-    return binascii.b2a_base64(tail, newline=False).translate(_URLSAFE, b"=").decode(), description
+    return binascii.b2a_base64(tail, newline=False).translate(_URLSAFE, b"="), description
 
 
 def _is_plain(text: str) -> bool:

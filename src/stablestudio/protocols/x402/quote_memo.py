@@ -30,10 +30,10 @@ class MemoForm:
     made_at: bytes
     terms: bytes
 
-    def fill(self, body: bytes) -> str:
+    def fill(self, body: bytes) -> bytes:
         """Return a memo of its own for an offer for one body."""
         head = self.made_at + (next(self.count) & 0xFFFFFFFF).to_bytes(_HEAD // 2)
-        return binascii.b2a_base64(_sealed(self.mac, head, body, self.terms), newline=False).decode()
+        return binascii.b2a_base64(_sealed(self.mac, head, body, self.terms), newline=False)
 
 
 class QuoteMemos:
@@ -48,7 +48,7 @@ class QuoteMemos:
 
     def make(self, *, path: str, body: bytes, amount: str, now_s: int) -> str:
         """Return the memo of an offer for one body, at one price in base units, made now (Unix seconds)."""
-        return self.form(path=path, amount=amount, now_s=now_s).fill(body)
+        return self.form(path=path, amount=amount, now_s=now_s).fill(body).decode()
 
     def form(self, *, path: str, amount: str, now_s: int) -> MemoForm:
         """Return what the memos of all bodies have in common, for one path at one price in one second."""

@@ -267,7 +267,7 @@ def _seconds(form: mpp.ChallengeForm, rounds: int) -> float:
 
 def test_a_form_filled_in_is_a_challenge_as_it_is_issued() -> None:
     desk = _desk()
-    one, other = _issue(desk), read_challenge(_form(desk).fill(BODY))
+    one, other = _issue(desk), read_challenge(_form(desk).fill(BODY).decode())
     assert one.id != other.id
     assert replace(one, id="", opaque="") == replace(other, id="", opaque="")
     _require(desk, other)
