@@ -6,13 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from stablestudio.providers.provider import FailureKind
 from stablestudio.store.database import Database
 from tests.doubles import BUYER
 
 from .process import World
 
 _SALES = """
-    SELECT o.id, p.rail, p.key, p.state, p.policy, p.amount, p."transaction", j.state, r.state, r.amount, r."transaction"
+    SELECT o.id, p.rail, p.key, p.state, p.policy, p.amount, p."transaction", j.state, j.error_code, j.finished_at,
+    r.state, r.amount, r."transaction"
     FROM orders o LEFT JOIN payments p ON p.order_id = o.id
     LEFT JOIN jobs j ON j.id = o.id LEFT JOIN refunds r ON r.order_id = o.id ORDER BY o.id"""
 
@@ -29,6 +31,8 @@ class Sale:
     amount: int
     transaction: str | None
     job: str | None
+    code: str | None
+    ended_at: int | None
     refund: str | None
     refunded: int | None
     refund_transaction: str | None
@@ -46,12 +50,17 @@ class Outside:
         buyer = BUYER.address.lower()
         self.paid = {at: each for at, each in moved.items() if each[1].sender.lower() == buyer}
         self.returned = {at: each for at, each in moved.items() if each[1].sender.lower() != buyer}
+        self._moving = {key for token in world.tokens for key in (*token.moved, *token.under_way)} - world.strange
         self.refunds = Counter(world.refund_orders["0x" + each[1].nonce.hex()] for each in self.returned.values())
 
     def transaction(self, sale: Sale) -> str | None:
         """Return the transfer of a sale's credential."""
         found = self.paid.get((sale.rail.rpartition(":")[2], sale.key))
         return found[0] if found else None
+
+    def is_moving(self, sale: Sale) -> bool:
+        """Tell whether we sent a sale's money, and it moved or still may."""
+        return sale.key in self._moving
 
 
 def sales(database: Database) -> list[Sale]:
@@ -69,6 +78,8 @@ def check_always(database: Database, world: World) -> list[Sale]:
     for sale in found:
         _check_money(sale, outside)
         _check_making(sale, world)
+        _check_end(sale, world)
+    _check_given_back(found, outside)
     return found
 
 
@@ -94,6 +105,25 @@ def _check_making(sale: Sale, world: World) -> None:
     assert not asked or sale.job is not None, f"work without a job: {sale}"
     if sale.job == "complete":
         assert world.vendor.tasks.get(sale.id) == "made", f"delivered what was never made: {sale}"
+
+
+def _check_end(sale: Sale, world: World) -> None:
+    """What a buyer was told of an end stays so."""
+    if sale.ended_at is not None:
+        end = world.ends.setdefault(sale.id, (sale.job, sale.code, sale.ended_at))
+        assert end == (sale.job, sale.code, sale.ended_at), f"it had ended as {end}: {sale}"
+    if sale.code == FailureKind.CANCELLED:
+        asked, task = world.vendor.asked[sale.id], world.vendor.tasks.get(sale.id, "stopped")
+        assert task == "stopped", f"cancelled, and the vendor works: {task} {sale}"
+        assert "open" not in asked, f"cancelled while the vendor may take it: {asked} {sale}"
+
+
+def _check_given_back(found: list[Sale], outside: Outside) -> None:
+    """A payment is given back only where certainly nothing moves; what a stranger sends is his doing."""
+    taken = {(sale.rail, sale.key) for sale in found if sale.payment not in ("rejected", "released")}
+    for sale in found:
+        if (sale.rail, sale.key) not in taken:
+            assert not outside.is_moving(sale), f"given back, and the money moves: {sale}"
 
 
 def is_at_rest(database: Database) -> bool:
