@@ -9,11 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import Buyer
-
 from .audit import ALWAYS, AT_REST, audit, audit_files
-from .conftest import CLIP, DOOMED, Template
-from .zygote import ForkedService, Zygote
 
 _GOOD = "(SELECT id FROM jobs WHERE state = 'complete')"
 BREACHES = {
@@ -49,19 +45,6 @@ BREACHES = {
     "workflow that did not end well": "UPDATE workflow_status SET status = 'ERROR'",
     "transfer that belongs to no sale": "DELETE FROM refunds",
 }
-
-
-@pytest.fixture(scope="session")
-def books(zygote: Zygote, template: Template, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with one delivered and one refunded sale, closed."""
-    data = tmp_path_factory.mktemp("books") / "data"
-    shutil.copytree(template.data, data)
-    with ForkedService(data, zygote=zygote, environment={"STABLESTUDIO_SANDBOX_DELAY": "0"}) as service:
-        with Buyer(service.url, key=template.key) as buyer:
-            for job_id in [buyer.buy(ware.path, ware.body) for ware in (CLIP, DOOMED)]:
-                buyer.wait(job_id)
-        service.wait_for_rest()
-    return data
 
 
 def test_good_books_pass(books: Path) -> None:

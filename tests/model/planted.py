@@ -17,7 +17,7 @@ from stablestudio.providers.provider import NotAccepted
 from stablestudio.sales import charge, reconcile, sell
 from stablestudio.sales.order import Sold, open_order
 from stablestudio.sales.sell import Seller
-from stablestudio.store import jobs, payments
+from stablestudio.store import jobs, payments, tables
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 PLANTS: dict[str, Plant] = {}
@@ -66,13 +66,13 @@ def unknown_settlement_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @_plant
 def unknown_charge_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail a job whose held payment was settled without an answer."""
-    monkeypatch.setattr(charge, "settle", _hasty(charge.settle))
+    monkeypatch.setattr(charge, "settle", _hasty(sell.settle))
 
 
 @_plant
 def unknown_again_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a payment back when the reconciler's own try had no answer."""
-    monkeypatch.setattr(reconcile, "settle", _hasty(reconcile.settle))
+    monkeypatch.setattr(reconcile, "settle", _hasty(sell.settle))
 
 
 @_plant
@@ -152,7 +152,7 @@ def closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Close a job whatever it is by now: delivered after its refund, or delivered twice."""
 
     def close(connection: sa.Connection, job_id: str, values: dict[str, Any], *, now: int) -> bool:
-        change = sa.update(jobs.jobs).where(jobs.jobs.c.id == job_id)
+        change = sa.update(tables.jobs).where(tables.jobs.c.id == job_id)
         connection.execute(change.values(finished_at=now, updated_at=now, **values))
         return True
 
