@@ -29,6 +29,8 @@ from tests.unit.sales.shop import OTHER_TOKEN, Shop
 
 from .world import Fate, Node, RefundRail, Token, Vendor, VendorLine
 
+T = TypeVar("T")
+
 WORKFLOWS = sa.Table(
     "model_workflows",
     sa.MetaData(),
@@ -38,7 +40,6 @@ WORKFLOWS = sa.Table(
 )
 
 
-T = TypeVar("T")
 Action: TypeAlias = "asyncio.Task[Any]"
 # In real time: nothing here waits for a clock.
 _STUCK_SECONDS = 60.0
@@ -89,7 +90,7 @@ class Engine:
 
 
 class Place:
-    """The right of one of several processes to make jobs, for as long as it lives: real rows, and no clock but death."""
+    """The `Right` of one of several processes to make jobs: the row of a lease that ends with the process alone."""
 
     def __init__(self, database: Database) -> None:
         self.executor = new_id("worker")
@@ -144,7 +145,6 @@ class Process:
 
     def __init__(self, database: Database, world: World, storage: Storage) -> None:
         self._database = database
-        self._place: Place | None = None
         self._world = world
         self._storage = storage
         self.start()
@@ -157,7 +157,7 @@ class Process:
         self.actions: set[Action] = set()
         self._parking: Action | None = None
         self._stopped: asyncio.Future[None] = self.loop.create_future()
-        self._place = None if is_file(database.url) else Place(database)
+        self._place: Place | None = None if is_file(database.url) else Place(database)
         self.engine = Engine(database, world.lost)
         nodes = [Node(token, self._ask, clock) for token in world.tokens]
         self.shop = Shop(database=database, clock=clock, chain=nodes[0], other_chain=nodes[1], engine=self.engine)  # type: ignore[arg-type]

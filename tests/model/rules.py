@@ -13,8 +13,8 @@ from tests.doubles import BUYER
 from .process import World
 
 _SALES = """
-    SELECT o.id, p.rail, p.key, p.state, p.policy, p.amount, p."transaction", j.state, j.error_code, j.finished_at,
-    r.state, r.amount, r."transaction"
+    SELECT o.id, p.rail, p.key, p.state, p.policy, p.amount, p.updated_at, p."transaction",
+    j.state, j.error_code, j.finished_at, r.state, r.amount, r."transaction"
     FROM orders o LEFT JOIN payments p ON p.order_id = o.id
     LEFT JOIN jobs j ON j.id = o.id LEFT JOIN refunds r ON r.order_id = o.id ORDER BY o.id"""
 
@@ -29,6 +29,7 @@ class Sale:
     payment: str
     policy: str
     amount: int
+    decided_at: int
     transaction: str | None
     job: str | None
     code: str | None
@@ -50,7 +51,8 @@ class Outside:
         buyer = BUYER.address.lower()
         self.paid = {at: each for at, each in moved.items() if each[1].sender.lower() == buyer}
         self.returned = {at: each for at, each in moved.items() if each[1].sender.lower() != buyer}
-        self._moving = {key for token in world.tokens for key in (*token.moved, *token.under_way)} - world.strange
+        self._moving = {key: each for token in world.tokens for key, each in token.under_way.items()}
+        self._moving |= {each.key: each for _, each in moved.values() if each.key not in world.strange}
         self.refunds = Counter(world.refund_orders["0x" + each[1].nonce.hex()] for each in self.returned.values())
 
     def transaction(self, sale: Sale) -> str | None:
@@ -59,8 +61,12 @@ class Outside:
         return found[0] if found else None
 
     def is_moving(self, sale: Sale) -> bool:
-        """Tell whether we sent a sale's money, and it moved or still may."""
-        return sale.key in self._moving
+        """Tell whether we sent a sale's money, and it moved or still may, although it was given back before its end.
+
+        What is given back after its end is looked at once more: a block may have let it in a little late.
+        """
+        sent = self._moving.get(sale.key)
+        return sent is not None and sale.decided_at < sent.valid_before * 1000
 
 
 def sales(database: Database) -> list[Sale]:
