@@ -167,7 +167,8 @@ def orders(house: House, template: Template) -> list[Order]:
 
 def test_good_books_of_all_four_are_without_a_breach(house: House, orders: list[Order]) -> None:
     asks = {1: _asks("accepted"), 2: _asks("accepted")}
-    assert breaches(house, orders, asks, outside=[]) == []
+    elsewhere = _order("unasked", number=3)  # its wallet has money on other chains than the house's own
+    assert breaches(house, [*orders, elsewhere], asks, outside=[("0xabc", 1, FUNDS)]) == []
 
 
 def test_real_books_are_held_against_what_buyers_and_vendors_know(house: House, orders: list[Order]) -> None:
