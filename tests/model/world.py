@@ -41,6 +41,7 @@ class Token:
         self._clock = clock
         self.moved: dict[str, tuple[str, Authorization]] = {}
         self.under_way: dict[str, Authorization] = {}
+        self.refused: set[str] = set()  # what somebody was told of that it certainly does not move
 
     def move(self, authorization: Authorization, *, grace_s: int = 0) -> None:
         """Move the money, unless that has happened or is over."""
@@ -58,8 +59,13 @@ class Token:
         if authorization.key in self.moved:
             return Settled(transaction=self.moved[authorization.key][0])
         if self._clock.now_s >= authorization.valid_before + FINALITY_SECONDS:
-            return Rejected(reason="payment_expired", message="")
+            return self.refuse(authorization, "payment_expired")
         return Unknown(reason="not_seen")
+
+    def refuse(self, authorization: Authorization, reason: str) -> Rejected:
+        """Say no, and remember that it was said."""
+        self.refused.add(authorization.key)
+        return Rejected(reason=reason, message="")
 
 
 class Node:
@@ -80,11 +86,11 @@ class Node:
         if isinstance(known, Settled):
             return known if fate in (Fate.YES, Fate.NO) else Unknown(reason="timeout")
         if self._clock.now_s >= authorization.valid_before:
-            return Rejected(reason="payment_expired", message="")
+            return self._token.refuse(authorization, "payment_expired")
         if fate is Fate.LATER:
             self._token.under_way[authorization.key] = authorization
         if fate is Fate.NO and authorization.key not in self._token.under_way:
-            return Rejected(reason="transaction_reverted", message="")
+            return self._token.refuse(authorization, "transaction_reverted")
         if fate in (Fate.LATER, Fate.NO):
             return Unknown(reason="not_mined")
         self._token.move(authorization)
