@@ -166,8 +166,8 @@ CLAUSES = [
     ("payment taken or held without a job or an upload", f"DELETE FROM jobs WHERE id = '{_id(DELIVERED)}'"),
     (
         "complete job without exactly one result",
-        "INSERT INTO assets (key, job_id, role, content_type, size, sha256, width, "
-        "height, created_at) SELECT key || 'x', job_id, role, content_type, size, sha256, width, height, created_at FROM assets",
+        """INSERT INTO assets (key, job_id, role, content_type, size, sha256, width, height, created_at)
+        SELECT key || 'x', job_id, role, content_type, size, sha256, width, height, created_at FROM assets""",
     ),
 ]
 
