@@ -87,6 +87,19 @@ def template(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Templa
     return Template(data=data, key=buyer.key, required=required)
 
 
+@pytest.fixture(scope="session")
+def books(zygote: Zygote, template: Template, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with one delivered and one refunded sale, closed."""
+    data = tmp_path_factory.mktemp("books") / "data"
+    shutil.copytree(template.data, data)
+    with ForkedService(data, zygote=zygote, environment={"STABLESTUDIO_SANDBOX_DELAY": "0"}) as service:
+        with Buyer(service.url, key=template.key) as buyer:
+            for job_id in [buyer.buy(ware.path, ware.body) for ware in (CLIP, DOOMED)]:
+                buyer.wait(job_id)
+        service.wait_for_rest()
+    return data
+
+
 @pytest.fixture
 def world(zygote: Zygote, template: Template, data: Path) -> Iterator[World]:
     """A service that is not started yet, on a data folder where the buyer has money."""

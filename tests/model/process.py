@@ -6,25 +6,30 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 
 from stablestudio.catalog import OFFERINGS
 from stablestudio.errors import StudioError
+from stablestudio.ids import new_id
 from stablestudio.jobs.cancel import Canceller
 from stablestudio.jobs.decisions import Step, step
 from stablestudio.jobs.engine import QUEUE, EngineState
+from stablestudio.jobs.lease import LeaseOver
 from stablestudio.jobs.maker import Maker
 from stablestudio.jobs.sweep import Sweep
 from stablestudio.media.storage import Storage
 from stablestudio.payments.refunds import RefundWorker
 from stablestudio.providers.bindings import Binding, Bindings
-from stablestudio.store.database import Database
+from stablestudio.store import executors
+from stablestudio.store.database import Database, is_file
 from tests.doubles import USDC, ManualClock
 from tests.unit.sales.shop import OTHER_TOKEN, Shop
 
 from .world import Fate, Node, RefundRail, Token, Vendor, VendorLine
+
+T = TypeVar("T")
 
 WORKFLOWS = sa.Table(
     "model_workflows",
@@ -38,6 +43,7 @@ WORKFLOWS = sa.Table(
 Action: TypeAlias = "asyncio.Task[Any]"
 # In real time: nothing here waits for a clock.
 _STUCK_SECONDS = 60.0
+_LEASE_MS = 24 * 3600 * 1000
 
 
 class Died(BaseException):
@@ -83,6 +89,28 @@ class Engine:
         await self._database.write(lambda connection: connection.execute(change).close())
 
 
+class Place:
+    """The `Right` of one of several processes to make jobs: the row of a lease that ends with the process alone."""
+
+    def __init__(self, database: Database) -> None:
+        self.executor = new_id("worker")
+        self._database = database
+        with database.engine.begin() as connection:
+            executors.begin(connection, executor=self.executor, host="", pid=0, lasts=_LEASE_MS)
+
+    def require(self, connection: sa.Connection) -> None:
+        if not executors.hold(connection, self.executor):
+            raise LeaseOver
+
+    async def bind(self, work: Coroutine[Any, Any, T]) -> T:
+        return await work
+
+    def end(self) -> None:
+        """Leave the jobs to others."""
+        with self._database.engine.begin() as connection:
+            executors.end(connection, [self.executor])
+
+
 @dataclass(kw_only=True)
 class World:
     """What all processes share, and what befalls them."""
@@ -92,6 +120,7 @@ class World:
     refund_orders: dict[str, str] = field(default_factory=dict)
     strange: set[str] = field(default_factory=set)  # credentials that somebody else has sent
     lost: set[str] = field(default_factory=set)  # jobs that the engine lost track of
+    ends: dict[str, tuple[str | None, str | None, int]] = field(default_factory=dict)  # how each job ended first
     fates: list[Fate] = field(default_factory=list)
     failpoint: str = ""
     deaths: int = 0
@@ -128,6 +157,7 @@ class Process:
         self.actions: set[Action] = set()
         self._parking: Action | None = None
         self._stopped: asyncio.Future[None] = self.loop.create_future()
+        self._place: Place | None = None if is_file(database.url) else Place(database)
         self.engine = Engine(database, world.lost)
         nodes = [Node(token, self._ask, clock) for token in world.tokens]
         self.shop = Shop(database=database, clock=clock, chain=nodes[0], other_chain=nodes[1], engine=self.engine)  # type: ignore[arg-type]
@@ -147,6 +177,7 @@ class Process:
             clock=clock,
             on_failed=self.refunds.wake,
             charge=self.shop.charger.charge,
+            right=self._place,
         )
         self.loop.run_until_complete(self._start_charger())
         self.sweep = Sweep(database, engine=self.engine, maker=self.maker, clock=clock)
@@ -236,3 +267,5 @@ class Process:
                 task.exception()
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
+        if self._place is not None:
+            self._place.end()

@@ -6,13 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from stablestudio.providers.provider import FailureKind
 from stablestudio.store.database import Database
 from tests.doubles import BUYER
 
 from .process import World
 
 _SALES = """
-    SELECT o.id, p.rail, p.key, p.state, p.policy, p.amount, p."transaction", j.state, r.state, r.amount, r."transaction"
+    SELECT o.id, p.rail, p.key, p.state, p.policy, p.amount, p."transaction", j.state, j.error_code, j.finished_at,
+    r.state, r.amount, r."transaction"
     FROM orders o LEFT JOIN payments p ON p.order_id = o.id
     LEFT JOIN jobs j ON j.id = o.id LEFT JOIN refunds r ON r.order_id = o.id ORDER BY o.id"""
 
@@ -29,6 +31,8 @@ class Sale:
     amount: int
     transaction: str | None
     job: str | None
+    code: str | None
+    ended_at: int | None
     refund: str | None
     refunded: int | None
     refund_transaction: str | None
@@ -63,12 +67,15 @@ def sales(database: Database) -> list[Sale]:
 def check_always(database: Database, world: World) -> list[Sale]:
     """Look for what must never be, at no moment."""
     outside, found = Outside(world), sales(database)
+    refused = {key for token in world.tokens for key in token.refused}
     live: Counter[Any] = Counter((sale.rail, sale.key) for sale in found if sale.payment != "rejected")
     assert max(live.values(), default=0) <= 1, "a credential bought two orders"
     assert max(outside.refunds.values(), default=0) <= 1, f"an order was refunded twice: {outside.refunds}"
     for sale in found:
         _check_money(sale, outside)
+        assert sale.payment != "rejected" or sale.key in refused, f"given back, and no chain said no: {sale}"
         _check_making(sale, world)
+        _check_end(sale, world)
     return found
 
 
@@ -94,6 +101,17 @@ def _check_making(sale: Sale, world: World) -> None:
     assert not asked or sale.job is not None, f"work without a job: {sale}"
     if sale.job == "complete":
         assert world.vendor.tasks.get(sale.id) == "made", f"delivered what was never made: {sale}"
+
+
+def _check_end(sale: Sale, world: World) -> None:
+    """What a buyer was told of an end stays so."""
+    if sale.ended_at is not None:
+        end = world.ends.setdefault(sale.id, (sale.job, sale.code, sale.ended_at))
+        assert end == (sale.job, sale.code, sale.ended_at), f"it had ended as {end}: {sale}"
+    if sale.code == FailureKind.CANCELLED:
+        asked, task = world.vendor.asked[sale.id], world.vendor.tasks.get(sale.id, "stopped")
+        assert task == "stopped", f"cancelled, and the vendor works: {task} {sale}"
+        assert "open" not in asked, f"cancelled while the vendor may take it: {asked} {sale}"
 
 
 def is_at_rest(database: Database) -> bool:

@@ -41,6 +41,7 @@ class Token:
         self._clock = clock
         self.moved: dict[str, tuple[str, Authorization]] = {}
         self.under_way: dict[str, Authorization] = {}
+        self.refused: set[str] = set()  # what somebody was told of that it certainly does not move
 
     def move(self, authorization: Authorization, *, grace_s: int = 0) -> None:
         """Move the money, unless that has happened or is over."""
@@ -58,8 +59,13 @@ class Token:
         if authorization.key in self.moved:
             return Settled(transaction=self.moved[authorization.key][0])
         if self._clock.now_s >= authorization.valid_before + FINALITY_SECONDS:
-            return Rejected(reason="payment_expired", message="")
+            return self.refuse(authorization, "payment_expired")
         return Unknown(reason="not_seen")
+
+    def refuse(self, authorization: Authorization, reason: str) -> Rejected:
+        """Say no, and remember that it was said."""
+        self.refused.add(authorization.key)
+        return Rejected(reason=reason, message="")
 
 
 class Node:
@@ -80,11 +86,11 @@ class Node:
         if isinstance(known, Settled):
             return known if fate in (Fate.YES, Fate.NO) else Unknown(reason="timeout")
         if self._clock.now_s >= authorization.valid_before:
-            return Rejected(reason="payment_expired", message="")
+            return self._token.refuse(authorization, "payment_expired")
         if fate is Fate.LATER:
             self._token.under_way[authorization.key] = authorization
         if fate is Fate.NO and authorization.key not in self._token.under_way:
-            return Rejected(reason="transaction_reverted", message="")
+            return self._token.refuse(authorization, "transaction_reverted")
         if fate in (Fate.LATER, Fate.NO):
             return Unknown(reason="not_mined")
         self._token.move(authorization)
@@ -132,13 +138,20 @@ class Vendor:
 
     def __init__(self) -> None:
         self.asked: defaultdict[str, list[str]] = defaultdict(list)
+        self.on_the_way: set[tuple[str, int]] = set()  # questions of living processes: they may still arrive
         self.tasks: dict[str, str] = {}
 
-    def take(self, job_id: str) -> None:
-        """Take a job's newest question, if it is still open."""
-        if self.asked[job_id][-1] == "open":
-            self.asked[job_id][-1] = "taken"
+    def take(self, job_id: str, number: int) -> None:
+        """Take a job's question, if it is still open."""
+        if self.asked[job_id][number] == "open":
+            self.asked[job_id][number] = "taken"
             self.tasks.setdefault(job_id, "running")
+
+    def deny(self, job_id: str) -> None:
+        """Say for sure that a job was never heard of: what is not on the way any more was lost for ever."""
+        for number, how in enumerate(self.asked[job_id]):
+            if how == "open" and (job_id, number) not in self.on_the_way:
+                self.asked[job_id][number] = "refused"
 
     def stop(self, job_id: str) -> None:
         """Give a task up, unless it is done."""
@@ -158,19 +171,27 @@ class VendorLine:
     async def submit(self, work: Work) -> Accepted | Failed:
         """Take the work, refuse it, or fall silent."""
         asked = self._vendor.asked[work.job_id]
+        number = len(asked)
         asked.append("open")
-        fate = await self._ask("vendor.submit", lambda: self._vendor.take(work.job_id))
-        if fate is Fate.NO and asked[-1] == "open":
-            asked[-1] = "refused"
+        fate = await self._send(work.job_id, number)
+        if fate is Fate.NO:
+            asked[number] = "refused"
             raise NotAccepted("no capacity")
-        if fate in (Fate.YES, Fate.DONE, Fate.NO):
-            self._vendor.take(work.job_id)
+        if fate in (Fate.YES, Fate.DONE):
+            self._vendor.take(work.job_id, number)
         if fate in (Fate.LOST, Fate.DONE):
             raise ConnectionResetError("the vendor hung up")
         if fate is Fate.LATER:
-            asked[-1] = "refused"
+            asked[number] = "refused"
             return Failed(kind=FailureKind.MODERATION, message="Not this.")
         return _accepted(work)
+
+    async def _send(self, job_id: str, number: int) -> Fate:
+        self._vendor.on_the_way.add((job_id, number))
+        try:
+            return await self._ask("vendor.submit", lambda: self._vendor.take(job_id, number))
+        finally:
+            self._vendor.on_the_way.discard((job_id, number))
 
     async def find(self, work: Work) -> Accepted | None:
         """Tell of the work, as far as the vendor knows."""
@@ -181,8 +202,7 @@ class VendorLine:
             raise ConnectionResetError("the vendor hung up")
         if work.job_id in self._vendor.tasks:
             return _accepted(work)
-        if self._vendor.asked[work.job_id]:
-            self._vendor.asked[work.job_id][-1] = "refused"
+        self._vendor.deny(work.job_id)
         raise NotAccepted("never heard of it")
 
     async def poll(self, work: Work, task: str) -> Running | Made | Failed:

@@ -76,10 +76,11 @@ def _audit(house: House) -> Iterator[str]:
     done = subprocess.run(command, env=os.environ | seat.environment, capture_output=True, text=True, check=False)
     try:
         report: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        yield f"the audit did not run: {done.stderr[-2000:]}"
+        found = [*report["breaches"], *report["open"]]
+    except (ValueError, KeyError):  # it broke, or it refused
+        yield f"the audit did not run: {done.stdout[-2000:]}{done.stderr[-2000:]}"
         return
-    for each in [*report["breaches"], *report["open"]]:
+    for each in found:
         yield f"audit: {each['what']}: {each['order']}"
 
 

@@ -157,15 +157,28 @@ BREACHES = {
     "echo of an order that does not exist": "UPDATE echoes SET order_id = 'job_x'",
     audits.ANOTHER_PRICE: f"UPDATE payments SET amount = amount - 1 WHERE order_id = '{_id(DELIVERED)}'",
 }
+# The other things that a question of several asks for.
+_ANOTHER_REFUND = "refund of less than was paid, or to another address, or in another token"
+CLAUSES = [
+    (_ANOTHER_REFUND, "UPDATE refunds SET amount = amount - 1"),
+    (_ANOTHER_REFUND, "UPDATE refunds SET rail = 'x402:eip155:1:0x01'"),
+    (_ANOTHER_REFUND, f"UPDATE refunds SET payment_id = '{payment(DELIVERED).id}' WHERE order_id = '{_id(REFUNDED)}'"),
+    ("payment taken or held without a job or an upload", f"DELETE FROM jobs WHERE id = '{_id(DELIVERED)}'"),
+    (
+        "complete job without exactly one result",
+        """INSERT INTO assets (key, job_id, role, content_type, size, sha256, width, height, created_at)
+        SELECT key || 'x', job_id, role, content_type, size, sha256, width, height, created_at FROM assets""",
+    ),
+]
 
 
 def test_every_question_is_put_to_the_test() -> None:
     assert BREACHES.keys() == {*audits.NEVER, audits.ANOTHER_PRICE}
 
 
-@pytest.mark.parametrize("name", BREACHES)
-async def test_a_breach_is_found_and_named_with_its_order(books: Database, name: str) -> None:
-    tamper(books, BREACHES[name])
+@pytest.mark.parametrize(("name", "script"), [*BREACHES.items(), *CLAUSES])
+async def test_a_breach_is_found_and_named_with_its_order(books: Database, name: str, script: str) -> None:
+    tamper(books, script)
     found = [finding.order_id for finding in (await audit(books)).breaches if finding.what == name]
     assert found
     assert all(each.startswith("job_") for each in found)
