@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import sqlite3
@@ -19,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from stablestudio.cli import main
 from stablestudio.config import RESTORING, load_secret
+from stablestudio.operations.manifest import FORMAT, MANIFEST, SUMS, Manifest, write_sums
 from stablestudio.server.premises import lock as lock_of_the_service
 from stablestudio.store import jobs, migrate
 from stablestudio.store.jobs import Asset
@@ -193,6 +195,52 @@ def test_a_file_that_does_not_belong_there_is_refused(office: Office, tmp_path: 
     back_up(office, tmp_path / "backup")
     (tmp_path / "backup" / "files" / "more").write_bytes(b"x")
     assert refused(restore(tmp_path / "backup", place)) == "backup_damaged"
+
+
+def _write_tar(path: Path, members: dict[str, bytes], **told: Any) -> Path:
+    """Write a backup whose lists are right, whatever is in it."""
+    listed = write_sums({name: hashlib.sha256(data).hexdigest() for name, data in members.items()})
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "program": "1",
+        "revision": migrate.HEAD,
+        "made_at": "2026-01-01T00:00:00Z",
+        "made_at_ms": 1,
+        "database": "stablestudio.db",
+        "storage": "backup",
+        "counts": {"orders": 0, "jobs": 0},
+        "purged": [],
+        "lost": [],
+        "sums": hashlib.sha256(listed).hexdigest(),
+    }
+    with tarfile.open(path, "w") as tar:
+        for name, data in {**members, SUMS: listed, MANIFEST: Manifest(**facts | told).write()}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["secret", "files/a"], {}),
+        (["stablestudio.db", "files/a"], {}),
+        (["files/a"], {}),
+        (["secret", "stablestudio.db", "other"], {}),
+        (["secret", "stablestudio.db", "assets"], {}),
+        (["secret", "stablestudio.db", "stablestudio.dump"], {}),
+        (["secret", "stablestudio.db"], {"database": "secret"}),
+        (["secret", "stablestudio.db", "files/a"], {"database": "files/a"}),
+    ],
+)
+def test_a_backup_has_one_database_and_the_secret_and_files_and_nothing_else(
+    office: Office, tmp_path: Path, place: Path, names: list[str], told: dict[str, Any]
+) -> None:
+    books = office.path.read_bytes()
+    members = {name: books if name == "stablestudio.db" else b"x" for name in names}
+    assert refused(restore(_write_tar(tmp_path / "b.tar", members, **told), place)) == "backup_damaged"
+    assert set(tree(place)) == {"lock"}
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/x", "files/../../x", "files/.hidden"])
