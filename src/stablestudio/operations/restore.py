@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from stablestudio.config import RESTORING
 from stablestudio.failpoints import reach
 from stablestudio.operations.faults import BackupDamaged, BackupFault, BackupNotRestored, PlaceNotEmpty, StorageDiffers
 from stablestudio.operations.manifest import FILES, IN_BACKUP, MANIFEST, SECRET, SUMS, Manifest, check, read_manifest
-from stablestudio.operations.parcels import create, unpack
+from stablestudio.operations.parcels import create, sizes, unpack
 from stablestudio.store import backup, migrate, restores, restoring
 from stablestudio.store.database import is_file
 
@@ -60,6 +61,7 @@ def restore(source: Path, place: Place, *, clock: Clock, stopped: bool) -> Manif
                 stack.enter_context(_stage(folder))
             if not is_file(place.url):
                 stack.enter_context(_marked(place.url))
+            _require_room(source, place)
             manifest = _unpack(source, place)
             reach("restore.checked")
             _put_in_place(place, manifest, noted_at=None if stopped else clock.now_ms())
@@ -127,6 +129,19 @@ def _clear(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def _require_room(source: Path, place: Place) -> None:
+    """Look the whole backup through before anything is written: what is in it, and whether there is room for it."""
+    needed: Counter[Path] = Counter()
+    for name, size in sizes(source):
+        needed[place.files if place.files is not None and name.startswith(FILES) else place.data] += size
+    disks: Counter[int] = Counter()
+    for folder, size in needed.items():
+        disk = folder.stat().st_dev
+        disks[disk] += size
+        if disks[disk] > (free := shutil.disk_usage(folder).free):
+            raise BackupNotRestored(f"It takes {disks[disk]:,} bytes, and {folder} has room for {free:,}.")
+
+
 def _unpack(source: Path, place: Place) -> Manifest:
     """Unpack into the stages and compare every file with the list of the backup."""
     found: dict[str, str] = {}
@@ -147,7 +162,9 @@ def _unpack(source: Path, place: Place) -> Manifest:
     manifest = read_manifest(told[MANIFEST])
     check(manifest, told[SUMS], found)
     if manifest.database == SECRET or _OTHERS & found.keys() != {manifest.database, SECRET}:
-        raise BackupDamaged(f"It is to have {SECRET} and one database, and has {', '.join(sorted(_OTHERS & found.keys())) or 'none of them'}.")
+        raise BackupDamaged(
+            f"It is to have {SECRET} and one database, and has {', '.join(sorted(_OTHERS & found.keys())) or 'none of them'}."
+        )
     if manifest.storage != IN_BACKUP and place.files is not None:
         raise StorageDiffers(f"The files of this backup are in {manifest.storage}, and the settings name a folder.")
     if (manifest.database == backup.FILE) != place.url.startswith("sqlite:"):

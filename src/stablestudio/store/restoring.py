@@ -24,25 +24,26 @@ _END_COPIER = sa.text(
 )
 # What an extension brought along is not in the way.
 _TABLES = f"""
-    FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
-    AND c.relname <> '{MARK}' AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND c.relname <> '{MARK}'
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
 """
 _THERE = sa.text(f"SELECT c.relname {_TABLES} ORDER BY 1 LIMIT 5")
 # The mark knows the schemas that are not the backup's.
-_MAKE = sa.text(f"CREATE TABLE public.{MARK} AS SELECT nspname AS kept FROM pg_namespace")
+_MAKE = sa.text(f"CREATE TABLE {MARK} AS SELECT nspname AS kept FROM pg_namespace")  # noqa: S608 - a constant
 _DROP_ALL = sa.text(f"""
 DO $$ DECLARE each record; BEGIN
     FOR each IN SELECT nspname FROM pg_namespace
-        WHERE nspname !~ '^pg_' AND nspname NOT IN (SELECT kept FROM public.{MARK}) LOOP
+        WHERE nspname !~ '^pg_' AND nspname NOT IN (SELECT kept FROM {MARK}) LOOP
         EXECUTE format('DROP SCHEMA %I CASCADE', each.nspname);
     END LOOP;
     FOR each IN SELECT c.relname, CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
         WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind {_TABLES} LOOP
-        EXECUTE format('DROP %s IF EXISTS public.%I CASCADE', each.kind, each.relname);
+        EXECUTE format('DROP %s IF EXISTS %I CASCADE', each.kind, each.relname);
     END LOOP;
-    DROP TABLE public.{MARK};
+    DROP TABLE {MARK};
 END $$
-""")
+""")  # noqa: S608 - a constant
 
 
 class RestoreUnfinished(StudioError):

@@ -192,9 +192,7 @@ def _told(books: Path) -> list[str]:
 
 def test_two_that_upgrade_at_once_do_so_one_after_the_other(empty: str) -> None:
     program = f"from stablestudio.store import migrate; migrate.upgrade({empty!r})"
-    both = [
-        subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) for _ in range(2)
-    ]
+    both = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     told = [each.communicate(timeout=60)[1] for each in both]
     assert [each.returncode for each in both] == [0, 0], told
     assert _shape(empty).keys() == metadata.tables.keys()
