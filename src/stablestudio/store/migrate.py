@@ -34,7 +34,7 @@ def current(url: str, *, restoring_it: bool = False) -> str | None:
     """Return the revision of a database's schema, None where it has none of ours; raise `RestoreUnfinished`."""
     engine = bare_engine(url)
     try:
-        with engine.connect().execution_options(reading=True) as connection:
+        with engine.connect() as connection:
             if not restoring_it:
                 restoring.require_none(connection)
             if not sa.inspect(connection).has_table("alembic_version"):
@@ -51,7 +51,7 @@ def differences(url: str) -> list[object]:
 
     engine = bare_engine(url)
     try:
-        with engine.connect().execution_options(reading=True) as connection:
+        with engine.connect() as connection:
             options = {"compare_type": True, "include_name": is_ours}
             return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
     finally:
@@ -94,6 +94,6 @@ def _prepare(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
-    """Begin at once, so that of two that upgrade the second reads what the first has done."""
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    """Lock the file where it is upgraded, so that of two that do so the second reads what the first has done."""
+    upgrading = connection.get_execution_options().get("upgrading", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if upgrading else "BEGIN")

@@ -8,7 +8,7 @@ from alembic import context
 from stablestudio.store.migrate import LOCK, bare_engine, is_ours
 from stablestudio.store.tables import metadata
 
-with bare_engine(context.config.attributes["url"]).connect() as connection:
+with bare_engine(context.config.attributes["url"]).connect().execution_options(upgrading=True) as connection:
     context.configure(
         connection=connection,
         target_metadata=metadata,
