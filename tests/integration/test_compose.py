@@ -93,6 +93,21 @@ def test_each_setting_of_compose_is_one_of_ours() -> None:
     assert _environment()["STABLESTUDIO_STORAGE"].startswith(f"s3://{BUCKET}/")
 
 
+def test_the_image_has_the_tools_of_the_database_s_own_version() -> None:
+    """Debian 13 has 17 and no other; a newer server's books would not be copied."""
+    [base] = set(re.findall(r"^FROM python:3\.\d+-slim-(\w+)", IMAGE, re.MULTILINE))
+    [client] = re.findall(r"postgresql-client-(\d+)", IMAGE)
+    server = SERVICES["postgres"]["image"].removeprefix("postgres:")
+    assert (base, client, server) == ("trixie", "17", "17")
+
+
+def test_the_data_folder_of_a_fresh_volume_is_empty() -> None:
+    """Restore refuses one in which a shell's files are, and a volume begins as a copy of the image's folder."""
+    assert "--no-create-home" in IMAGE
+    assert "mkdir --mode=700 /data && chown studio:studio /data" in IMAGE
+    assert not re.search(r"^(COPY|ADD) .* /data", IMAGE, re.MULTILINE)
+
+
 def test_nobody_is_root_and_nothing_but_the_data_is_written_to() -> None:
     assert re.search(r"^USER studio$", IMAGE, re.MULTILINE)
     for service in OURS.values():

@@ -18,6 +18,7 @@ from stablestudio.errors import StudioError
 from stablestudio.operations.faults import BackupFault
 from stablestudio.store import migrate
 from stablestudio.store.database import Database, connect, is_file
+from stablestudio.store.restoring import RestoreUnfinished
 
 
 class OperatorMistake(StudioError):
@@ -43,6 +44,9 @@ class BooksUnreadable(OperatorMistake):
     """The books cannot be read."""
 
     hint = "Run this as the user that the service runs as, on the same machine."
+
+
+_MISTAKES = (OperatorMistake, ConfigurationInvalid, BackupFault, RestoreUnfinished)
 
 
 @contextmanager
@@ -79,9 +83,7 @@ def operates(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(out, load_settings({"data": data}), *args, **options)
         except StudioError as error:
-            code = (
-                USAGE if isinstance(error, OperatorMistake | ConfigurationInvalid | BackupFault) else exit_code(error)
-            )
+            code = USAGE if isinstance(error, _MISTAKES) else exit_code(error)
             document = error.body() | {"exitCode": code, "next": error.advice}
             out.fail(document, error.message, f"Next: {error.advice}", "Money: none moved.")
             click.get_current_context().exit(code)

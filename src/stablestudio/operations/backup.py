@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,10 +53,8 @@ def back_up(source: Source, target: Path, *, clock: Clock, progress: Progress) -
     made_at = clock.now_ms()
     try:
         with (
-            pack(target) as parcel,
-            # Beside the target: there must be room for the database anyway.
-            tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder,
-            snapshot(source.url, Path(folder)) as (copy, connection),
+            pack(target) as (parcel, aside),
+            snapshot(source.url, aside) as (copy, connection),
         ):
             tally = _Tally()
             for name, path in ((copy.name, copy), (SECRET, source.secret)):

@@ -49,7 +49,7 @@ class BackupOfNewerVersion(BackupFault):
 class PlaceNotEmpty(BackupFault):
     """A backup is restored into an empty place only."""
 
-    hint = "Move what is there out of the way, or name another folder with --data."
+    hint = "Move what is there out of the way, or name another folder with --data; another database in the settings."
 
 
 class StorageDiffers(BackupFault):

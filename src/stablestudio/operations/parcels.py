@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import io
 import os
 import re
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
-from stablestudio.operations.faults import BackupDamaged, BackupMissing
+from stablestudio.operations.faults import BackupDamaged, BackupExists, BackupMissing
 
 _STEP = 1024 * 1024
 _PRIVATE = 0o600
+_DRAFT = ".stablestudio-backup-"
 _NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_-]*/)*[A-Za-z0-9][A-Za-z0-9_-]*(?:\.[A-Za-z0-9]+)*")
 
 
@@ -29,39 +33,107 @@ class Parcel(Protocol):
 
 
 @contextmanager
-def pack(target: Path) -> Iterator[Parcel]:
-    """Pack a folder, or a tar file where the name ends in `.tar`; it has its name when it is whole, and not before."""
-    draft = target.with_name(f".{target.name}.part")
-    _remove(draft)
+def pack(target: Path) -> Iterator[tuple[Parcel, Path]]:
+    """Pack a folder, or a tar file where the name ends in `.tar`; it has its name when it is whole, and not before.
+
+    Yields with it a folder for what is needed on the way. Raises `BackupExists` where something has the name by then.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    _sweep(target.parent)
+    with _draft(target.parent) as draft:
+        made = draft / "made"
+        (draft / "aside").mkdir()
         if target.suffix == ".tar":
-            with open(draft, "xb", opener=_private) as file, tarfile.open(fileobj=file, mode="w|") as tar:
-                yield _Tar(tar)
+            with open(made, "xb", opener=_private) as file, tarfile.open(fileobj=file, mode="w|") as tar:
+                yield _Tar(tar), draft / "aside"
         else:
-            draft.mkdir(mode=0o700)
-            yield _Folder(draft)
+            made.mkdir(mode=0o700)
+            yield _Folder(made), draft / "aside"
         os.sync()  # once for all of its files, and before it has its name
-        draft.rename(target)
+        _name(made, target)
+
+
+@contextmanager
+def _draft(parent: Path) -> Iterator[Path]:
+    """Make a folder of our own, which is locked as long as we live; nothing is left of it."""
+    while True:
+        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=parent))
+        with suppress(FileNotFoundError, BlockingIOError):  # swept before it was locked
+            lock = _lock(draft)
+            break
+    try:
+        yield draft
     finally:
-        _remove(draft)
+        lock.close()
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the drafts of backups that were killed."""
+    for draft in parent.glob(f"{_DRAFT}*"):
+        with suppress(FileNotFoundError, BlockingIOError), _lock(draft):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _lock(draft: Path) -> IO[str]:
+    """Lock a draft; raise `BlockingIOError` where somebody has it, `FileNotFoundError` where it is gone."""
+    lock = (draft / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (draft / "lock").stat()
+    except OSError:
+        lock.close()
+        raise
+    return lock
+
+
+def _name(made: Path, target: Path) -> None:
+    """Give a backup its name, unless something has it."""
+    try:
+        if made.is_dir():
+            made.rename(target)  # over an empty folder at most
+        else:
+            _link(made, target)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise BackupExists(f"There is {target} already.") from None
+        raise
+
+
+def _link(made: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(made)
+    except OSError as error:
+        # A file system without links, as on a stick: the name is taken first, which only one can do.
+        if error.errno not in (errno.EPERM, errno.ENOTSUP):
+            raise
+        target.touch(mode=_PRIVATE, exist_ok=False)
+        made.rename(target)
+
+
+def sizes(source: Path) -> Iterator[tuple[str, int]]:
+    """Return the names of a backup's members and their sizes in bytes, without reading or writing what is in them.
+
+    Raises `BackupMissing`, `BackupDamaged`, `tarfile.TarError`.
+    """
+    if source.is_dir():
+        members = _sizes_of_folder(source)
+    elif source.is_file():
+        members = _sizes_of_tar(source)
+    else:
+        raise BackupMissing(f"There is no backup at {source}.")
+    for name, size in members:
+        if not _NAME.fullmatch(name):
+            raise BackupDamaged(f"{name[:200]!r} is no name of a file in a backup.")
+        yield name, size
 
 
 def unpack(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Return the members of a backup, each to be read before the next.
+    """Return the members of a backup whose `sizes` are good, each to be read before the next.
 
-    Raises `BackupMissing`, `BackupDamaged`, and here or while a member is read `tarfile.TarError`.
+    Raises, here or while a member is read, `tarfile.TarError`.
     """
-    if source.is_dir():
-        members = _of_folder(source)
-    elif source.is_file():
-        members = _of_tar(source)
-    else:
-        raise BackupMissing(f"There is no backup at {source}.")
-    for name, file in members:
-        if not _NAME.fullmatch(name):
-            raise BackupDamaged(f"{name[:200]!r} is no name of a file in a backup.")
-        yield name, file
+    return _of_folder(source) if source.is_dir() else _of_tar(source)
 
 
 def copy(source: IO[bytes], target: IO[bytes]) -> str:
@@ -116,26 +188,37 @@ class _Hashed(io.RawIOBase):
 
 
 def _of_folder(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
+    for path in _paths(folder):
         with path.open("rb") as file:
             yield path.relative_to(folder).as_posix(), file
+
+
+def _sizes_of_folder(folder: Path) -> Iterator[tuple[str, int]]:
+    for path in _paths(folder):
+        yield path.relative_to(folder).as_posix(), path.stat().st_size
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir())
 
 
 def _of_tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with tarfile.open(path, "r|") as tar:
         for member in tar:
-            file = tar.extractfile(member) if member.isreg() else None
-            if file is None:
-                raise BackupDamaged(f"{member.name[:200]!r} is no file.")
+            file = tar.extractfile(member)
+            assert file is not None, "as _sizes_of_tar() has seen to"
             yield member.name, file
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        with suppress(FileNotFoundError):
-            path.unlink()
+def _sizes_of_tar(path: Path) -> Iterator[tuple[str, int]]:
+    whole = path.stat().st_size
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            if not member.isreg() or member.issparse():
+                raise BackupDamaged(f"{member.name[:200]!r} is no file as backups hold it.")
+            if not 0 <= member.size <= whole - member.offset_data:
+                raise BackupDamaged(f"{member.name[:200]!r} is longer than what there is of the backup.")
+            yield member.name, member.size
 
 
 def _private(path: str, flags: int) -> int:

@@ -1,6 +1,7 @@
 """Put a backup in place: everything is unpacked beside it and compared first, then renamed; the database comes last.
 
-As long as the mark is there the place is half restored: the service does not start in it, and the next restore clears it.
+As long as a mark is there, in the folder or in PostgreSQL, the place is half restored: the service does not start in it, and the
+next restore clears it.
 """
 
 from __future__ import annotations
@@ -9,21 +10,27 @@ import fcntl
 import os
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import sqlalchemy as sa
 
 from stablestudio.clock import Clock
 from stablestudio.config import RESTORING
 from stablestudio.failpoints import reach
 from stablestudio.operations.faults import BackupDamaged, BackupFault, BackupNotRestored, PlaceNotEmpty, StorageDiffers
 from stablestudio.operations.manifest import FILES, IN_BACKUP, MANIFEST, SECRET, SUMS, Manifest, check, read_manifest
-from stablestudio.operations.parcels import create, unpack
-from stablestudio.store import backup, migrate, restores
+from stablestudio.operations.parcels import create, sizes, unpack
+from stablestudio.store import backup, migrate, restores, restoring
+from stablestudio.store.database import is_file
 
 _LOCK = "lock"
 _LONGEST_LIST = 1 << 30
+# What is in a backup besides its lists and the files.
+_OTHERS = {backup.FILE, backup.DUMP, SECRET}
 
 
 class PlaceInUse(BackupFault):
@@ -48,19 +55,24 @@ def restore(source: Path, place: Place, *, clock: Clock, stopped: bool) -> Manif
     tell of open orders may be out of date.
     """
     folders = [place.data, *([place.files] if place.files is not None else [])]
-    with _held(place.data), ExitStack() as stack:
-        for folder in folders:
-            stack.enter_context(_stage(folder))
-        try:
+    try:
+        with _held(place.data), ExitStack() as stack:
+            for folder in folders:
+                stack.enter_context(_stage(folder))
+            if not is_file(place.url):
+                stack.enter_context(_marked(place.url))
+            _require_room(source, place)
             manifest = _unpack(source, place)
             reach("restore.checked")
             _put_in_place(place, manifest, noted_at=None if stopped else clock.now_ms())
-        except tarfile.TarError as error:
-            raise BackupDamaged(f"{source} is no whole tar file: {error}.") from None
-        except backup.DatabaseNotCopied as error:
-            raise BackupNotRestored(f"The database was not restored: {error}.") from None
-        except OSError as error:
-            raise BackupNotRestored(f"The backup was not restored: {error.strerror or error}.") from None
+    except tarfile.TarError as error:
+        raise BackupDamaged(f"{source} is no whole tar file: {error}.") from None
+    except backup.DatabaseNotCopied as error:
+        raise BackupNotRestored(f"The database was not restored: {error}.") from None
+    except sa.exc.DBAPIError as error:
+        raise BackupNotRestored(f"The database was not restored: {str(error.orig).strip()}.") from None
+    except OSError as error:
+        raise BackupNotRestored(f"The backup was not restored: {error.strerror or error}.") from None
     return manifest
 
 
@@ -74,6 +86,19 @@ def _held(folder: Path) -> Iterator[None]:
         except OSError:
             raise PlaceInUse(f"A service runs on {folder}.") from None
         yield
+
+
+@contextmanager
+def _marked(url: str) -> Iterator[None]:
+    """Mark the database, as the folder is."""
+    with backup.engine(url) as books:
+        try:
+            with restoring.marked(books):
+                yield
+        except restoring.Occupied:
+            raise PlaceInUse("Another restore is at work on the database.") from None
+        except restoring.NotEmpty as there:
+            raise PlaceNotEmpty(f"The database is not empty: there is {there}.") from None
 
 
 @contextmanager
@@ -99,9 +124,22 @@ def _clear(folder: Path) -> None:
     stage = folder / RESTORING
     for path in [*(path for path in folder.iterdir() if path not in (folder / _LOCK, stage)), stage]:
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _require_room(source: Path, place: Place) -> None:
+    """Look the whole backup through before anything is written: what is in it, and whether there is room for it."""
+    needed: Counter[Path] = Counter()
+    for name, size in sizes(source):
+        needed[place.files if place.files is not None and name.startswith(FILES) else place.data] += size
+    disks: Counter[int] = Counter()
+    for folder, size in needed.items():
+        disk = folder.stat().st_dev
+        disks[disk] += size
+        if disks[disk] > (free := shutil.disk_usage(folder).free):
+            raise BackupNotRestored(f"It takes {disks[disk]:,} bytes, and {folder} has room for {free:,}.")
 
 
 def _unpack(source: Path, place: Place) -> Manifest:
@@ -111,8 +149,10 @@ def _unpack(source: Path, place: Place) -> Manifest:
     for name, file in unpack(source):
         if name in (MANIFEST, SUMS):
             told[name] = file.read(_LONGEST_LIST)
-        elif not name.startswith(FILES):
+        elif name in _OTHERS:
             found[name] = create(place.data / RESTORING / name, file)
+        elif not name.startswith(FILES):
+            raise BackupDamaged(f"{name[:200]} does not belong in a backup.")
         elif place.files is None:
             raise StorageDiffers("The files are in this backup, and the settings name a bucket.")
         else:
@@ -121,8 +161,10 @@ def _unpack(source: Path, place: Place) -> Manifest:
         raise BackupDamaged(f"It has no {' and no '.join(sorted(missing))}.")
     manifest = read_manifest(told[MANIFEST])
     check(manifest, told[SUMS], found)
-    if found.keys() < {manifest.database, SECRET}:
-        raise BackupDamaged(f"It has no {manifest.database} or no {SECRET}.")
+    if manifest.database == SECRET or _OTHERS & found.keys() != {manifest.database, SECRET}:
+        raise BackupDamaged(
+            f"It is to have {SECRET} and one database, and has {', '.join(sorted(_OTHERS & found.keys())) or 'none of them'}."
+        )
     if manifest.storage != IN_BACKUP and place.files is not None:
         raise StorageDiffers(f"The files of this backup are in {manifest.storage}, and the settings name a folder.")
     if (manifest.database == backup.FILE) != place.url.startswith("sqlite:"):
@@ -133,27 +175,29 @@ def _unpack(source: Path, place: Place) -> Manifest:
 def _put_in_place(place: Place, manifest: Manifest, *, noted_at: int | None) -> None:
     stage = place.data / RESTORING
     books = stage / manifest.database
-    if manifest.database == backup.FILE:
-        migrate.upgrade(f"sqlite:///{books}")
-        _note(f"sqlite:///{books}", manifest, now=noted_at)
+    if is_file(place.url):
+        _finish(f"sqlite:///{books}", manifest, noted_at=noted_at)
     os.sync()
     if place.files is not None:
         for path in (place.files / RESTORING).iterdir():
             path.rename(place.files / path.name)
     (stage / SECRET).rename(place.data / SECRET)
     reach("restore.half")
-    if manifest.database == backup.FILE:
+    if is_file(place.url):
         books.rename(place.data / backup.FILE)
+        reach("restore.loaded")
     else:
         backup.load(books, place.url)
-        migrate.upgrade(place.url)
-        _note(place.url, manifest, now=noted_at)
+        reach("restore.loaded")
         books.unlink()
+        _finish(place.url, manifest, noted_at=noted_at)
     os.sync()
 
 
-def _note(url: str, manifest: Manifest, *, now: int | None) -> None:
-    if now is None:
-        return
+def _finish(url: str, manifest: Manifest, *, noted_at: int | None) -> None:
+    """Bring the books up to date; with the mark gone, they bear the note."""
+    migrate.upgrade(url, restoring_it=True)
     with backup.engine(url) as books, books.begin() as connection:
-        restores.note(connection, made_at=manifest.made_at_ms, now=now)
+        if noted_at is not None:
+            restores.note(connection, made_at=manifest.made_at_ms, now=noted_at)
+        restoring.end(connection)

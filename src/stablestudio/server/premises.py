@@ -12,18 +12,13 @@ from stablestudio.config import RESTORING, ConfigurationInvalid
 from stablestudio.errors import StudioError
 from stablestudio.store import migrate
 from stablestudio.store.database import is_file
+from stablestudio.store.restoring import RestoreUnfinished
 
 
 class DataFolderInUse(StudioError):
     """Another process serves from this data folder."""
 
     hint = "Stop the other process, or serve from another folder with --data."
-
-
-class RestoreUnfinished(StudioError):
-    """A backup was restored into this data folder, and not to its end."""
-
-    hint = "Run stablestudio restore again, with the same backup."
 
 
 class SchemaBehind(StudioError):

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from stablestudio.store.restoring import COPIER
+
 # What the copy is called in a backup; the name tells which engine can read it.
 FILE, DUMP = "stablestudio.db", "stablestudio.dump"
 _SQLITE = "sqlite:///"
@@ -99,5 +101,6 @@ def _environment(url: str) -> Mapping[str, str]:
         "PGPASSWORD": made.password,
         "PGDATABASE": made.database,
         "PGSSLMODE": made.query.get("sslmode"),
+        "PGAPPNAME": COPIER,
     }
     return {**os.environ, **{name: str(value) for name, value in facts.items() if value is not None}}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from stablestudio.store import restoring
 from stablestudio.store.database import is_file
 from stablestudio.store.tables import metadata
 
@@ -15,9 +17,12 @@ HEAD = "0010"
 LOCK = 5_402_402
 
 
-def upgrade(url: str) -> bool:
-    """Upgrade the database if it is behind; return whether anything was done."""
-    if current(url) == HEAD:
+def upgrade(url: str, *, restoring_it: bool = False) -> bool:
+    """Upgrade the database if it is behind, all the way or not at all; return whether anything was done.
+
+    Raises `RestoreUnfinished`, except for who is `restoring_it`.
+    """
+    if current(url, restoring_it=restoring_it) == HEAD:
         return False
     from alembic import command  # noqa: PLC0415 - 0.7 s of import that most starts do not need
 
@@ -25,11 +30,13 @@ def upgrade(url: str) -> bool:
     return True
 
 
-def current(url: str) -> str | None:
-    """Return the revision of a database's schema, None where it has none of ours."""
+def current(url: str, *, restoring_it: bool = False) -> str | None:
+    """Return the revision of a database's schema, None where it has none of ours; raise `RestoreUnfinished`."""
     engine = bare_engine(url)
     try:
         with engine.connect() as connection:
+            if not restoring_it:
+                restoring.require_none(connection)
             if not sa.inspect(connection).has_table("alembic_version"):
                 return None
             return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
@@ -69,7 +76,24 @@ def alembic_config(url: str):  # type: ignore[no-untyped-def]  # noqa: ANN201 - 
 def bare_engine(url: str) -> sa.Engine:
     """Return an engine without the pools and settings of a `Database`."""
     if is_file(url):
-        return sa.create_engine(url, poolclass=sa.NullPool)
+        engine = sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True)
+        sa.event.listen(engine, "connect", _prepare)
+        sa.event.listen(engine, "begin", _begin)
+        return engine
     from stablestudio.store.postgres import make_engine  # noqa: PLC0415 - not needed for a file
 
     return make_engine(url, poolclass=sa.NullPool)
+
+
+def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver's own transactions begin at the first INSERT: each change of a table before it would be a commit.
+    connection.isolation_level = None
+    connection.execute("PRAGMA busy_timeout=30000")
+    # A table that is changed is written anew and dropped, and its rows' children stay; within a transaction it is too late.
+    connection.execute("PRAGMA foreign_keys=OFF")
+
+
+def _begin(connection: sa.Connection) -> None:
+    """Lock the file where it is upgraded, so that of two that do so the second reads what the first has done."""
+    upgrading = connection.get_execution_options().get("upgrading", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if upgrading else "BEGIN")

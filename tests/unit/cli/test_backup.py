@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import sqlite3
 import stat
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from contextlib import closing
@@ -19,6 +21,9 @@ from click.testing import CliRunner, Result
 
 from stablestudio.cli import main
 from stablestudio.config import RESTORING, load_secret
+from stablestudio.operations.faults import BackupExists
+from stablestudio.operations.manifest import FORMAT, MANIFEST, SUMS, Manifest, write_sums
+from stablestudio.operations.parcels import pack
 from stablestudio.server.premises import lock as lock_of_the_service
 from stablestudio.store import jobs, migrate
 from stablestudio.store.jobs import Asset
@@ -119,6 +124,33 @@ def test_a_backup_never_replaces_anything(office: Office, target: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
+def test_of_two_backups_to_one_name_at_once_one_is_made_and_the_other_is_told(office: Office, target: Path) -> None:
+    slow = pack(target)
+    parcel, _ = slow.__enter__()
+    parcel.add("secret", io.BytesIO(b"of the slow one"))
+    back_up(office, target)
+    before = _bytes(target)
+    with pytest.raises(BackupExists):
+        slow.__exit__(None, None, None)
+    assert _bytes(target) == before
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def _bytes(target: Path) -> object:
+    return tree(target) if target.is_dir() else target.read_bytes()
+
+
+def test_the_next_backup_removes_what_a_killed_one_has_left(office: Office, target: Path) -> None:
+    program = (
+        "import sys, os, pathlib; from stablestudio.operations.parcels import pack\n"
+        "with pack(pathlib.Path(sys.argv[1])) as (_, aside): (aside / 'stablestudio.db').touch(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(target)], check=False, timeout=60)
+    assert len(list(target.parent.rglob("stablestudio.db"))) == 1
+    back_up(office, target)
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
 def test_a_backup_that_fails_leaves_nothing_behind(office: Office, target: Path) -> None:
     (office.data / "secret").unlink()
     assert refused(office.run("backup", str(target))) == "backup_not_made"
@@ -195,6 +227,52 @@ def test_a_file_that_does_not_belong_there_is_refused(office: Office, tmp_path: 
     assert refused(restore(tmp_path / "backup", place)) == "backup_damaged"
 
 
+def _write_tar(path: Path, members: dict[str, bytes], **told: Any) -> Path:
+    """Write a backup whose lists are right, whatever is in it."""
+    listed = write_sums({name: hashlib.sha256(data).hexdigest() for name, data in members.items()})
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "program": "1",
+        "revision": migrate.HEAD,
+        "made_at": "2026-01-01T00:00:00Z",
+        "made_at_ms": 1,
+        "database": "stablestudio.db",
+        "storage": "backup",
+        "counts": {"orders": 0, "jobs": 0},
+        "purged": [],
+        "lost": [],
+        "sums": hashlib.sha256(listed).hexdigest(),
+    }
+    with tarfile.open(path, "w") as tar:
+        for name, data in {**members, SUMS: listed, MANIFEST: Manifest(**facts | told).write()}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["secret", "files/a"], {}),
+        (["stablestudio.db", "files/a"], {}),
+        (["files/a"], {}),
+        (["secret", "stablestudio.db", "other"], {}),
+        (["secret", "stablestudio.db", "assets"], {}),
+        (["secret", "stablestudio.db", "stablestudio.dump"], {}),
+        (["secret", "stablestudio.db"], {"database": "secret"}),
+        (["secret", "stablestudio.db", "files/a"], {"database": "files/a"}),
+    ],
+)
+def test_a_backup_has_one_database_and_the_secret_and_files_and_nothing_else(
+    office: Office, tmp_path: Path, place: Path, names: list[str], told: dict[str, Any]
+) -> None:
+    books = office.path.read_bytes()
+    members = {name: books if name == "stablestudio.db" else b"x" for name in names}
+    assert refused(restore(_write_tar(tmp_path / "b.tar", members, **told), place)) == "backup_damaged"
+    assert set(tree(place)) == {"lock"}
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/x", "files/../../x", "files/.hidden"])
 def test_no_name_in_a_backup_leads_out_of_the_place(tmp_path: Path, place: Path, name: str) -> None:
     (tmp_path / "x").write_text("x")
@@ -209,6 +287,29 @@ def test_a_link_in_a_backup_is_refused(tmp_path: Path, place: Path) -> None:
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(member)
     assert refused(restore(tmp_path / "evil.tar", place)) == "backup_damaged"
+
+
+def test_a_sparse_member_is_refused_before_anything_is_written(office: Office, tmp_path: Path, place: Path) -> None:
+    back_up(office, tmp_path / "b.tar")
+    with tarfile.open(tmp_path / "b.tar", "a") as tar:
+        member = tarfile.TarInfo("files/huge")
+        member.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(1 << 26), "GNU.sparse.numblocks": "1"}
+        member.size = 1
+        tar.addfile(member, io.BytesIO(b"x"))
+    refusal = restore(tmp_path / "b.tar", place)
+    assert (refused(refusal), "files/huge' is no file as backups" in refusal.stdout) == ("backup_damaged", True)
+    assert set(tree(place)) == {"lock"}
+
+
+def test_a_backup_for_which_there_is_no_room_is_refused_before_anything_is_written(
+    office: Office, target: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(office, target)
+    full = shutil.disk_usage(target.parent)._replace(free=1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    refusal = restore(target, place)
+    assert (refused(refusal), "room for 1." in refusal.stdout) == ("backup_not_restored", True)
+    assert set(tree(place)) == {"lock"}
 
 
 def test_the_first_half_of_a_tar_is_refused(office: Office, tmp_path: Path, place: Path) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +138,65 @@ def _money(connection: sa.Connection) -> list[tuple[Any, ...]]:
         LEFT JOIN jobs j ON j.id = o.id LEFT JOIN refunds r ON r.order_id = o.id ORDER BY o.id""")
     )
     return [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize("way", ["forth", "back"])
+def test_whoever_is_stopped_at_any_statement_finds_the_file_as_it_was(tmp_path: Path, way: str) -> None:
+    books = tmp_path / "books.db"
+    url = f"sqlite:///{books}"
+    migrate.upgrade(url)
+    with migrate.bare_engine(url).begin() as connection:
+        _write_orders(connection)
+    whole = _shape(url)
+    config = migrate.alembic_config(url)
+    if way == "forth":
+        command.downgrade(config, "0001")
+    before = _told(books)
+    stops = _copy_at_each_statement(
+        books, lambda: command.upgrade(config, "head") if way == "forth" else command.downgrade(config, "base")
+    )
+    assert len(stops) > 50
+    assert [stop.name for stop in stops if _told(stop) != before] == []
+    last = f"sqlite:///{stops[-1]}"
+    migrate.upgrade(last)
+    assert _shape(last) == whole
+    with migrate.bare_engine(last).connect() as connection:
+        assert len(_money(connection)) == 3
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+
+
+def _copy_at_each_statement(books: Path, work: Callable[[], None]) -> list[Path]:
+    """Return what a `kill -9` before each statement would leave on the disk: the file and its journal."""
+    stops: list[Path] = []
+
+    def copy(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.lstrip().upper().startswith(("SELECT", "PRAGMA")):
+            return
+        stops.append(books.with_name(f"{len(stops):03} {''.join(filter(str.isalnum, statement))[:40]}"))
+        for ending in ("", "-journal", "-wal"):
+            if (path := Path(f"{books}{ending}")).exists():
+                shutil.copy(path, f"{stops[-1]}{ending}")
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", copy)
+    try:
+        work()
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", copy)
+    return stops
+
+
+def _told(books: Path) -> list[str]:
+    with closing(sqlite3.connect(books)) as connection:
+        return list(connection.iterdump())
+
+
+def test_two_that_upgrade_at_once_do_so_one_after_the_other(empty: str) -> None:
+    program = f"from stablestudio.store import migrate; migrate.upgrade({empty!r})"
+    both = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [each.communicate(timeout=60)[1] for each in both]
+    assert [each.returncode for each in both] == [0, 0], told
+    assert _shape(empty).keys() == metadata.tables.keys()
+    assert migrate.current(empty) == migrate.HEAD
 
 
 def test_messages_from_before_turns_have_their_wallet_receiver_and_schedule(upgraded: str) -> None:
