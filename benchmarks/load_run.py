@@ -56,7 +56,7 @@ SHORT = [(1_000, 10_000)]
 
 
 class Run:
-    """The service on one store: one process with its file, or a web and a worker process on PostgreSQL."""
+    """The service on one store: one process with its file, or one that sells and two that make on PostgreSQL."""
 
     def __init__(self, case: Case, folder: Path, *, url: str, seconds: float) -> None:
         self._case = case
@@ -82,13 +82,13 @@ class Run:
 
     @contextmanager
     def _service(self) -> Iterator[list[Server]]:
-        roles = ["all"] if is_file(self._url) else ["web", "worker"]
+        roles = ["all"] if is_file(self._url) else ["web", "worker", "worker"]
         with ExitStack() as stack:
-            yield [stack.enter_context(self._process(role)) for role in roles]
+            yield [stack.enter_context(self._process(role, number)) for number, role in enumerate(roles)]
 
     @contextmanager
-    def _process(self, role: str) -> Iterator[Server]:
-        port, log = free_port(), self._folder / f"{role}.log"
+    def _process(self, role: str, number: int) -> Iterator[Server]:
+        port, log = free_port(), self._folder / f"{role}-{number}.log"
         command = [sys.executable, "-m", "stablestudio", "serve", "--port", str(port), "--role", role]
         command += ["--data", str(self._folder / "data")]
         environment = {

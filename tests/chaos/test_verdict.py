@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +13,19 @@ import pytest
 from .conftest import CLIP, DOOMED, Template
 from .monkey.crowd import FUNDS, Order
 from .monkey.house import House, Seat
+from .monkey.lots import Lots
 from .monkey.vendors import Ask
-from .monkey.verdict import Entry, _audit, _balances, _of_order, _of_vendors, _unknown_sales, breaches
+from .monkey.verdict import (
+    FULL_RUN,
+    Entry,
+    _audit,
+    _balances,
+    _of_order,
+    _of_vendors,
+    _unknown_sales,
+    breaches,
+    shortfalls,
+)
 from .zygote import Zygote
 
 DELIVERED = Entry(payment="settled", job="complete", refund=None, results=1)
@@ -124,6 +136,48 @@ def test_a_vendor_is_asked_again_only_after_a_certain_refusal(
     ended: str, verdicts: Verdicts, sentences: list[str]
 ) -> None:
     assert _is_told(list(_of_vendors(_order(ended), _asks(*verdicts))), *sentences)
+
+
+@pytest.mark.parametrize(("asked_at", "is_breach"), [(99.0, False), (101.0, True)])
+def test_a_thawed_worker_that_asks_without_a_fence_is_a_breach(asked_at: float, *, is_breach: bool) -> None:
+    """Its job was given up and paid back by another while it was frozen: only the moment of its question tells."""
+    order = _order("refunded", "a")
+    order.ended_at = 100.0
+    asks = [Ask(vendor="bfl", verdict="accepted", at=asked_at)]
+    assert bool(list(_of_vendors(order, asks))) is is_breach
+
+
+def _lots(*drawn: str) -> Lots:
+    lots = Lots(1, "test", {"fine": 9, "kill": 1, "freeze": 1}, usual="fine")
+    lots.drawn.update(drawn)
+    return lots
+
+
+def _sold(*ended: tuple[str, str]) -> list[Order]:
+    return [replace(_order(end), by=by) for end, by in ended]
+
+
+ALL = (("complete", "x402"), ("complete", "mpp"), ("refunded", "x402"), ("released", "x402"))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "paid", "ended", "drawn", "missing"),
+    [
+        (100, 100, ALL[:1], ("kill",), []),
+        (100, 99, ALL[:1], ("kill",), ["only 99 of 100"]),
+        (100, 0, (), (), ["only 0 of 100", "nothing was delivered", "nothing was broken"]),
+        (FULL_RUN, FULL_RUN, ALL, ("kill", "freeze"), []),
+        (FULL_RUN, FULL_RUN, ALL, ("kill",), ["never happened: freeze"]),
+        (FULL_RUN, FULL_RUN, ALL[1:], ("kill", "freeze"), ["nothing paid by x402"]),
+        (FULL_RUN, FULL_RUN, ALL[:3], ("kill", "freeze"), ["no order ended 'released'"]),
+    ],
+)
+def test_a_run_that_tried_too_little_proves_nothing(
+    jobs: int, paid: int, ended: tuple[tuple[str, str], ...], drawn: tuple[str, ...], missing: list[str]
+) -> None:
+    found = shortfalls(_sold(*ended), jobs=jobs, paid=paid, minutes=20, lots=[_lots(*drawn)])
+    assert len(found) == len(missing)
+    assert all(line.startswith(begun) for line, begun in zip(found, missing, strict=True))
 
 
 @pytest.mark.parametrize("payment", ["settled", "claimed", "unknown", "held"])

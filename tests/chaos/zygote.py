@@ -106,7 +106,7 @@ def _spawn(order: dict[str, Any]) -> int:
     os.environ.update(order["environment"])
     from stablestudio import cli, failpoints
 
-    failpoints._ARMED = os.environ.get("STABLESTUDIO_FAILPOINT", "")
+    failpoints._ARMED, _, failpoints._HOW = os.environ.get("STABLESTUDIO_FAILPOINT", "").partition("=")
     if "HASTE" in os.environ:
         _hasten()
     if "CLOCK" in os.environ:

@@ -19,6 +19,7 @@ from stablestudio.jobs.maker import Maker
 from stablestudio.store import executors
 from stablestudio.store.database import Database, is_file
 
+log = logging.getLogger(__name__)
 # A constant: DBOS's default is a hash of source and library version, which strands running jobs at every upgrade.
 APPLICATION_VERSION = "1"
 QUEUE = "make"
@@ -180,7 +181,9 @@ class DbosEngine:
                 return gone
 
     def _register_queues(self) -> None:
+        """Tell the engine our limits. It keeps one row a queue for all processes: who starts last decides for all."""
         for queue, most in self._concurrency.items():
+            self._warn_of_other_limits(queue, most)
             DBOS.register_queue(
                 queue,
                 worker_concurrency=most,
@@ -188,6 +191,16 @@ class DbosEngine:
                 polling_interval_sec=_POLL_SECONDS,
                 on_conflict="always_update",
             )
+
+    def _warn_of_other_limits(self, queue: str, most: int) -> None:
+        known = DBOS.retrieve_queue(queue)
+        if known is None or is_file(self._database.url):
+            return
+        theirs = (known.worker_concurrency, known.global_concurrency)
+        if theirs != (ours := (most, self._vendor_limits.get(queue))):
+            names = ("each", "together")
+            told = {"queue": queue, "before": dict(zip(names, theirs, strict=True))}
+            log.warning("queue_limits_differ", extra=told | {"now": dict(zip(names, ours, strict=True))})
 
 
 def in_hand(database: Database) -> Mapping[str, int]:

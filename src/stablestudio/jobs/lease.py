@@ -19,7 +19,14 @@ from stablestudio.store.migrate import bare_engine
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+# Goes on while the machine sleeps, where there is such a clock: the database's does, too.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_LOOK_SECONDS = 0.5  # the event loop's own timers stand still in that time
 _BEATS = 6  # renewals that are tried within the time of one lease
+
+
+def _now() -> float:
+    return time.clock_gettime(_CLOCK)
 
 
 class LeaseOver(Exception):
@@ -57,7 +64,8 @@ class Lease:
     """Kept by renewing it; the database's clock tells others when it is over, and ours tells us no later.
 
     Ours counts from before a renewal was asked for. It goes on in a process that is stopped (SIGSTOP), and the event
-    loop of one that goes on again cancels what is bound before that does anything.
+    loop of one that goes on again cancels what is bound before that does anything; of a machine that slept (Linux), within
+    half a second.
     """
 
     def __init__(self, url: str, *, seconds: float) -> None:
@@ -65,7 +73,7 @@ class Lease:
         self.beat_seconds = seconds / _BEATS
         self._engine = bare_engine(url)
         self._lasts = round(seconds * 1000)
-        self._until = 0.0  # by the monotonic clock
+        self._until = 0.0  # by `_CLOCK`
         # A thread of its own: what keeps the others busy for long may not cost the lease.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lease")
 
@@ -96,7 +104,7 @@ class Lease:
     @property
     def left(self) -> float:
         """Seconds until the lease is over, as far as this process knows."""
-        return self._until - time.monotonic()
+        return self._until - _now()
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -106,7 +114,7 @@ class Lease:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _take(self) -> None:
-        asked = time.monotonic()
+        asked = _now()
         with self._engine.begin() as connection:
             executors.begin(
                 connection, executor=self.executor, host=socket.gethostname(), pid=os.getpid(), lasts=self._lasts
@@ -114,7 +122,7 @@ class Lease:
         self._until = asked + self._lasts / 1000
 
     def _renew(self) -> bool:
-        asked = time.monotonic()
+        asked = _now()
         try:
             with self._engine.begin() as connection:
                 renewed = executors.renew(connection, executor=self.executor, lasts=self._lasts)
@@ -143,7 +151,7 @@ class _Watch:
     def _look(self) -> None:
         left = self._lease.left
         if left > 0:  # it may have been renewed since the last look
-            self._timer = self._loop.call_later(left, self._look)
+            self._timer = self._loop.call_later(min(left, _LOOK_SECONDS), self._look)
             return
         self.over = True
         self._work.cancel()

@@ -92,12 +92,14 @@ class Maker:
         restored_at: int | None = None,
         may_ask: Callable[[], bool] = lambda: True,
         right: Right | None = None,
+        at_once: int | None = None,
     ) -> None:
         """Take the parts; `charge` settles the held payment of an order, `retention` is for ever unless given.
 
         `on_failed` hears that money is owed, `on_ended` that nothing is needed for a job any more. `restored_at` is when
         the books were put back (ms): what was ordered before may be with a vendor already, without their knowing.
         `may_ask` tells whether there is room for what a vendor would make. `right` is this process' right to make jobs.
+        `at_once` is how many jobs of a provider it takes: what the engine hands out is limited as the last process said.
         """
         self._database = database
         self._bindings = bindings
@@ -110,6 +112,7 @@ class Maker:
         self._restored_at = restored_at or 0
         self._may_ask = may_ask
         self._right = right or Alone()
+        self._at_once = at_once
         self._draining = False
         self._busy: defaultdict[str, set[str]] = defaultdict(set)  # jobs that each provider works on
         self._asking: set[str] = set()  # jobs whose vendor is being asked by this very process
@@ -235,9 +238,13 @@ class Maker:
         return turn if wait <= 0 else step("submit", wait=wait)
 
     def _has_room(self, binding: Binding, job_id: str) -> bool:
-        """Tell whether a provider may have one more job; its own queue sees to that but where another was preferred."""
+        """Tell whether a provider may have one more job from here, as this very process was told.
+
+        Its queue sees to that, too, but not where another provider was preferred, or another process told otherwise.
+        """
         busy = self._busy[binding.provider.name]
-        return binding.at_once is None or job_id in busy or len(busy) < binding.at_once
+        limits = [most for most in (binding.at_once, self._at_once) if most is not None]
+        return job_id in busy or all(len(busy) < most for most in limits)
 
     async def _ask(self, work: Work, history: Sequence[store.Submission], *, binding: Binding) -> Step:
         """Ask the vendor, once: the intent is on disk before the question is."""

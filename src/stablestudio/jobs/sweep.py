@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from functools import partial
 
 from stablestudio.clock import Clock
 from stablestudio.jobs.decisions import OVERDUE, is_overdue
@@ -16,6 +18,7 @@ from stablestudio.store.database import Database
 log = logging.getLogger(__name__)
 _INTERVAL = 30.0
 _QUIET_MS = 60_000
+_PAGE = 250  # jobs that are looked at in one go: others use the loop and the store between two pages
 
 
 class Sweep:
@@ -35,16 +38,27 @@ class Sweep:
     async def work_once(self, *, quiet_ms: int = _QUIET_MS) -> None:
         """Look once at every job untouched for `quiet_ms`."""
         before = self._clock.now_ms() - quiet_ms
-        stale = await self._database.read(lambda connection: store.open_jobs(connection, before=before))
-        states = await self._engine.states([job.id for job in stale])
-        lost = {job.id for job in stale if states.get(job.id) is EngineState.LOST}
-        for job in stale:
+        lost: set[str] = set()
+        page = await self._page(before)
+        while page:
+            lost |= await self._look(page)
+            page = await self._page(before, after=page[-1])
+        self._seen_lost = lost
+
+    async def _page(self, before: int, *, after: store.Stale | None = None) -> list[store.Stale]:
+        return await self._database.read(partial(store.stale, before=before, after=after, limit=_PAGE))
+
+    async def _look(self, page: Sequence[store.Stale]) -> set[str]:
+        """Mend what is stranded; return the jobs that the engine believes to run, and nobody runs."""
+        states = await self._engine.states([job.id for job in page])
+        lost = {job.id for job in page if states.get(job.id) is EngineState.LOST}
+        for job in page:
             # Between queue and first step the engine and this process disagree for a moment: look twice.
             if states.get(job.id) is not EngineState.RUNNING and (job.id not in lost or job.id in self._seen_lost):
                 await self._mend(job, states.get(job.id))
-        self._seen_lost = lost
+        return lost
 
-    async def _mend(self, job: store.Job, state: EngineState | None) -> None:
+    async def _mend(self, job: store.Stale, state: EngineState | None) -> None:
         log.warning("job_stranded", extra={"job": job.id, "engine": state})
         now = self._clock.now_ms()
         try:

@@ -152,6 +152,7 @@ class House:
             restored_at=self._restored_at(),
             may_ask=lambda: self.room.problem is None,
             right=self._lease,
+            at_once=max(1, settings.jobs_at_once),
         )
         self.reconciler = Reconciler(self.database, rails=self.rails.all, seller=self.seller, clock=self._clock)
         self.sweep = Sweep(self.database, engine=self.engine, maker=self.maker, clock=self._clock)

@@ -133,16 +133,21 @@ class Working:
         self._run(every(_PLACE_SECONDS, self._mind_place, name="place"))
 
     async def stop(self) -> None:
-        """Stop taking jobs, hand over those of this process, and leave its place; what is alone goes on at its next start."""
+        """Stop taking jobs, leave the place of the duties, and hand over the jobs of this process; what is alone goes on at its next start."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Our duties have ended: another takes them now, while vendors are waited for here.
+        leaving = asyncio.create_task(self._give_place_back())
         handing = asyncio.create_task(every(_HAND_OVER_SECONDS, self._hand_over, name="hand_over"))
         await self._maker.drain(self._drain_seconds)
         handing.cancel()
         await asyncio.gather(handing, return_exceptions=True)
         await self._engine.stop()
         await self._leave()
+        await leaving
+
+    async def _give_place_back(self) -> None:
         if self._place is not None:
             await asyncio.to_thread(self._place.give_back)
 

@@ -82,15 +82,27 @@ def find(connection: sa.Connection, job_id: str) -> Job | None:
     return Job(**row._mapping) if row else None  # noqa: SLF001 - SQLAlchemy's public name for it
 
 
-def open_jobs(connection: sa.Connection, *, before: int) -> list[Job]:
-    """Return unfinished jobs untouched since `before` (ms), oldest first."""
+class Stale(NamedTuple):
+    """An unfinished job that nobody touched for a while."""
+
+    updated_at: int
+    id: str
+    provider: str | None
+    created_at: int
+
+
+def stale(connection: sa.Connection, *, before: int, after: Stale | None = None, limit: int) -> list[Stale]:
+    """Return unfinished jobs untouched since `before` (ms), oldest first: the next ones `after` the last one seen."""
+    place = sa.tuple_(jobs.c.updated_at, jobs.c.id)
     statement = (
-        sa.select(jobs)
+        sa.select(*(jobs.c[name] for name in Stale._fields))
         .where(jobs.c.state.in_(("pending", "loading")), jobs.c.updated_at <= before)
-        .order_by(jobs.c.updated_at)
-        .limit(200)
+        .order_by(jobs.c.updated_at, jobs.c.id)
+        .limit(limit)
     )
-    return [Job(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001
+    if after is not None:
+        statement = statement.where(place > sa.tuple_(after.updated_at, after.id))
+    return [Stale(*row) for row in connection.execute(statement)]
 
 
 def intend(
@@ -278,7 +290,7 @@ def owe(connection: sa.Connection, *, job_id: str, now: int) -> bool:
     return connection.execute(sa.insert(refunds).from_select(columns, owed)).rowcount == 1
 
 
-def postpone(connection: sa.Connection, *, job: Job, now: int) -> bool:
+def postpone(connection: sa.Connection, *, job: Stale, now: int) -> bool:
     """Put a job at the end of the sweep's line; `False` if it has ended or moved meanwhile, or another sweep was first."""
     seen = (jobs.c.id == job.id, jobs.c.updated_at == job.updated_at)
     statement = sa.update(jobs).where(*seen, jobs.c.state.in_(("pending", "loading"))).values(updated_at=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ class Place:
         self._name = name
         self._holder = holder
         self._session: sa.Connection | None = None
+        self._lock = threading.Lock()  # who gives it back does so after what another thread is doing with it
 
     @property
     def taken(self) -> bool:
@@ -32,6 +34,10 @@ class Place:
 
     def take(self) -> bool:
         """Take the place if it is free; a database that cannot be reached has none."""
+        with self._lock:
+            return self._take()
+
+    def _take(self) -> bool:
         try:
             session = self._engine.connect()
             session.execute(_NAME, {"holder": self._holder})
@@ -45,19 +51,21 @@ class Place:
 
     def keep(self) -> bool:
         """Tell whether the place is still ours: after a lost connection, whether it could be taken once more."""
-        try:
-            assert self._session is not None, "take() comes first"
-            self._session.execute(sa.text("SELECT 1"))
-        except sa.exc.DBAPIError:
-            self._session = None
-            return self.take()
-        return True
+        with self._lock:
+            try:
+                assert self._session is not None, "take() comes first"
+                self._session.execute(sa.text("SELECT 1"))
+            except sa.exc.DBAPIError:
+                self._session = None
+                return self._take()
+            return True
 
     def give_back(self) -> None:
         """Let the next one have it."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
+                self._session = None
 
 
 def send_away(connection: sa.Connection, holders: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from .faults import Monkey
 from .house import House, opened
 from .town import Town
 from .vendors import Vendors
-from .verdict import answers, breaches, outcomes, rest
+from .verdict import FULL_RUN, answers, breaches, outcomes, rest, shortfalls
 
 # Some payments are charged when the work is done; short enough to see the end of one that a facilitator lied about.
 _HELD = {"STABLESTUDIO_HOLD_SECONDS": "60", "STABLESTUDIO_SETTLE": '{"gpt-image-2": "complete"}'}
@@ -36,7 +36,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--settled-by", choices=["ledger", "facilitators"], default="facilitators", help="who settles x402"
     )
-    parser.add_argument("--jobs", type=int, default=2000, help="orders to be paid for (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=FULL_RUN, help="orders to be paid for (default: %(default)s)")
     parser.add_argument(
         "--minutes", type=float, default=20.0, help="longest time that is bought (default: %(default)s)"
     )
@@ -94,6 +94,7 @@ async def _run(given: argparse.Namespace, folder: Path, server: PostgresServer |
             lots.calm = True  # the audit asks the chain, and takes no lost answer for a good one
         outside = town.balances() if town else []
         found = await asyncio.to_thread(breaches, house, crowd.orders, vendors.asks, outside=outside)
+    found += shortfalls(crowd.orders, jobs=given.jobs, paid=crowd.paid, minutes=given.minutes, lots=all_lots)
     paid = f"{len(crowd.orders):,} orders, {crowd.paid:,} paid, in {(time.monotonic() - begun) / 60:.1f} minutes"
     tables = {
         "faults injected": sum((lots.drawn for lots in all_lots), Counter[str]()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,6 +24,7 @@ from .lots import Lots
 from .vendors import PROMPT, picture
 
 FUNDS = 100_000_000
+RAILS = ("x402", "mpp")
 _PATIENCE_SECONDS = 300.0  # a refund that a facilitator lied about takes a quarter of an hour
 _COMING_BACK_SECONDS = 120.0
 _CALL_SECONDS = 20.0
@@ -51,6 +53,7 @@ class Order:
     jobs: set[str] = field(default_factory=set)
     told: Counter[str] = field(default_factory=Counter)
     ended: str = "open"
+    ended_at: float = math.inf  # when its buyer was told, by the clock of the vendors' record
     got: bytes | None = None
     token: str = ""
 
@@ -82,7 +85,7 @@ class Crowd:
     """Buys until so many orders were paid for and have ended, or the minutes are over."""
 
     def __init__(self, doors: Sequence[str], *, seed: int, jobs: int, wallets: int, minutes: float) -> None:
-        self.lots = Lots(seed, "buyers")
+        self.lots = Lots(seed, "buyers", _MANNERS, usual="plain")
         self.orders: list[Order] = []
         self.wallets = [Wallet(seed=seed, number=n, by="mpp" if n % 6 == 5 else "x402") for n in range(wallets)]
         self.paid = 0
@@ -214,9 +217,10 @@ class Crowd:
             if job["status"] == "complete":
                 order.got = await self._fetch(job["result"]["imageUrl"])
                 order.ended = "complete" if order.got == picture(order.number) else "another picture"
+                order.ended_at = time.monotonic()
                 return
             if job["status"] == "failed" and (ended := _ENDED.get(job["payment"]["state"])):
-                order.ended = ended
+                order.ended, order.ended_at = ended, time.monotonic()
                 order.told[f"failed: {job['error']['code'] if isinstance(job['error'], dict) else job['error']}"] += 1
                 return
             await asyncio.sleep(0.2)

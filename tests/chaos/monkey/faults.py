@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from .house import House, Seat
+from .house import LEASE_SECONDS, House, Seat
 from .lots import Lots
 
 _COMMON = {
@@ -24,10 +24,16 @@ _COMMON = {
     "disk is full for a while": 2,
     "books are slow to write (locked for seconds)": 2,
 }
-_POSTGRES = {"PostgreSQL crashes and comes back": 1.5, "database connections cut": 4}
+_POSTGRES = {
+    "PostgreSQL crashes and comes back": 1.5,
+    "database connections cut": 4,
+    "worker is frozen between intent and question": 1.5,
+}
 _LONGEST_STEP = 45.0  # seconds that a clock goes wrong by
 _STRIDE = 8  # orders that end between two faults, or
 _MOST_PAUSES = 6  # so many times the usual pause
+_MOST_LEASES = 3  # that a process is frozen for
+_FREEZES_WITHIN, _ENDS_WITHIN = 15.0, 20.0  # seconds
 _ALL_TABLES = "orders, payments, jobs, submissions, refunds"
 
 
@@ -38,12 +44,12 @@ class Monkey:
         self, house: House, *, seed: int, pause: float, extra: dict[str, Callable[[], Awaitable[None]]]
     ) -> None:
         """`pause` is the mean time between two faults, in seconds; `extra` are faults of parts outside of the house."""
-        self.lots = Lots(seed, "monkey")
         self._house = house
         self._pause = pause
         self._extra = extra
         self._weights: dict[str, float] = {**_COMMON, **({} if house.server is None else _POSTGRES)}
         self._weights |= dict.fromkeys(extra, 3.0)
+        self.lots = Lots(seed, "monkey", self._weights)
         self._under_way: set[asyncio.Task[None]] = set()
         self._crashing = asyncio.Lock()
 
@@ -77,6 +83,7 @@ class Monkey:
             "books are slow to write (locked for seconds)": self._lock_books,
             "PostgreSQL crashes and comes back": self._crash_postgres,
             "database connections cut": self._cut,
+            "worker is frozen between intent and question": self._freeze_at_intent,
         }
         await deeds[kind](seat)
 
@@ -86,9 +93,25 @@ class Monkey:
     async def _freeze(self, seat: Seat) -> None:
         pid = seat.pid
         seat.signal(signal.SIGSTOP)
-        await asyncio.sleep(self.lots.between(1, 5 if len(self._house.seats) == 1 else 15))
+        await asyncio.sleep(self.lots.between(1, 5 if self._house.server is None else _MOST_LEASES * LEASE_SECONDS))
         if seat.pid == pid:
             seat.signal(signal.SIGCONT)
+
+    async def _freeze_at_intent(self, _: Seat) -> None:
+        """Freeze a worker where it may ask a vendor next, until the others have its jobs: it must not ask any more."""
+        seat = self.lots.random.choice([seat for seat in self._house.seats if seat.role == "worker"])
+        seat.failpoint = "make.intended=freeze"
+        seat.signal(signal.SIGKILL)
+        if not await _until(lambda: seat.failpoint is None and seat.is_frozen, seconds=_FREEZES_WITHIN):
+            seat.failpoint = None
+            seat.signal(signal.SIGKILL)  # nothing was asked for; else it would freeze when nobody looks
+            return
+        pid = seat.pid
+        await asyncio.sleep(_MOST_LEASES * LEASE_SECONDS)
+        thawed = time.monotonic()
+        while seat.pid == pid and seat.exit_status() is None:  # the failpoint freezes it each time that it gets there
+            seat.signal(signal.SIGCONT if time.monotonic() < thawed + _ENDS_WITHIN else signal.SIGKILL)
+            await asyncio.sleep(0.2)
 
     async def _step_clock(self, seat: Seat) -> None:
         seat.shift_clock(self.lots.between(-_LONGEST_STEP, _LONGEST_STEP))
@@ -148,6 +171,14 @@ async def _any_of(event: asyncio.Event, *, seconds: float) -> None:
     """Wait for an event for so long at most."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
+
+
+async def _until(happened: Callable[[], bool], *, seconds: float) -> bool:
+    """Wait for something for so long at most; tell whether it happened."""
+    deadline = time.monotonic() + seconds
+    while not happened() and time.monotonic() < deadline:  # noqa: ASYNC110 - a process' state tells nobody
+        await asyncio.sleep(0.05)
+    return happened()
 
 
 def _limit(seat: Seat, size: int) -> None:

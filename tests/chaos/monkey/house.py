@@ -18,6 +18,7 @@ from tests.service import Process
 
 PUBLIC = "https://studio.example"
 ROLES = {"sqlite": ("all",), "postgres": ("web", "web", "worker", "worker")}
+LEASE_SECONDS = 5.0  # the shortest that is allowed: a freeze outlasts it
 _READY_SECONDS = 120.0
 
 
@@ -28,6 +29,7 @@ class Seat(ForkedService):
         super().__init__(data, zygote=zygote, environment={**environment, "STABLESTUDIO_ROLE": role})
         self.role = role
         self.due = 0.0
+        self.failpoint: str | None = None  # where its next process freezes
         self._clock = data.parent / f"clock-{self.port}"
         self._clock.write_bytes(bytes(8))
         self.environment["CLOCK"] = str(self._clock)
@@ -41,6 +43,14 @@ class Seat(ForkedService):
         """Send a signal, also to a process that has just ended."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it stands still at its failpoint, or was stopped."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
 
     def exit_status(self) -> int | None:
         process: Process | None = self._process
@@ -74,7 +84,8 @@ class House:
                     seat.due = time.monotonic() + 0.3
                 elif status is not None and time.monotonic() > seat.due:
                     seat.due = 0.0
-                    seat.start(wait=False)
+                    seat.start(wait=False, failpoint=seat.failpoint)
+                    seat.failpoint = None
             await asyncio.sleep(0.1)
 
 
@@ -93,6 +104,7 @@ async def opened(
     }
     if server is not None:
         settings["STABLESTUDIO_DATABASE"] = server.create_upgraded()
+        settings["STABLESTUDIO_LEASE_SECONDS"] = str(LEASE_SECONDS)
     seats = [Seat(folder / "data", zygote=zygote, role=role, environment=settings) for role in ROLES[store]]
     house = House(seats=seats, server=server)
     try:

@@ -46,7 +46,7 @@ class Town:
     """A ledger in books of its own, reached by JSON-RPC and by facilitators alone."""
 
     def __init__(self, folder: Path, *, seed: int) -> None:
-        self.lots = Lots(seed, "town")
+        self.lots = Lots(seed, "town", _SETTLE, _NODE, usual=_FINE)
         self._database = open_database(folder)
         self._ledger = LedgerChain(self._database, domain=USDC, clock=SystemClock())
         self._methods = EthMethods(_EvmLedger(self._ledger, clock=SystemClock()))

@@ -9,9 +9,10 @@ import functools
 import itertools
 import json
 import re
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tests.doubles import png
@@ -74,6 +75,7 @@ class Ask:
 
     vendor: str
     verdict: Literal["accepted", "refused", "unclear"]
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,7 +91,7 @@ class Vendors:
     """What all three share: the record, the lots, and how a submission may go wrong."""
 
     def __init__(self, seed: int) -> None:
-        self.lots = Lots(seed, "vendors")
+        self.lots = Lots(seed, "vendors", _SUBMISSION, _TASK, _LOOK, _FILE, usual=_FINE)
         self.asks: defaultdict[int, list[Ask]] = defaultdict(list)
         self._tasks: dict[int, Task] = {}
         self._numbers = itertools.count(1)

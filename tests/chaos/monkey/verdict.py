@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from .crowd import FUNDS, Order
+from .crowd import FUNDS, RAILS, Order
 from .house import House
+from .lots import Lots
 from .vendors import Ask
 
 _REST_SECONDS = 600.0
@@ -28,6 +29,9 @@ _BOOKS = """
     FROM orders o JOIN payments p ON p.order_id = o.id
     LEFT JOIN jobs j ON j.id = o.id LEFT JOIN refunds r ON r.order_id = o.id"""
 _BALANCES = "SELECT owner, count(*), sum(amount) FROM ledger_balances GROUP BY owner"
+FULL_RUN = 2000  # jobs
+# Whether a payment is refused unpaid depends on how slow the machine is.
+_ENDS_OF_MONEY = ("complete", "refunded", "released")
 _GIVEN_BACK = ("rejected", "released")
 
 
@@ -109,7 +113,7 @@ def _of_order(order: Order, books: Mapping[str, Entry]) -> Iterator[str]:
 
 
 def _of_vendors(order: Order, asks: Sequence[Ask]) -> Iterator[str]:
-    """At most one submission, unless those before were certainly refused."""
+    """At most one submission, unless those before were certainly refused, and none after the end."""
     told = [f"{ask.vendor} {ask.verdict}" for ask in asks]
     if any(ask.verdict != "refused" for ask in asks[:-1]):
         yield f"order {order.number} ({order.jobs}): vendors were asked again: {told}"
@@ -117,6 +121,8 @@ def _of_vendors(order: Order, asks: Sequence[Ask]) -> Iterator[str]:
         yield f"order {order.number} ({order.jobs}): complete, and no vendor accepted it: {told}"
     if order.ended in ("refused", "unasked") and asks:
         yield f"order {order.number}: never charged, and vendors were asked: {told}"
+    if any(ask.at > order.ended_at for ask in asks):
+        yield f"order {order.number} ({order.jobs}): a vendor was asked after its end, by who had lost it: {told}"
 
 
 def _unknown_sales(orders: Sequence[Order], books: Mapping[str, Entry]) -> Iterator[str]:
@@ -136,6 +142,22 @@ def _balances(holdings: Sequence[tuple[Any, ...]], orders: Sequence[Order]) -> I
         coins, units = (sum(column) for column in zip(*own, strict=True))
         if units != coins * FUNDS - price:
             yield f"wallet {wallet}: {coins * FUNDS - units} units are gone, {price} were charged for deliveries"
+
+
+def shortfalls(orders: Sequence[Order], *, jobs: int, paid: int, minutes: float, lots: Sequence[Lots]) -> list[str]:
+    """Return what a run did not try: where nothing is sold or broken, nothing is proven.
+
+    A full run has tried all that it can; who plays a short form has seen something sold, and something broken.
+    """
+    ends = Counter(order.ended for order in orders)
+    delivered = Counter(order.by for order in orders if order.ended == "complete")
+    short = [] if paid >= jobs else [f"only {paid:,} of {jobs:,} orders were paid for in the {minutes:g} minutes given"]
+    if jobs < FULL_RUN:
+        short += [] if delivered else ["nothing was delivered"]
+        return short + ([] if any(each.drawn for each in lots) else ["nothing was broken"])
+    short += [f"nothing paid by {rail} was delivered" for rail in RAILS if not delivered[rail]]
+    short += [f"no order ended {end!r}" for end in _ENDS_OF_MONEY if not ends[end]]
+    return short + [f"never happened: {word}" for each in lots for word in each.missing]
 
 
 def outcomes(orders: Sequence[Order]) -> Counter[str]:

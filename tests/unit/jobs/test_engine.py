@@ -182,6 +182,17 @@ async def test_a_workflow_in_a_queue_that_nobody_works_on_any_more_is_lost_and_s
     assert running.maker.of("job_moved") == ["submit", "poll", "deliver"]
 
 
+async def test_limits_that_differ_from_those_of_the_other_processes_are_told_of(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One row of the engine holds for all: whoever starts last decides."""
+    other = DbosEngine(running.database, executor_id="other", concurrency={"make": 9})
+    for engine in (running.engine, other, other, running.engine):
+        await asyncio.to_thread(engine._register_queues)
+    told = [(record.before["each"], record.now["each"]) for record in caplog.records if "limits" in record.message]  # type: ignore[attr-defined]
+    assert told == ([] if is_file(running.database.url) else [(4, 9), (9, 4)])
+
+
 async def test_threads_that_hang_do_not_hold_a_job_up(running: Running) -> None:
     """Host names are looked up in threads, and some name servers never answer."""
     release = threading.Event()

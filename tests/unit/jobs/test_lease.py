@@ -125,6 +125,20 @@ async def test_what_is_bound_to_a_lease_is_cut_off_at_its_end(lease_for: Callabl
     assert done == []
 
 
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="no clock here goes on while the machine sleeps")
+async def test_a_machine_that_slept_for_longer_than_its_lease_is_cut_off(
+    lease_for: Callable[[float], Lease], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop's timers stood still: only that clock tells."""
+    lease, real = lease_for(600), time.clock_gettime
+    await lease.take()
+    bound = asyncio.create_task(lease.bind(asyncio.sleep(3600)))
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr(time, "clock_gettime", lambda which: real(which) + (601 if which == time.CLOCK_BOOTTIME else 0))
+    with pytest.raises(LeaseOver):
+        await asyncio.wait_for(bound, 30)
+
+
 async def test_what_is_bound_to_a_lease_goes_on_as_long_as_it_is_renewed(lease_for: Callable[[float], Lease]) -> None:
     lease = lease_for(600)
     await lease.take()

@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 
 import pytest
+import sqlalchemy as sa
 
 from stablestudio.jobs.engine import EngineState
 from stablestudio.jobs.sweep import Sweep
@@ -65,6 +66,23 @@ async def test_only_old_unfinished_jobs_that_the_engine_dropped_are_restarted(
     clock.advance(61)
     await _look(database, engine, clock)
     assert set(engine.restarted) == {dropped, young}
+
+
+async def test_a_stranded_job_is_found_behind_many_older_ones_that_are_well(
+    database: Database, clock: ManualClock
+) -> None:
+    engine, healthy = FakeEngine(), 300
+
+    def fill(connection: sa.Connection) -> list[str]:
+        return [sell(connection, number, now=clock.now_ms()) for number in range(1, healthy + 1)]
+
+    well = await database.write(fill)
+    engine.known = dict.fromkeys(well, EngineState.RUNNING)
+    clock.advance(1)
+    stranded = await database.write(lambda connection: sell(connection, healthy + 1, now=clock.now_ms()))
+    clock.advance(61)
+    await _look(database, engine, clock)
+    assert engine.restarted == [stranded]
 
 
 async def test_a_job_that_looked_lost_for_a_moment_is_left_alone(database: Database, clock: ManualClock) -> None:

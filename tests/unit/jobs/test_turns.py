@@ -133,6 +133,20 @@ async def test_a_vendor_that_takes_over_gets_no_more_at_once_than_it_may(make_be
     assert (await bench.maker.advance("submit", other))["do"] == "poll"
 
 
+async def test_a_process_takes_no_more_jobs_than_it_may_itself_whatever_the_engine_hands_out(make_bench: Any) -> None:
+    """The engine keeps one limit for all processes: that of whoever started last."""
+    bench = await make_bench()
+    bench.hire(at_once=1)
+    now = bench.clock.now_ms()
+    other = await bench.database.write(lambda c: sell(c, 2, now=now, input=INPUT, model="nano-banana"))
+    await bench.advance("submit")
+    following = await bench.maker.advance("submit", other)
+    assert (following["do"], following["wait"], bench.vendor.asked) == ("submit", 1.0, ["submit"])
+    await bench.advance("poll", "keep")
+    await bench.maker.deliver(bench.job_id)
+    assert (await bench.maker.advance("submit", other))["do"] == "poll"
+
+
 @pytest.mark.parametrize(
     ("kind", "closed"),
     [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import pytest
@@ -35,22 +36,34 @@ def interleave(
     second: Callable[[sa.Connection], T],
     then: Callable[[sa.Connection], Any] = lambda _: None,
 ) -> T:
-    """Begin the second after the first's decision, and let the first go on only when the second runs or waits."""
-    begun = threading.Event()
+    """Begin the second after the first's decision, and let the first go on only when the second waits for its end."""
+    pids: SimpleQueue[int] = SimpleQueue()
 
     def run(connection: sa.Connection) -> T:
-        begun.set()
+        pids.put(_pid(connection))
         return second(connection)
 
     with ThreadPoolExecutor(1) as threads:
         with database.engine.begin() as connection:
             first(connection)
             running = threads.submit(write, database, run)
-            assert begun.wait(30)
-            with pytest.raises(TimeoutError):
-                running.result(0.3)  # it waits for the first one's end
+            _await_lock(database, pids.get(timeout=30), behind=_pid(connection), running=running)
             then(connection)
         return running.result(30)
+
+
+def _pid(connection: sa.Connection) -> int:
+    """Return the server's process of a connection, without a snapshot taken."""
+    return int(connection.connection.driver_connection.info.backend_pid)  # type: ignore[union-attr]
+
+
+def _await_lock(database: Database, pid: int, *, behind: int, running: Future[Any]) -> None:
+    """Wait until one process of the server waits for a lock that the other one has."""
+    deadline = time.monotonic() + 30
+    while database.fetch(f"SELECT {behind} = ANY(pg_blocking_pids({pid}))") != [(True,)]:
+        assert not running.done(), f"the second did not wait for the first: {running}"
+        assert time.monotonic() < deadline, "the second neither ended nor waited"
+        time.sleep(0.01)
 
 
 def _hold(number: int) -> payments.Payment:
