@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -22,6 +23,14 @@ CONFIG_FILE = Path("stablestudio.toml")
 # A folder in the data folder for as long as a backup is being restored into it.
 RESTORING = ".restoring"
 _ORIGIN = re.compile(r"(https?://(?:[A-Za-z0-9](?:[-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?)/?")
+
+# User and password may hold none of the letters that end them: half of a password would be taken for a host, and told.
+_DATABASE = re.compile(
+    r"postgresql://(?:[^@:/?#\s]+(?::[^@/?#\s]*)?@)?"
+    r"(?:(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?)?"
+    r"(?:/[^@/?#\s]*)?(?:\?(?P<options>[^?#\s]*))?"
+)
+_SECRET_OPTIONS = frozenset({"password", "sslpassword"})
 
 
 class Settings(BaseSettings):
@@ -133,8 +142,7 @@ class Settings(BaseSettings):
         if value is None or not value.get_secret_value():
             return None
         text = reveal(value) or ""  # a variable that is missing must not lead to other books
-        if not text.startswith("postgresql://"):
-            raise ValueError("a URL such as postgresql://user:password@host/name, or nothing for a file")
+        _require_database_url(text)
         return Key(text)
 
     @model_validator(mode="after")
@@ -186,6 +194,22 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Rank the sources: arguments, environment, file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def _require_database_url(text: str) -> None:
+    """Raise `ValueError` for what is not the URL of one PostgreSQL, in words that repeat nothing of it."""
+    if not text.startswith("postgresql://"):
+        raise ValueError("a URL such as postgresql://user:password@host/name, or nothing for a file")
+    found = _DATABASE.fullmatch(text)
+    if found is None or not 0 < int(found["port"] or 5432) < 65536:
+        raise ValueError(
+            "a URL such as postgresql://user:password@host:5432/name?sslmode=require, of one host; in user and password "
+            "write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25"
+        )
+    if not _SECRET_OPTIONS.isdisjoint(name.casefold() for name, _ in parse_qsl(found["options"] or "", True)):
+        raise ValueError(
+            "a password stands before the host, as in postgresql://user:password@host/name, not in an option"
+        )
 
 
 def read_origin(value: str) -> str:

@@ -132,6 +132,43 @@ def test_a_wrong_setting_is_refused_by_name(folder: Path, written: str, named: s
         load_settings({})
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://studio:hid@den@127.0.0.1/books",
+        "postgresql://studio:hid/den@127.0.0.1/books",
+        "postgresql://studio:hid#den@127.0.0.1/books",
+        "postgresql://studio:hid?den@127.0.0.1/books",
+        "postgresql://studio:hidden@127.0.0.1:many/books",
+        "postgresql://studio:hidden@127.0.0.1:70000/books",
+        "postgresql://studio:hidden@127.0.0.1:1,127.0.0.1:2/books",
+        "postgresql://studio:hidden@[::1/books",
+        "postgresql+psycopg2://studio:hidden@127.0.0.1/books",
+        "postgresql://127.0.0.1/books?user=studio&password=hidden",
+        "postgresql://127.0.0.1/books?user=studio&pass%77ord=hidden",
+        "postgresql://127.0.0.1/books?sslpassword=hidden",
+    ],
+)
+def test_a_wrong_database_url_is_refused_and_nothing_of_it_is_told(folder: Path, url: str) -> None:
+    with pytest.raises(ConfigurationInvalid) as refused:
+        load_settings({"database": url})
+    assert refused.value.message.startswith("database: a ")
+    assert not any(part in refused.value.message for part in ("hid", "den@", "127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://studio:h%40%2F%3Ad@db.example:6543/books?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+        "postgresql://studio@/books?host=/run/postgresql",
+        "postgresql://studio:hidden@[::1]:5432/books",
+        "postgresql:///books",
+    ],
+)
+def test_a_database_url_is_taken_as_it_is(folder: Path, url: str) -> None:
+    assert load_settings({"database": url}).books == url
+
+
 def test_every_wrong_setting_is_named_at_once(folder: Path) -> None:
     (folder / CONFIG_FILE).write_text('port = -1\njobs_at_once = -1\ncolour = "red"\n')
 

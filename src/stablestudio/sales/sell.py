@@ -222,8 +222,8 @@ class Seller:
             raise PaymentReused
         try:
             first = await self._database.read(lambda connection: store.find_by_order(connection, echoed.order_id))
-        except sa.exc.SQLAlchemyError:
-            return _unread(echoed.order_id)
+        except sa.exc.SQLAlchemyError as error:
+            return _unread(error, echoed.order_id)
         if first is None:
             raise StoreUnavailable
         log.info("paid_twice_taken_once", extra={"order": echoed.order_id})
@@ -277,8 +277,8 @@ class Seller:
     async def _recorded(self, payment: store.Payment) -> Sold | Held:
         try:
             current = await self._database.read(lambda connection: store.find_by_order(connection, payment.order_id))
-        except sa.exc.SQLAlchemyError:
-            return _unread(payment.order_id)
+        except sa.exc.SQLAlchemyError as error:
+            return _unread(error, payment.order_id)
         if current is not None and (current.state == "settled" or current.policy == "complete"):
             return Sold(job_id=current.order_id, payment=current)
         if current is not None and current.state == "rejected":
@@ -292,8 +292,8 @@ class Seller:
             holder = await self._database.read(
                 lambda connection: store.find_by_key(connection, rail=payment.rail, key=payment.key)
             )
-        except sa.exc.SQLAlchemyError:
-            return _unread(payment.order_id)
+        except sa.exc.SQLAlchemyError as error:
+            return _unread(error, payment.order_id)
         if holder is not None and holder.state == "settled":
             return Sold(job_id=holder.order_id, payment=holder)
         return Held(job_id=payment.order_id)
@@ -307,9 +307,9 @@ class Seller:
         return await self._recorded(holder)
 
 
-def _unread(order_id: str) -> Held:
+def _unread(error: Exception, order_id: str) -> Held:
     """A payment was taken, and what became of it cannot be read now: nobody may hear that nothing was charged."""
-    log.exception("outcome_not_read", extra={"order": order_id})
+    log.error("outcome_not_read", extra={"order": order_id}, exc_info=error)
     return Held(job_id=order_id)
 
 

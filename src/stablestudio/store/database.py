@@ -84,6 +84,17 @@ def is_file(url: str) -> bool:
     return url.startswith("sqlite:")
 
 
+def place_of(url: str) -> str:
+    """Return where a database is, for people: nothing of the user, and of the options only a host."""
+    made = sa.make_url(url)
+    if is_file(url):
+        return str(made.database)
+    shown = {"host": made.query["host"]} if "host" in made.query else {}
+    return sa.URL.create(
+        "postgresql", host=made.host, port=made.port, database=made.database, query=shown
+    ).render_as_string()
+
+
 def connect(url: str) -> Database:
     """Open the database at `sqlite:///PATH` or `postgresql://...`."""
     if is_file(url):

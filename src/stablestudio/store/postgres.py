@@ -232,8 +232,7 @@ def _telling_what_is_unknown() -> Iterator[None]:
         yield
     except sa.exc.DBAPIError as error:
         if error.connection_invalidated:
-            assert error.orig is not None
-            raise CommitUnknown("COMMIT", None, error.orig, connection_invalidated=True) from error
+            raise CommitUnknown("COMMIT", None, error.orig or error, connection_invalidated=True) from error
         raise
 
 
