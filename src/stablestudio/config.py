@@ -7,6 +7,7 @@ import re
 import secrets
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl
@@ -260,15 +261,29 @@ def _place(location: tuple[int | str, ...]) -> str:
 def load_secret(folder: Path) -> bytes:
     """Return the service's secret (32 bytes), made at the first start and readable by its owner only."""
     path = folder / "secret"
-    try:
-        with open(path, "xb", opener=_private) as file:
-            file.write(secrets.token_hex(32).encode())
-    except FileExistsError:
-        pass
+    if not path.exists():
+        _make_secret(path)
     written = path.read_text().strip()
     if not re.fullmatch("[0-9a-f]{64}", written):
-        raise ConfigurationInvalid(f"The secret in {path} is damaged: restore it, or remove it for a new one.")
+        raise ConfigurationInvalid(
+            f"The secret in {path} is damaged: take it from a backup or from another machine of this service. "
+            "Without either, remove it for a new one, to which links, tokens and sign-ins given out before mean nothing."
+        )
     return bytes.fromhex(written)
+
+
+def _make_secret(path: Path) -> None:
+    """Write a secret that is there as a whole or not at all; of processes that do so at once, one wins."""
+    draft = path.with_name(f".secret-{secrets.token_hex(8)}")
+    try:
+        with open(draft, "xb", opener=_private) as file:
+            file.write(secrets.token_hex(32).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:

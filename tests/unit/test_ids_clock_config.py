@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -248,3 +249,25 @@ def test_a_damaged_secret_is_not_taken_for_one(folder: Path, written: str) -> No
 
     with pytest.raises(ConfigurationInvalid, match="secret"):
         load_secret(folder)
+
+
+def test_all_who_start_at_once_get_the_same_secret(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as starts:
+        for n in range(100):
+            folder = tmp_path / str(n)
+            folder.mkdir()
+            assert len(set(starts.map(load_secret, [folder] * 8))) == 1
+            assert [(file.name, file.stat().st_mode & 0o777) for file in folder.iterdir()] == [("secret", 0o600)]
+
+
+def test_a_start_that_is_cut_off_leaves_no_half_of_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("secrets.token_hex", _interrupted)
+        load_secret(tmp_path)
+    assert load_secret(tmp_path) == load_secret(tmp_path)
+
+
+def _interrupted(size: int) -> str:
+    if size == 32:  # what would be written
+        raise KeyboardInterrupt
+    return "name"

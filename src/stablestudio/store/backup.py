@@ -84,9 +84,8 @@ def _run(program: str, *arguments: str, url: str) -> None:
     """Run one of PostgreSQL's tools; the password goes by its environment, which no list of processes shows."""
     place, environment = _access(url)
     try:
-        subprocess.run(
-            [program, f"--dbname={place}", *arguments], env=environment, check=True, capture_output=True, text=True
-        )  # noqa: S603 - arguments are ours
+        command = [program, f"--dbname={place}", *arguments]
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True)  # noqa: S603 - arguments are ours
     except FileNotFoundError:
         raise DatabaseNotCopied(f"{program} is not installed; it comes with PostgreSQL's client") from None
     except subprocess.CalledProcessError as error:
