@@ -207,7 +207,9 @@ def _require_database_url(text: str) -> None:
             "a URL such as postgresql://user:password@host:5432/name?sslmode=require, of one host; in user and password "
             "write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25"
         )
-    if not _SECRET_OPTIONS.isdisjoint(name.casefold() for name, _ in parse_qsl(found["options"] or "", True)):
+    if not _SECRET_OPTIONS.isdisjoint(
+        name.casefold() for name, _ in parse_qsl(found["options"] or "", keep_blank_values=True)
+    ):
         raise ValueError(
             "a password stands before the host, as in postgresql://user:password@host/name, not in an option"
         )
@@ -267,7 +269,7 @@ def load_secret(folder: Path) -> bytes:
     if not re.fullmatch("[0-9a-f]{64}", written):
         raise ConfigurationInvalid(
             f"The secret in {path} is damaged: take it from a backup or from another machine of this service. "
-            "Without either, remove it for a new one, to which links, tokens and sign-ins given out before mean nothing."
+            "Without either, remove it for a new one, and run `stablestudio db replace-secret`."
         )
     return bytes.fromhex(written)
 
