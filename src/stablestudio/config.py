@@ -7,8 +7,10 @@ import re
 import secrets
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -22,6 +24,14 @@ CONFIG_FILE = Path("stablestudio.toml")
 # A folder in the data folder for as long as a backup is being restored into it.
 RESTORING = ".restoring"
 _ORIGIN = re.compile(r"(https?://(?:[A-Za-z0-9](?:[-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?)/?")
+
+# User and password may hold none of the letters that end them: half of a password would be taken for a host, and told.
+_DATABASE = re.compile(
+    r"postgresql://(?:[^@:/?#\s]+(?::[^@/?#\s]*)?@)?"
+    r"(?:(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?)?"
+    r"(?:/[^@/?#\s]*)?(?:\?(?P<options>[^?#\s]*))?"
+)
+_SECRET_OPTIONS = frozenset({"password", "sslpassword"})
 
 
 class Settings(BaseSettings):
@@ -133,8 +143,7 @@ class Settings(BaseSettings):
         if value is None or not value.get_secret_value():
             return None
         text = reveal(value) or ""  # a variable that is missing must not lead to other books
-        if not text.startswith("postgresql://"):
-            raise ValueError("a URL such as postgresql://user:password@host/name, or nothing for a file")
+        _require_database_url(text)
         return Key(text)
 
     @model_validator(mode="after")
@@ -188,6 +197,24 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
+def _require_database_url(text: str) -> None:
+    """Raise `ValueError` for what is not the URL of one PostgreSQL, in words that repeat nothing of it."""
+    if not text.startswith("postgresql://"):
+        raise ValueError("a URL such as postgresql://user:password@host/name, or nothing for a file")
+    found = _DATABASE.fullmatch(text)
+    if found is None or not 0 < int(found["port"] or 5432) < 65536:
+        raise ValueError(
+            "a URL such as postgresql://user:password@host:5432/name?sslmode=require, of one host; in user and password "
+            "write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25"
+        )
+    if not _SECRET_OPTIONS.isdisjoint(
+        name.casefold() for name, _ in parse_qsl(found["options"] or "", keep_blank_values=True)
+    ):
+        raise ValueError(
+            "a password stands before the host, as in postgresql://user:password@host/name, not in an option"
+        )
+
+
 def read_origin(value: str) -> str:
     """Return an origin without a slash at its end; raise `ValueError` for anything else."""
     match = _ORIGIN.fullmatch(value)
@@ -236,15 +263,29 @@ def _place(location: tuple[int | str, ...]) -> str:
 def load_secret(folder: Path) -> bytes:
     """Return the service's secret (32 bytes), made at the first start and readable by its owner only."""
     path = folder / "secret"
-    try:
-        with open(path, "xb", opener=_private) as file:
-            file.write(secrets.token_hex(32).encode())
-    except FileExistsError:
-        pass
+    if not path.exists():
+        _make_secret(path)
     written = path.read_text().strip()
     if not re.fullmatch("[0-9a-f]{64}", written):
-        raise ConfigurationInvalid(f"The secret in {path} is damaged: restore it, or remove it for a new one.")
+        raise ConfigurationInvalid(
+            f"The secret in {path} is damaged: take it from a backup or from another machine of this service. "
+            "Without either, remove it for a new one, and run `stablestudio db replace-secret`."
+        )
     return bytes.fromhex(written)
+
+
+def _make_secret(path: Path) -> None:
+    """Write a secret that is there as a whole or not at all; of processes that do so at once, one wins."""
+    draft = path.with_name(f".secret-{secrets.token_hex(8)}")
+    try:
+        with open(draft, "xb", opener=_private) as file:
+            file.write(secrets.token_hex(32).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:

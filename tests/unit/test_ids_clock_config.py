@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -132,6 +133,43 @@ def test_a_wrong_setting_is_refused_by_name(folder: Path, written: str, named: s
         load_settings({})
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://studio:hid@den@127.0.0.1/books",
+        "postgresql://studio:hid/den@127.0.0.1/books",
+        "postgresql://studio:hid#den@127.0.0.1/books",
+        "postgresql://studio:hid?den@127.0.0.1/books",
+        "postgresql://studio:hidden@127.0.0.1:many/books",
+        "postgresql://studio:hidden@127.0.0.1:70000/books",
+        "postgresql://studio:hidden@127.0.0.1:1,127.0.0.1:2/books",
+        "postgresql://studio:hidden@[::1/books",
+        "postgresql+psycopg2://studio:hidden@127.0.0.1/books",
+        "postgresql://127.0.0.1/books?user=studio&password=hidden",
+        "postgresql://127.0.0.1/books?user=studio&pass%77ord=hidden",
+        "postgresql://127.0.0.1/books?sslpassword=hidden",
+    ],
+)
+def test_a_wrong_database_url_is_refused_and_nothing_of_it_is_told(folder: Path, url: str) -> None:
+    with pytest.raises(ConfigurationInvalid) as refused:
+        load_settings({"database": url})
+    assert refused.value.message.startswith("database: a ")
+    assert not any(part in refused.value.message for part in ("hid", "den@", "127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://studio:h%40%2F%3Ad@db.example:6543/books?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+        "postgresql://studio@/books?host=/run/postgresql",
+        "postgresql://studio:hidden@[::1]:5432/books",
+        "postgresql:///books",
+    ],
+)
+def test_a_database_url_is_taken_as_it_is(folder: Path, url: str) -> None:
+    assert load_settings({"database": url}).books == url
+
+
 def test_every_wrong_setting_is_named_at_once(folder: Path) -> None:
     (folder / CONFIG_FILE).write_text('port = -1\njobs_at_once = -1\ncolour = "red"\n')
 
@@ -211,3 +249,26 @@ def test_a_damaged_secret_is_not_taken_for_one(folder: Path, written: str) -> No
 
     with pytest.raises(ConfigurationInvalid, match="secret"):
         load_secret(folder)
+
+
+def test_all_who_start_at_once_get_the_same_secret(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as starts:
+        for n in range(100):
+            folder = tmp_path / str(n)
+            folder.mkdir()
+            assert len(set(starts.map(load_secret, [folder] * 8))) == 1
+            assert [(file.name, file.stat().st_mode & 0o777) for file in folder.iterdir()] == [("secret", 0o600)]
+
+
+def test_a_start_that_is_cut_off_leaves_no_half_of_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("secrets.token_hex", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            load_secret(tmp_path)
+    assert load_secret(tmp_path) == load_secret(tmp_path)
+
+
+def _interrupted(size: int) -> str:
+    if size == 32:  # what would be written
+        raise KeyboardInterrupt
+    return "name"

@@ -17,7 +17,7 @@ from stablestudio.config import ConfigurationInvalid, Settings, load_settings
 from stablestudio.errors import StudioError
 from stablestudio.operations.faults import BackupFault
 from stablestudio.store import migrate
-from stablestudio.store.database import Database, connect, is_file
+from stablestudio.store.database import Database, connect, is_file, place_of
 from stablestudio.store.restoring import RestoreUnfinished
 
 
@@ -57,7 +57,7 @@ def open_books(settings: Settings) -> Iterator[Database]:
     """
     url = settings.books
     path = settings.data / "stablestudio.db"
-    place = str(path) if is_file(url) else sa.make_url(url).render_as_string(hide_password=True)
+    place = place_of(url)
     if is_file(url) and not path.is_file():
         raise BooksMissing(f"There is no {path}.")
     try:

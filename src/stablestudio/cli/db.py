@@ -5,17 +5,17 @@ from __future__ import annotations
 import click
 import sqlalchemy as sa
 
-from stablestudio.cli.books import BooksUnreadable, operates
+from stablestudio.cli.books import BooksUnreadable, open_books, operates
 from stablestudio.cli.output import Output
-from stablestudio.config import Settings
-from stablestudio.store import migrate
+from stablestudio.config import Settings, load_secret
+from stablestudio.store import migrate, secret_marks
 
 BEHIND = 1
 
 
 @click.group()
 def db() -> None:
-    """Look after the database's schema."""
+    """Look after the database's schema, and the secret that its processes share."""
 
 
 @db.command()
@@ -50,6 +50,18 @@ def check(out: Output, settings: Settings) -> None:
     out.result(document, f"Schema {found or 'none'}: {verdict}.", *different)
     if not good:
         click.get_current_context().exit(BEHIND)
+
+
+@db.command(name="replace-secret")
+@operates
+def replace_secret(out: Output, settings: Settings) -> None:
+    """Make the secret in the data folder that of the database, where the old one is lost. No process may run.
+
+    Links, tokens and sign-ins given out before mean nothing then, and every machine needs the new file.
+    """
+    with open_books(settings) as database, database.engine.begin() as connection:
+        secret_marks.replace(connection, load_secret(settings.data))
+    out.result({"success": True}, f"The database's secret is the one in {settings.data / 'secret'} now.")
 
 
 def _current(settings: Settings) -> str | None:

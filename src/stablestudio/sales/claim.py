@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
@@ -14,11 +15,12 @@ from stablestudio.clock import Clock
 from stablestudio.money import Money
 from stablestudio.payments.errors import StoreUnavailable
 from stablestudio.payments.rail import Credential, Rail
-from stablestudio.sales.order import Purchase
+from stablestudio.sales.order import Held, Purchase
 from stablestudio.store import copies, echoes
 from stablestudio.store import payments as store
-from stablestudio.store.database import Database
+from stablestudio.store.database import CommitUnknown, Database
 from stablestudio.store.echoes import Echo, Echoed
+from stablestudio.store.locking import wait_no_longer
 
 log = logging.getLogger(__name__)
 # Clients that get no answer in half a minute pay the same request again on another rail.
@@ -27,6 +29,12 @@ _ECHO_MS = 120_000
 _HOLD_SLACK_S = 60
 # A credential that was spared is remembered this long after its end.
 _SPARED_MS = 24 * 3600 * 1000
+# What became of a commit whose answer was lost is asked after each of these pauses; each time, a transaction that is
+# still in the way is waited for this long (seconds). Then the buyer is told that nobody knows.
+_ASK_AGAIN = (0.1, 0.4, 1.0)
+_LONGEST_TURN_S = 1.0
+# A claim that was found after a lost answer is settled by who made it while it is this young, else by the reconciler.
+_STILL_OURS_MS = 15_000
 
 
 class Claims:
@@ -75,10 +83,10 @@ class Claims:
 
     async def claim(
         self, order: store.Order, payment: store.Payment, *, echo: Echo | None, limit: int, intake: str | None = None
-    ) -> store.Payment | Echoed | None:
-        """Claim a credential; None where it, or its idempotency key, was taken before. Raises `StoreUnavailable`.
+    ) -> store.Payment | Echoed | Held | None:
+        """Claim a credential; None where it, or its idempotency key, was taken before; `Held` where nobody can tell.
 
-        The order takes over the copies of its `intake`.
+        The order takes over the copies of its `intake`. Raises `StoreUnavailable` where it certainly was not claimed.
         """
 
         def take(connection: sa.Connection) -> store.Payment | Echoed:
@@ -91,9 +99,40 @@ class Claims:
             return await self._database.write(take)
         except sa.exc.IntegrityError:
             return None
+        except CommitUnknown:
+            log.exception("claim_unclear", extra={"order": order.id})
+            return await self._claim_again(order, take)
         except sa.exc.SQLAlchemyError as error:
             log.exception("claim_not_written", extra={"order": order.id})
             raise StoreUnavailable from error
+
+    async def _claim_again(
+        self, order: store.Order, take: Callable[[sa.Connection], store.Payment | Echoed]
+    ) -> store.Payment | Echoed | Held | None:
+        """Write the same claim once more: the unique constraint tells whether it was written, also if its commit is under way."""
+
+        def take_in_time(connection: sa.Connection) -> store.Payment | Echoed:
+            wait_no_longer(connection, seconds=_LONGEST_TURN_S)
+            return take(connection)
+
+        for pause in _ASK_AGAIN:
+            await asyncio.sleep(pause)
+            try:
+                try:
+                    return await self._database.write(take_in_time)
+                except sa.exc.IntegrityError:
+                    return await self._found(order)
+            except sa.exc.SQLAlchemyError:
+                log.exception("claim_unclear", extra={"order": order.id})
+        return Held(job_id=order.id)
+
+    async def _found(self, order: store.Order) -> store.Payment | Held | None:
+        """Return our own claim, to go on with; `Held` where others may have done so; None where it is somebody else's."""
+        found = await self._database.read(lambda connection: store.find_by_order(connection, order.id))
+        if found is None or found.state == "held":
+            return found
+        is_ours = found.state == "claimed" and found.policy == "accept"
+        return found if is_ours and self._clock.now_ms() < found.claimed_at + _STILL_OURS_MS else Held(job_id=order.id)
 
     def _take(
         self, connection: sa.Connection, order: store.Order, payment: store.Payment, echo: Echo | None, limit: int

@@ -191,6 +191,8 @@ class Seller:
             try:
                 echo = self._claims.echo(purchase, order, payment)
                 taken = await self._claims.claim(order, payment, echo=echo, limit=limit or 0, intake=intake)
+                if isinstance(taken, Held):
+                    return taken
                 if isinstance(taken, Echoed):
                     return await self._answer_echo(taken, mark=mark)
                 if taken is not None:
@@ -218,7 +220,10 @@ class Seller:
     async def _answer_echo(self, echoed: Echoed, *, mark: str) -> Sold | Held:
         if echoed.fingerprint not in (None, mark):
             raise PaymentReused
-        first = await self._database.read(lambda connection: store.find_by_order(connection, echoed.order_id))
+        try:
+            first = await self._database.read(lambda connection: store.find_by_order(connection, echoed.order_id))
+        except sa.exc.SQLAlchemyError as error:
+            return _unread(error, echoed.order_id)
         if first is None:
             raise StoreUnavailable
         log.info("paid_twice_taken_once", extra={"order": echoed.order_id})
@@ -270,7 +275,10 @@ class Seller:
         self._engine.enqueue(connection, order.id, queue=self._queue_of(offering) if offering else QUEUE)
 
     async def _recorded(self, payment: store.Payment) -> Sold | Held:
-        current = await self._database.read(lambda connection: store.find_by_order(connection, payment.order_id))
+        try:
+            current = await self._database.read(lambda connection: store.find_by_order(connection, payment.order_id))
+        except sa.exc.SQLAlchemyError as error:
+            return _unread(error, payment.order_id)
         if current is not None and (current.state == "settled" or current.policy == "complete"):
             return Sold(job_id=current.order_id, payment=current)
         if current is not None and current.state == "rejected":
@@ -280,9 +288,12 @@ class Seller:
 
     async def _settled_already(self, payment: store.Payment) -> Sold | Held:
         """The money moved, for this order or for another one of the same credential: never a word of 402 here."""
-        holder = await self._database.read(
-            lambda connection: store.find_by_key(connection, rail=payment.rail, key=payment.key)
-        )
+        try:
+            holder = await self._database.read(
+                lambda connection: store.find_by_key(connection, rail=payment.rail, key=payment.key)
+            )
+        except sa.exc.SQLAlchemyError as error:
+            return _unread(error, payment.order_id)
         if holder is not None and holder.state == "settled":
             return Sold(job_id=holder.order_id, payment=holder)
         return Held(job_id=payment.order_id)
@@ -294,6 +305,12 @@ class Seller:
         if twin is not None:
             await asyncio.wait((twin,), timeout=_TWIN_SECONDS)
         return await self._recorded(holder)
+
+
+def _unread(error: Exception, order_id: str) -> Held:
+    """A payment was taken, and what became of it cannot be read now: nobody may hear that nothing was charged."""
+    log.error("outcome_not_read", extra={"order": order_id}, exc_info=error)
+    return Held(job_id=order_id)
 
 
 async def settle(rail: Rail, payment: store.Payment) -> Outcome:

@@ -57,7 +57,7 @@ from stablestudio.server.job_pages import JobPages
 from stablestudio.server.jobs import JobRoutes
 from stablestudio.server.models import ModelRoutes
 from stablestudio.server.poll_tokens import PollTokens
-from stablestudio.server.premises import lock, make_folder, ready_schema
+from stablestudio.server.premises import lock, make_folder, ready_schema, require_secret
 from stablestudio.server.providers import Workshop, build_providers, require_known
 from stablestudio.server.public import PublicRoutes
 from stablestudio.server.quote import PATH as QUOTE
@@ -94,6 +94,7 @@ class House:
         self._lock = lock(settings.data) if self._alone else None
         secret = load_secret(settings.data)
         ready_schema(settings.books)
+        require_secret(settings.books, secret, folder=settings.data)
         self.database = connect(settings.books)
         self._lease = (
             None if self._alone or not settings.works else Lease(settings.books, seconds=settings.lease_seconds)

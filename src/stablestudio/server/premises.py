@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from stablestudio.config import RESTORING, ConfigurationInvalid
 from stablestudio.errors import StudioError
-from stablestudio.store import migrate
+from stablestudio.store import migrate, secret_marks
 from stablestudio.store.database import is_file
+from stablestudio.store.migrate import bare_engine
 from stablestudio.store.restoring import RestoreUnfinished
 
 
@@ -25,6 +26,15 @@ class SchemaBehind(StudioError):
     """The database's schema is not this program's."""
 
     hint = "Run `stablestudio db upgrade` once, with the newest program that uses this database, then start again."
+
+
+class SecretDiffers(StudioError):
+    """The secret in the data folder is not that of this database."""
+
+    hint = (
+        "Copy the file `secret` from the data folder of another process of this database, or from its backup. If it is lost, "
+        "run `stablestudio db replace-secret` once: links, tokens and sign-ins given out before will mean nothing."
+    )
 
 
 def make_folder(folder: Path) -> None:
@@ -45,6 +55,13 @@ def ready_schema(url: str) -> None:
         raise ConfigurationInvalid(f"database: it cannot be used: {str(error.orig).strip()}") from None
     if found != migrate.HEAD:
         raise SchemaBehind(f"The database's schema is {found or 'not there'}, this program needs {migrate.HEAD}.")
+
+
+def require_secret(url: str, secret: bytes, *, folder: Path) -> None:
+    """Refuse to start with another secret than the other processes: each would deny what the others have signed."""
+    with bare_engine(url).begin() as connection:
+        if not secret_marks.agrees(connection, secret):
+            raise SecretDiffers(f"The secret in {folder / 'secret'} is not that of this database.")
 
 
 def lock(folder: Path) -> IO[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple
 
@@ -46,6 +47,7 @@ from stablestudio.server.receipts import failure, problem, receipt
 from stablestudio.server.waits import applied, preferred_wait, wait_for_turn
 from stablestudio.server.webhooks import read_webhook
 
+log = logging.getLogger(__name__)
 METHODS = "POST, OPTIONS"
 _EMPTY = b"{}"
 _ECHO = "This request was paid a moment ago in another way: this is its job, and the payment sent now was not taken."
@@ -174,7 +176,14 @@ class SellRoute:
             raise
         if isinstance(answer, Held):
             return await self._hold(send, answer)
-        await self.answer(scope, receive, send, answer)
+        try:
+            await self.answer(scope, receive, send, answer)
+        except StudioError:
+            raise
+        except Exception:
+            # It is sold, and cannot be read at this moment: nobody may hear that nothing was charged.
+            log.exception("sale_not_read", extra={"order": answer.job_id})
+            await self._hold(send, Held(job_id=answer.job_id))
 
     async def answer(self, scope: Scope, receive: Receive, send: Send, sold: Sold) -> None:
         """Answer a sale. Whoever paid just now gets the whole job after the wait that it prefers."""

@@ -50,7 +50,7 @@ def snapshot(url: str, folder: Path) -> Iterator[tuple[Path, sa.Connection]]:
 def load(dump: Path, url: str) -> None:
     """Put a copy into an empty PostgreSQL database, all of it or nothing; raise `DatabaseNotCopied`."""
     options = ("--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges")
-    _run("pg_restore", *options, f"--dbname={sa.make_url(url).database}", str(dump), url=url)
+    _run("pg_restore", *options, str(dump), url=url)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -84,23 +84,23 @@ def engine(url: str) -> Iterator[sa.Engine]:
 
 def _run(program: str, *arguments: str, url: str) -> None:
     """Run one of PostgreSQL's tools; the password goes by its environment, which no list of processes shows."""
+    place, environment = _access(url)
     try:
-        subprocess.run([program, *arguments], env=_environment(url), check=True, capture_output=True, text=True)  # noqa: S603 - arguments are ours
+        command = [program, f"--dbname={place}", *arguments]
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True)  # noqa: S603 - arguments are ours
     except FileNotFoundError:
         raise DatabaseNotCopied(f"{program} is not installed; it comes with PostgreSQL's client") from None
     except subprocess.CalledProcessError as error:
         raise DatabaseNotCopied(f"{program}: {error.stderr.strip()}") from None
 
 
-def _environment(url: str) -> Mapping[str, str]:
-    made = sa.make_url(url)
-    facts = {
-        "PGHOST": made.host or made.query.get("host"),
-        "PGPORT": made.port,
-        "PGUSER": made.username,
-        "PGPASSWORD": made.password,
-        "PGDATABASE": made.database,
-        "PGSSLMODE": made.query.get("sslmode"),
-        "PGAPPNAME": COPIER,
-    }
-    return {**os.environ, **{name: str(value) for name, value in facts.items() if value is not None}}
+def _access(url: str) -> tuple[str, Mapping[str, str]]:
+    """Return the words and the environment by which a tool reaches the database as the service does, TLS included."""
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - not needed for a file
+
+    made = sa.make_url(url).set(drivername="postgresql+psycopg")
+    _, facts = made.get_dialect()().create_connect_args(made)
+    password = facts.pop("password", None)
+    return make_conninfo(**{**facts, "application_name": COPIER}), os.environ | (
+        {} if password is None else {"PGPASSWORD": password}
+    )

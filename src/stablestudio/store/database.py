@@ -14,6 +14,10 @@ Listener = Callable[[frozenset[str]], None]
 _TOLD = "told"
 
 
+class CommitUnknown(sa.exc.OperationalError):
+    """The connection broke when the commit had been asked for: it may have taken effect, and may still do so."""
+
+
 class Database(Protocol):
     """Two stores with the same verbs: `SqliteDatabase`, `PostgresDatabase`."""
 
@@ -24,7 +28,8 @@ class Database(Protocol):
         """Run `work` in a transaction and return its result once it is committed; its exception undoes it alone.
 
         `work` may run more than once: what it does apart from its connection must bear that. A caller that is
-        cancelled meanwhile undoes nothing, and its next write comes after this one.
+        cancelled meanwhile undoes nothing, and its next write comes after this one. Raises `CommitUnknown` where nobody
+        knows whether it was committed; after any other exception it certainly was not.
         """
         ...
 
@@ -77,6 +82,17 @@ def spread(told: frozenset[str], listeners: Collection[Listener]) -> None:
 def is_file(url: str) -> bool:
     """Tell whether a database is a file that one process has to itself."""
     return url.startswith("sqlite:")
+
+
+def place_of(url: str) -> str:
+    """Return where a database is, for people: nothing of the user, and of the options only a host."""
+    made = sa.make_url(url)
+    if is_file(url):
+        return str(made.database)
+    shown = {"host": made.query["host"]} if "host" in made.query else {}
+    return sa.URL.create(
+        "postgresql", host=made.host, port=made.port, database=made.database, query=shown
+    ).render_as_string()
 
 
 def connect(url: str) -> Database:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from stablestudio.store.tables import orders, uploads
 
+_NO_LONGER = sa.text("SELECT set_config('lock_timeout', :longest, true)")
 _TURN = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 # NO KEY: rows that point to it may still come, those of other tables that this transaction does not look at.
 _ORDER = sa.select(orders.c.id).where(orders.c.id == sa.bindparam("id")).with_for_update(key_share=True)
@@ -21,6 +22,12 @@ def take_turn(connection: sa.Connection, name: str) -> None:
     """Let nobody else do what this name stands for: for what is decided over many rows, or over none yet."""
     if _has_neighbours(connection):
         connection.execute(_TURN, {"name": name})
+
+
+def wait_no_longer(connection: sa.Connection, *, seconds: float) -> None:
+    """Let this transaction fail where it would wait longer than that for another one."""
+    if _has_neighbours(connection):
+        connection.execute(_NO_LONGER, {"longest": f"{seconds * 1000:.0f}ms"})
 
 
 def lock_order(connection: sa.Connection, order_id: str) -> None:

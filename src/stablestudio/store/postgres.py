@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import StrDumperUnknown
 
-from stablestudio.store.database import Listener, spread, take_told
+from stablestudio.store.database import CommitUnknown, Listener, spread, take_told
 from stablestudio.store.news import News
 
 T = TypeVar("T")
@@ -131,10 +131,10 @@ class PostgresDatabase:
     def _write_once(self, work: Callable[[sa.Connection], T]) -> T:
         with self.engine.connect() as connection, connection.begin() as transaction:
             take_told(connection)  # by a transaction that was undone
-            with _telling_what_is_undone(when_lost=True):
+            with _telling_what_is_undone():
                 result = work(connection)
             _require_sound(connection)
-            with _telling_what_is_undone(when_lost=False):
+            with _telling_what_is_undone(), _telling_what_is_unknown():
                 transaction.commit()
             told = take_told(connection)
         if told:
@@ -213,17 +213,26 @@ def _placed(sql: str) -> str:
 
 
 @contextmanager
-def _telling_what_is_undone(*, when_lost: bool) -> Iterator[None]:
-    """Raise `_Undone` for faults after which certainly nothing was committed.
+def _telling_what_is_undone() -> Iterator[None]:
+    """Raise `_Undone` for faults after which certainly nothing was committed; a lost connection is one until the commit."""
+    try:
+        yield
+    except CommitUnknown:
+        raise
+    except sa.exc.DBAPIError as error:
+        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _PASSING:
+            raise _Undone(error) from error
+        raise
 
-    `when_lost` tells whether a lost connection is one: it is, until the commit was asked for.
-    """
+
+@contextmanager
+def _telling_what_is_unknown() -> Iterator[None]:
+    """Raise `CommitUnknown` for a connection that was lost at the commit: any other fault there is the server's refusal."""
     try:
         yield
     except sa.exc.DBAPIError as error:
-        passes = getattr(error.orig, "sqlstate", None) in _PASSING
-        if passes or (when_lost and error.connection_invalidated):
-            raise _Undone(error) from error
+        if error.connection_invalidated:
+            raise CommitUnknown("COMMIT", None, error.orig or error, connection_invalidated=True) from error
         raise
 
 

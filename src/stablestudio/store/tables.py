@@ -377,6 +377,14 @@ restores = sa.Table(
     sa.Column("made_at", sa.BigInteger, nullable=False),
 )
 
+# Of the secret that every process of this database has in its data folder.
+secret_marks = sa.Table(
+    "secret_marks",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("mark", sa.Text, nullable=False),
+)
+
 # The embedded world's own books. Nothing of a sale reads them but through the rail and the provider they stand for.
 ledger_balances = sa.Table(
     "ledger_balances",

@@ -61,11 +61,22 @@ def test_a_database_that_is_not_there_is_named_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STABLESTUDIO_DATABASE", "postgresql://me:hidden@127.0.0.1:1/none")
-    for command in (["db", "check"], ["db", "upgrade"], ["audit"], ["refunds", "list"]):
+    for command in (["db", "check"], ["db", "upgrade"], ["audit"], ["refunds", "list"], ["backup", "x"], ["workers"]):
         result = CliRunner().invoke(main, [*command, "--data", str(tmp_path)], catch_exceptions=False)
         assert result.exit_code == 2, result.output
         assert "127.0.0.1" in result.output
         assert "hidden" not in result.output
+
+
+def test_a_wrong_database_url_is_told_by_every_command_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STABLESTUDIO_DATABASE", "postgresql://me:hid@den@127.0.0.1:1/none")
+    for command in (["db", "check"], ["serve"], ["backup", "x"], ["restore", "x"], ["workers"]):
+        result = CliRunner().invoke(main, [*command, "--data", str(tmp_path)], catch_exceptions=False)
+        assert result.exit_code == 2, result.output
+        assert "database: a URL such as" in result.output
+        assert not any(part in result.output for part in ("hid@", "den@", "Traceback"))
 
 
 def _url(folder: Path) -> str:
