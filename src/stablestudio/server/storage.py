@@ -73,7 +73,8 @@ async def check(storage: Storage) -> None:
 
 def _bucket(settings: Settings, location: str) -> Bucket:
     """Read the bucket's settings; what is not set comes from the usual variables of Amazon's tools."""
-    endpoint = _endpoint(settings.s3_endpoint or _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+    given = settings.s3_endpoint or _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    endpoint = _endpoint(given, plain=settings.s3_plain_http)
     region = settings.s3_region or _variable("AWS_REGION", "AWS_DEFAULT_REGION") or "us-east-1"
     try:
         return Bucket.at(location, region=region, endpoint=endpoint, keys=_keys(settings))
@@ -81,7 +82,7 @@ def _bucket(settings: Settings, location: str) -> Bucket:
         raise ConfigurationInvalid(f"storage: {error}.") from None
 
 
-def _endpoint(given: str | None) -> str | None:
+def _endpoint(given: str | None, *, plain: bool) -> str | None:
     if given is None:
         return None
     try:
@@ -89,8 +90,11 @@ def _endpoint(given: str | None) -> str | None:
     except ValueError as error:
         raise ConfigurationInvalid(f"s3_endpoint: {error}.") from None
     # Over http, keys' signatures and the files themselves could be read on the way.
-    if not endpoint.startswith("https://") and not is_loopback(endpoint):
-        raise ConfigurationInvalid("s3_endpoint: an https address, or an http address on this machine.")
+    if not plain and not endpoint.startswith("https://") and not is_loopback(endpoint):
+        raise ConfigurationInvalid(
+            "s3_endpoint: an https address, or an http address on this machine; "
+            "in a private network also any other, with s3_plain_http."
+        )
     return endpoint
 
 
