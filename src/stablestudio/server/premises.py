@@ -42,6 +42,7 @@ def make_folder(folder: Path) -> None:
 def ready_schema(url: str) -> None:
     """Upgrade a file that nobody else uses; what processes share is upgraded by the operator, at a time of his choice."""
     if is_file(url):
+        require_upgradable(migrate.current(url))
         migrate.upgrade(url)
         return
     try:
@@ -50,6 +51,12 @@ def ready_schema(url: str) -> None:
         raise ConfigurationInvalid(f"database: it cannot be used: {str(error.orig).strip()}") from None
     if found != migrate.HEAD:
         raise SchemaBehind(f"The database's schema is {found or 'not there'}, this program needs {migrate.HEAD}.")
+
+
+def require_upgradable(found: str | None) -> None:
+    """Raise `SchemaBehind` for a schema from a later program than this one."""
+    if found is not None and found > migrate.HEAD:
+        raise SchemaBehind(f"The database's schema is {found}, newer than this program's, which is {migrate.HEAD}.")
 
 
 def lock(folder: Path) -> IO[str]:
