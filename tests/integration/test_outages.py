@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,9 +56,17 @@ async def test_the_only_worker_goes_on_after_a_crash_of_the_database(
         assert buyer.balance() == FUNDS
 
 
-def test_a_stop_is_told_when_it_begins_and_when_it_has_ended(cluster: Cluster) -> None:
-    service = cluster.start("all")
+def test_a_start_says_where_things_are_and_a_stop_when_it_begins_and_has_ended(cluster: Cluster) -> None:
+    service = cluster.hire("all")
+    service.environment["STABLESTUDIO_DATABASE"] = service.books.replace("studio@", "studio:hidden@")
+    service.start()
     service.stop()
+    said = service.log.read_text()
+    assert f"Role all at 127.0.0.1:{service.port}; database test_" in said
+    assert f"files in {service.data / 'assets'}." in said
+    assert "hidden" not in said
+    strangers = stat.S_IRWXG | stat.S_IRWXO
+    assert [path for path in (service.data, *service.data.rglob("*")) if path.stat().st_mode & strangers] == []
     assert (_told(service, "draining"), _told(service, "stopped")) == (1, 1)
 
 

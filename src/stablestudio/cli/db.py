@@ -38,8 +38,9 @@ def upgrade(out: Output, settings: Settings) -> None:
     except SchemaBehind as error:
         raise BooksOfAnotherVersion(error.message, hint=error.advice) from None
     try:
-        migrate.upgrade(settings.books)
-        prepare(settings.books)
+        with out.progress().during("upgrading the schema"):
+            migrate.upgrade(settings.books)
+            prepare(settings.books)
     except sa.exc.SQLAlchemyError as error:
         raise BooksUnreadable(f"The database cannot be upgraded: {error}") from None
     told = "was there already" if before == migrate.HEAD else f"came from {before or 'nothing'}"

@@ -24,6 +24,8 @@ from stablestudio.server.storage import folder_of
 
 log = logging.getLogger(__name__)
 _NOT_STARTED = 3  # uvicorn's own exit code
+_SPARED_SECONDS = 60.0
+_ALIKE = 40  # letters
 GAVE_UP = 75  # EX_TEMPFAIL of sysexits.h: the next process may do better
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -43,12 +45,26 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class Sparing(logging.Filter):
+    """Lets lines that begin alike pass once a minute: the engine tells of a database that is away once a second and loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        beginning, now = record.getMessage()[:_ALIKE], time.monotonic()
+        self._passed = {text: at for text, at in self._passed.items() if now - at < _SPARED_SECONDS}
+        return self._passed.setdefault(beginning, now) == now
+
+
 def serve(
     *, host: str | None = None, port: int | None = None, role: str | None = None, data: Path | None = None
 ) -> None:
     """Serve until stopped. Arguments go before environment and file."""
     settings = load_settings({"host": host, "port": port, "role": role, "data": data})
     configure_logs(settings.log_level)
+    os.umask(0o077)  # books, files and secret are for the user that serves alone
     _allow_connections()
     _require_port(settings)
     house = House(settings)
@@ -138,6 +154,7 @@ def configure_logs(level: str) -> None:
     # The HTTP clients tell whole addresses, and some hold keys.
     for noisy in ("uvicorn.error", "alembic", "dbos", "httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("dbos").addFilter(Sparing())
 
 
 def _welcome(settings: Settings, house: House) -> str:
