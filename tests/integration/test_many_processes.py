@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
@@ -119,6 +122,28 @@ def test_moved_files_bring_their_mark_along(cluster: Cluster, tmp_path: Path) ->
     shutil.copytree(tmp_path / "data", tmp_path / "moved")
     moved.start()
     assert moved.alive
+
+
+@pytest.mark.skipif(shutil.which("pg_dump") is None, reason="a backup of PostgreSQL is made by its own tools")
+def test_restored_books_and_files_fit_together_and_start(
+    cluster: Cluster, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    service = cluster.start("all")
+    with buyer_of(service) as buyer:
+        payment = buyer.fund().sign(PATH, BODY)
+        assert buyer.pay(PATH, BODY, payment, Prefer="wait=60").json()["status"] == "complete"
+    restored = cluster.hire("all", data=tmp_path / "restored")
+    restored.environment["STABLESTUDIO_DATABASE"] = postgres.create()
+    for command, of in (("backup", service), ("restore", restored)):
+        subprocess.run(
+            [sys.executable, "-m", "stablestudio", command, str(tmp_path / "copy"), "--data", str(of.data)],
+            check=True,
+            env=os.environ | of.environment,
+            timeout=120,
+        )
+    restored.start()
+    marks = [(data / "assets" / "marks" / "storage.txt").read_text() for data in (service.data, restored.data)]
+    assert marks[0] == marks[1]
 
 
 def test_a_file_that_is_missing_is_no_expired_link(cluster: Cluster, tmp_path: Path) -> None:
