@@ -46,16 +46,18 @@ class JsonLines(logging.Formatter):
 
 
 class Sparing(logging.Filter):
-    """Lets lines that begin alike pass once a minute: the engine tells of a database that is away once a second and loop."""
+    """Lets lines about connections that begin alike pass once a minute: the engine writes some every second of an outage."""
 
     def __init__(self) -> None:
         super().__init__()
         self._passed: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        beginning, now = record.getMessage()[:_ALIKE], time.monotonic()
-        self._passed = {text: at for text, at in self._passed.items() if now - at < _SPARED_SECONDS}
-        return self._passed.setdefault(beginning, now) == now
+        text, now = record.getMessage(), time.monotonic()
+        if "psycopg" not in text and "connection" not in text:
+            return True
+        self._passed = {each: at for each, at in self._passed.items() if now - at < _SPARED_SECONDS}
+        return self._passed.setdefault(text[:_ALIKE], now) == now
 
 
 def serve(
