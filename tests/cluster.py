@@ -27,8 +27,13 @@ class Cluster:
         self.started: list[Service] = []
 
     def start(self, role: str, *, failpoint: str | None = None) -> Service:
-        service = Service(self._data, environment=self._environment | {"STABLESTUDIO_ROLE": role})
+        service = self.hire(role)
         service.start(failpoint=failpoint)
+        return service
+
+    def hire(self, role: str, *, data: Path | None = None) -> Service:
+        """Return one more process, not started; with `data` on a machine that shares no folder with the others."""
+        service = Service(data or self._data, environment=self._environment | {"STABLESTUDIO_ROLE": role})
         self.started.append(service)
         return service
 

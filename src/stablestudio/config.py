@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = Field(
         None, description="Origin of an S3-compatible store; AWS_ENDPOINT_URL if not set, else Amazon's."
     )
+    s3_plain_http: bool = Field(
+        default=False,
+        description="Whether `s3_endpoint` may be http on another machine: in a private network only, since files can be read on the way.",
+    )
     s3_region: str | None = Field(None, description="Region of the bucket; AWS_REGION if not set, else us-east-1.")
     s3_key_id: Key | None = Field(None, description="Access key id; AWS_ACCESS_KEY_ID if not set.")
     s3_secret: Key | None = Field(None, description="Its secret; AWS_SECRET_ACCESS_KEY if not set.")

@@ -82,6 +82,7 @@ def test_a_route_that_sells_takes_post_alone(client: httpx2.Client, method: str)
     ("method", "path", "allowed"),
     [
         ("POST", "/health", {"GET", "HEAD"}),
+        ("POST", "/ready", {"GET", "HEAD"}),
         ("DELETE", "/api/models", {"GET", "HEAD"}),
         ("PUT", "/docs/errors", {"GET", "HEAD"}),
         ("GET", "/faucet", {"POST"}),

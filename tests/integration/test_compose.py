@@ -13,7 +13,8 @@ import httpx2
 import pytest
 import yaml
 
-from stablestudio.config import Settings
+from stablestudio.config import Settings, load_settings
+from stablestudio.server.storage import open_shelf
 from tests.conftest import QUICK
 from tests.fakes.s3 import BUCKET, KEY_ID, REGION, S3, SECRET
 from tests.postgres import PostgresServer
@@ -84,6 +85,14 @@ def test_the_processes_of_compose_upgrade_sell_and_make(environment: dict[str, s
     finally:
         for process in reversed(processes):
             process.stop()
+
+
+def test_the_settings_of_compose_open_its_bucket_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in _environment().items():
+        monkeypatch.setenv(name, value)
+    bucket = open_shelf(load_settings({})).bucket
+    assert bucket is not None
+    assert bucket.base == "http://s3:8333/studio/files/"
 
 
 def test_each_setting_of_compose_is_one_of_ours() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
@@ -111,3 +115,59 @@ def test_a_database_without_our_tables_is_not_served(postgres: PostgresServer, t
     service.start(wait=False)
     assert service.wait_dead() == 2
     assert "stablestudio db upgrade" in service.log.read_text()
+
+
+def test_a_process_whose_files_are_elsewhere_does_not_start(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start("worker")
+    elsewhere = cluster.hire("web", data=tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(tmp_path / "data" / "secret", tmp_path / "elsewhere" / "secret")
+    elsewhere.start(wait=False)
+    assert elsewhere.wait_dead(60) == 2
+    assert "The storage differs from that of the other processes" in elsewhere.log.read_text()
+    assert "`storage`" in elsewhere.log.read_text()
+
+
+def test_moved_files_bring_their_mark_along(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start("worker").stop()
+    moved = cluster.hire("worker", data=tmp_path / "moved")
+    shutil.copytree(tmp_path / "data", tmp_path / "moved")
+    moved.start()
+    assert moved.alive
+
+
+@pytest.mark.skipif(shutil.which("pg_dump") is None, reason="a backup of PostgreSQL is made by its own tools")
+def test_restored_books_and_files_fit_together_and_start(
+    cluster: Cluster, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    service = cluster.start("all")
+    with buyer_of(service) as buyer:
+        payment = buyer.fund().sign(PATH, BODY)
+        assert buyer.pay(PATH, BODY, payment, Prefer="wait=60").json()["status"] == "complete"
+    restored = cluster.hire("all", data=tmp_path / "restored")
+    restored.environment["STABLESTUDIO_DATABASE"] = postgres.create()
+    for command, of in (("backup", service), ("restore", restored)):
+        subprocess.run(
+            [sys.executable, "-m", "stablestudio", command, str(tmp_path / "copy"), "--data", str(of.data)],
+            check=True,
+            env=os.environ | of.environment,
+            timeout=120,
+        )
+    restored.start()
+    marks = [(data / "assets" / "marks" / "storage.txt").read_text() for data in (service.data, restored.data)]
+    assert marks[0] == marks[1]
+
+
+def test_a_file_that_is_missing_is_no_expired_link(cluster: Cluster, tmp_path: Path) -> None:
+    service = cluster.start("all")
+    with buyer_of(service) as buyer:
+        payment = buyer.fund().sign(PATH, BODY)
+        job = buyer.pay(PATH, BODY, payment, Prefer="wait=60").json()
+        link = job["result"]["imageUrl"].replace("https://studio.example", service.url)
+        assert buyer.http.get(link).status_code == 200
+        shutil.rmtree(tmp_path / "data" / "assets" / "jobs")
+        answer = buyer.http.get(link)
+    assert (answer.status_code, answer.json()["code"]) == (500, "asset_missing")
+    [line] = [line for line in service.log.read_text().splitlines() if "file_missing" in line]
+    assert job["jobId"] in line
+    assert '"level": "error"' in line

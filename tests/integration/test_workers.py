@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stablestudio.server.main import GAVE_UP
 from tests.cluster import FUNDS, PATH, PRICE, Cluster, buyer_of, slow, states
 from tests.doubles import eventually
 from tests.service import Service
@@ -57,7 +58,8 @@ async def test_a_worker_that_was_frozen_and_goes_on_asks_no_vendor_and_delivers_
         await eventually(lambda: states(other) == {"complete": 1}, seconds=SECONDS)
         os.kill(frozen.pid, signal.SIGCONT)
         ended = await asyncio.to_thread(frozen.wait_dead, 120)
-        assert ended in (0, -signal.SIGTERM), "it saw that its lease is over, and stopped"
+        assert ended == GAVE_UP, "it saw that its lease is over, and asks to be started again"
+        assert '"reason": "lease_lost"' in frozen.log.read_text()
         assert buyer.balance() == FUNDS - PRICE
     assert _asked(other) == 1
     assert states(other) == {"complete": 1}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from stablestudio.cli.books import open_books, operates
+from stablestudio.cli.books import BooksMissing, open_books, operates
 from stablestudio.cli.output import Output, Progress
 from stablestudio.clock import SystemClock
 from stablestudio.config import Settings
@@ -33,11 +33,14 @@ def backup(out: Output, settings: Settings, *, target: Path) -> None:
     Whoever reads it can sign links and sign-ins in the service's name: keep it as you keep the data folder.
     """
     os.umask(0o077)
+    secret = settings.data / "secret"
+    if not secret.is_file():
+        raise BooksMissing(f"There is no {secret}.")
     progress = out.progress()
     with open_books(settings) as database:
         source = Source(
             url=database.url,
-            secret=settings.data / "secret",
+            secret=secret,
             storage=open_shelf(settings).storage,
             bucket=settings.storage if folder_of(settings) is None else None,
             still_kept=partial(_still_kept, database),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 import sqlalchemy as sa
 
-from stablestudio.cli.books import BooksUnreadable, open_books, operates
+from stablestudio.cli.books import BooksOfAnotherVersion, BooksUnreadable, open_books, operates
 from stablestudio.cli.output import Output
 from stablestudio.config import Settings, load_secret
+from stablestudio.server.premises import SchemaBehind, require_upgradable
 from stablestudio.store import migrate, secret_marks
 
 BEHIND = 1
+_NEXT = "Next: stablestudio db upgrade, with the newest program that uses this database."
 
 
 @click.group()
@@ -30,8 +34,13 @@ def upgrade(out: Output, settings: Settings) -> None:
     settings.data.mkdir(parents=True, exist_ok=True)
     before = _current(settings)
     try:
-        migrate.upgrade(settings.books)
-        prepare(settings.books)
+        require_upgradable(before)
+    except SchemaBehind as error:
+        raise BooksOfAnotherVersion(error.message, hint=error.advice) from None
+    try:
+        with out.progress().during("upgrading the schema"):
+            migrate.upgrade(settings.books)
+            prepare(settings.books)
     except sa.exc.SQLAlchemyError as error:
         raise BooksUnreadable(f"The database cannot be upgraded: {error}") from None
     told = "was there already" if before == migrate.HEAD else f"came from {before or 'nothing'}"
@@ -41,13 +50,23 @@ def upgrade(out: Output, settings: Settings) -> None:
 @db.command()
 @operates
 def check(out: Output, settings: Settings) -> None:
-    """Compare the database's tables with this program's. Exit code 0: they are equal; 1: not; 2: it cannot be read."""
+    """Compare the database's tables with this program's. Exit code 0: they are equal; 1: not; 2: it cannot be read.
+
+    Of the engine's own tables the version is compared.
+    """
+    from stablestudio.jobs.engine_schema import versions  # noqa: PLC0415 - as above
+
     found = _current(settings)
-    different = [] if found != migrate.HEAD else [repr(each) for each in migrate.differences(settings.books)]
+    different = []
+    if found == migrate.HEAD:
+        different = [_said(each) for each in migrate.differences(settings.books)]
+        has, needs = versions(settings.books)
+        if has < needs:
+            different.append(f"the engine's schema: {has or 'none'}, this program needs {needs}")
     good = found == migrate.HEAD and not different
     document = {"success": good, "found": found, "schema": migrate.HEAD, "differences": different}
     verdict = "equal to this program's" if good else f"not this program's, which is {migrate.HEAD}"
-    out.result(document, f"Schema {found or 'none'}: {verdict}.", *different)
+    out.result(document, f"Schema {found or 'none'}: {verdict}.", *different, *([] if good else [_NEXT]))
     if not good:
         click.get_current_context().exit(BEHIND)
 
@@ -62,6 +81,18 @@ def replace_secret(out: Output, settings: Settings) -> None:
     with open_books(settings) as database, database.engine.begin() as connection:
         secret_marks.replace(connection, load_secret(settings.data))
     out.result({"success": True}, f"The database's secret is the one in {settings.data / 'secret'} now.")
+
+
+def _said(difference: Any) -> str:
+    """Return one of Alembic's differences in words."""
+    if isinstance(difference, list):  # what differs in one column
+        return "; ".join(map(_said, difference))
+    verb, _, thing = difference[0].partition("_")
+    if verb == "modify":
+        return f"{difference[2]}.{difference[3]}: another {thing} in the database"
+    item = difference[-1]
+    name = f"{difference[2]}.{item.name}" if thing == "column" else f"{thing} {item.name}"
+    return f"{name}: {'missing in the database' if verb == 'add' else 'in the database only'}"
 
 
 def _current(settings: Settings) -> str | None:

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 import click
@@ -93,6 +95,28 @@ class Progress:
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _TICK) if self._stream is not None and self._state else left)
             self._draw()
+
+    @contextmanager
+    def during(self, status: str) -> Iterator[None]:
+        """On a terminal, keep the clock going beside work that tells nothing of itself."""
+        if self._stream is None:
+            yield
+            return
+        over = threading.Event()
+
+        def tick() -> None:
+            while not over.wait(_TICK):
+                self._draw()
+
+        self.update(status, None)
+        ticking = threading.Thread(target=tick, daemon=True)
+        ticking.start()
+        try:
+            yield
+        finally:
+            over.set()
+            ticking.join()
+            self.clear()
 
     def clear(self) -> None:
         """Take the line away."""

@@ -31,7 +31,7 @@ def purge(out: Output, settings: Settings, *, dry_run: bool) -> None:
     Exit code 0: nothing is left to erase; 1: some files could not be erased and stay in line; 2: the books or the
     storage cannot be used.
     """
-    with open_books(settings) as database:
+    with open_books(settings) as database, out.progress().during("looking" if dry_run else "erasing files"):
         gone, left, others = asyncio.run(_purge(settings, database, dry_run=dry_run))
     document = {
         "success": not left,

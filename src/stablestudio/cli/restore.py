@@ -30,7 +30,8 @@ def restore(out: Output, settings: Settings, *, source: Path, stopped: bool) -> 
     """
     os.umask(0o077)
     place = Place(data=settings.data, url=settings.books, files=folder_of(settings))
-    manifest = put_back(source, place, clock=SystemClock(), stopped=stopped)
+    with out.progress().during("restoring"):
+        manifest = put_back(source, place, clock=SystemClock(), stopped=stopped)
     document = {"success": True, "data": str(settings.data), "stopped": stopped}
     out.result(document | manifest.model_dump(by_alias=True), *_lines(manifest, stopped=stopped))
 

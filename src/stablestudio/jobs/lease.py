@@ -74,6 +74,7 @@ class Lease:
         self._engine = bare_engine(url)
         self._lasts = round(seconds * 1000)
         self._until = 0.0  # by `_CLOCK`
+        self._is_away = False  # the database, at the last renewal
         # A thread of its own: what keeps the others busy for long may not cost the lease.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lease")
 
@@ -127,8 +128,11 @@ class Lease:
             with self._engine.begin() as connection:
                 renewed = executors.renew(connection, executor=self.executor, lasts=self._lasts)
         except sa.exc.DBAPIError as error:
-            log.warning("lease_not_renewed", extra={"executor": self.executor, "detail": str(error.orig)})
+            if not self._is_away:
+                log.warning("lease_not_renewed", extra={"executor": self.executor, "detail": str(error.orig)})
+            self._is_away = True
             return True
+        self._is_away = False
         self._until = asked + self._lasts / 1000 if renewed else 0.0
         return renewed
 

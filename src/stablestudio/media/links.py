@@ -37,6 +37,13 @@ class AssetGone(StudioError):
     hint = "Files are kept for a limited time; download results soon after the job is complete."
 
 
+class AssetMissing(StudioError):
+    """This file should be here, and is not: the fault is this service's."""
+
+    status = 500
+    hint = "Tell the operator the job's id: the file is lost, or this process looks for it in another place than the one that made it."
+
+
 class AssetExpired(StudioError):
     """This file was kept for a limited time, which is over."""
 

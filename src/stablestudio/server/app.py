@@ -174,6 +174,7 @@ class App:
 def _rest(public: PublicRoutes, embedded: EmbeddedRoutes | None) -> Router:
     routes = [
         Route("/health", public.health, methods=["GET"]),
+        Route("/ready", public.ready, methods=["GET"]),
     ]
     if embedded is not None:
         routes += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from stablestudio.clock import Clock
 from stablestudio.errors import StudioError
-from stablestudio.media.links import PATH, AssetGone, LinkSigner, link_terms, presentation
+from stablestudio.media.links import PATH, AssetGone, AssetMissing, LinkSigner, link_terms, presentation
 from stablestudio.media.storage import Storage
 from stablestudio.server.http import Headers, refuse_method
 
+log = logging.getLogger(__name__)
 _RANGE = re.compile(rb"bytes=[ \t,]*([0-9]{0,30})-([0-9]{0,30})[ \t,]*", re.IGNORECASE)
 _FIXED_HEADERS = (
     (b"accept-ranges", b"bytes"),
@@ -81,12 +83,21 @@ class AssetEndpoint:
             return
         pieces = self.storage.stream(key, answer.start, answer.end)
         try:
-            # The first piece is at hand before the status line, so that a missing file can still become a 404.
-            first = await anext(pieces)
+            # The first piece is at hand before the status line, so that a missing file can still become an error.
+            first = await self._first(key, pieces)
             await _start(send, answer.status, headers)
             await _deliver(first, pieces, receive, send, more=len(first) < answer.end - answer.start)
         finally:
             await pieces.aclose()
+
+    async def _first(self, key: str, pieces: AsyncGenerator[bytes]) -> bytes:
+        try:
+            return await anext(pieces)
+        except AssetGone:
+            if await self.describe(key) is None:
+                raise  # it was erased a moment ago; else this raised as well
+            log.error("file_missing", extra={"key": key, "job": key.split("/")[1]})  # noqa: TRY400 - its trace tells nothing
+            raise AssetMissing from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,7 @@ from stablestudio.server.public import PublicRoutes
 from stablestudio.server.quote import PATH as QUOTE
 from stablestudio.server.quote import QuoteRoute
 from stablestudio.server.rails import build_rails
+from stablestudio.server.readiness import Readiness
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
 from stablestudio.server.storage import build_links, check, folder_of, kept_uploads_ms, open_shelf, retention
@@ -105,6 +106,7 @@ class House:
         self._signer = LinkSigner(secret, settings.origin, settings.link_seconds)
         folders = [settings.data, *([folder] if (folder := folder_of(settings)) is not None else [])]
         self.room = Room(folders, min_free_bytes=settings.min_free_bytes)
+        self.readiness = Readiness(self.room, self.database)
         self._links = build_links(settings, shelf, signer=self._signer)
         self.purger = Purger(self.database, storage=self.storage, clock=self._clock)
         self.rails = build_rails(settings, database=self.database, secret=secret, clock=self._clock)
@@ -162,14 +164,17 @@ class House:
         self._working = self._hire(settings) if self._alone or settings.works else None
         self._tasks: list[asyncio.Task[None]] = []
         self.on_ready: Callable[[], None] = lambda: None
+        # Called with the reason where this process has to end by itself, and another one should be started.
+        self.on_giving_up: Callable[[str], None] = lambda reason: None  # noqa: ARG005 - as above
 
     async def start(self) -> None:
         """Answer, and go to work."""
-        await check(self.storage)
+        await check(self.storage, None if self._alone else self.database)
         await self.room.look()
         await self.rails.start()
         self.changes.start()
-        self._tasks += [asyncio.create_task(loop) for loop in (self.changes.run(), self.room.run(), self._etas.run())]
+        loops = (self.changes.run(), self.room.run(), self.readiness.run(), self._etas.run())
+        self._tasks += [asyncio.create_task(loop) for loop in loops]
         self.charger.start()
         if self._working is not None:
             await self._working.start(makes_jobs=self._makes_jobs)
@@ -240,6 +245,7 @@ class House:
             lease=self._lease,
             place=None if self._lease is None else Place(settings.books, "worker", holder=self._lease.executor),
             drain_seconds=settings.drain_seconds,
+            give_up=lambda reason: self.on_giving_up(reason),  # noqa: PLW0108 - it is set later
         )
 
     def _open_desk(self, settings: Settings) -> UploadDesk:
@@ -310,7 +316,7 @@ class House:
             "pages": pages,
             "tokens": tokens,
             "poster": poster,
-            "room": self.room,
+            "readiness": self.readiness,
         }
 
         def hold_s(offering: Offering) -> int:
@@ -368,7 +374,7 @@ class House:
                 erase=self.purger.erase_job,
             ),
             assets=AssetEndpoint(storage=self.storage, links=self._signer, clock=self._clock, describe=self._describe),
-            public=PublicRoutes(networks=self.rails.networks, world=self.rails.world, room=self.room),
+            public=PublicRoutes(networks=self.rails.networks, world=self.rails.world, readiness=self.readiness),
             embedded=EmbeddedRoutes(self.rails.rpcs, self.rails.faucets) if self.rails.rpcs else None,
             origin=settings.origin,
             startup=self.start,

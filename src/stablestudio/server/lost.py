@@ -12,7 +12,7 @@ _SELLS = "/api/generate/"
 _MODELS = "/api/models"
 _LONGEST = 200
 
-OTHERS = ("/health",)
+OTHERS = ("/health", "/ready")
 """What is served without being among the routes by exact path."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import socket
 import sys
@@ -13,13 +14,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 import uvicorn
 
 from stablestudio.config import ConfigurationInvalid, Settings, load_settings
 from stablestudio.server.house import House
 from stablestudio.server.limits import LimitedHttp
+from stablestudio.server.storage import folder_of
 
+log = logging.getLogger(__name__)
 _NOT_STARTED = 3  # uvicorn's own exit code
+_SPARED_SECONDS = 60.0
+_ALIKE = 40  # letters
+GAVE_UP = 75  # EX_TEMPFAIL of sysexits.h: the next process may do better
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -38,12 +45,28 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class Sparing(logging.Filter):
+    """Lets lines about connections that begin alike pass once a minute: the engine writes some every second of an outage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text, now = record.getMessage(), time.monotonic()
+        if "psycopg" not in text and "connection" not in text:
+            return True
+        self._passed = {each: at for each, at in self._passed.items() if now - at < _SPARED_SECONDS}
+        return self._passed.setdefault(text[:_ALIKE], now) == now
+
+
 def serve(
     *, host: str | None = None, port: int | None = None, role: str | None = None, data: Path | None = None
 ) -> None:
     """Serve until stopped. Arguments go before environment and file."""
     settings = load_settings({"host": host, "port": port, "role": role, "data": data})
     configure_logs(settings.log_level)
+    os.umask(0o077)  # books, files and secret are for the user that serves alone
     _allow_connections()
     _require_port(settings)
     house = House(settings)
@@ -62,10 +85,25 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, *, let_go: Callable[[], None]) -> None:
         super().__init__(config)
         self._let_go = let_go
+        self._gave_up = False
+
+    def give_up(self, reason: str) -> None:
+        """Stop as if told to, and end with an exit code by which a supervisor starts the next one."""
+        if not self._gave_up:
+            log.error("gave_up", extra={"reason": reason, "exit_code": GAVE_UP, "next": "start it again"})
+        self._gave_up = self.should_exit = True
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().serve(sockets)
+        if self._gave_up:
+            sys.stderr.flush()
+            os._exit(GAVE_UP)  # threads may wait for the database that is gone; a signal would not wait for them either
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        log.info("draining")
         self._let_go()
         await super().shutdown(sockets)
+        log.info("stopped")
 
 
 def _run(settings: Settings, house: House) -> None:
@@ -82,6 +120,7 @@ def _run(settings: Settings, house: House) -> None:
         timeout_graceful_shutdown=10,
     )
     server = _Server(config, let_go=house.let_go)
+    house.on_giving_up = server.give_up
     with suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
@@ -117,6 +156,7 @@ def configure_logs(level: str) -> None:
     # The HTTP clients tell whole addresses, and some hold keys.
     for noisy in ("uvicorn.error", "alembic", "dbos", "httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("dbos").addFilter(Sparing())
 
 
 def _welcome(settings: Settings, house: House) -> str:
@@ -134,4 +174,19 @@ def _welcome(settings: Settings, house: House) -> str:
     lines += [f"  {line}" for line in house.providers.off]
     kept = settings.data if settings.database is None else "PostgreSQL"
     lines.append(f"  Data in {kept}; models at {settings.origin}/api/models")
+    lines.append(
+        f"  Role {settings.role} at {settings.host}:{settings.port}; database {_database(settings)}; files in {_files(settings)}."
+    )
     return "\n".join(lines) + "\n"
+
+
+def _database(settings: Settings) -> str:
+    """Return where the books are, and never who we are there."""
+    url = sa.make_url(settings.books)
+    if settings.database is None:
+        return str(url.database)
+    return f"{url.database} at {url.host or url.query.get('host') or 'this machine'}"
+
+
+def _files(settings: Settings) -> str:
+    return str(folder_of(settings) or settings.storage)

@@ -47,6 +47,7 @@ def make_folder(folder: Path) -> None:
 def ready_schema(url: str) -> None:
     """Upgrade a file that nobody else uses; what processes share is upgraded by the operator, at a time of his choice."""
     if is_file(url):
+        require_upgradable(migrate.current(url))
         migrate.upgrade(url)
         return
     try:
@@ -62,6 +63,12 @@ def require_secret(url: str, secret: bytes, *, folder: Path) -> None:
     with bare_engine(url).begin() as connection:
         if not secret_marks.agrees(connection, secret):
             raise SecretDiffers(f"The secret in {folder / 'secret'} is not that of this database.")
+
+
+def require_upgradable(found: str | None) -> None:
+    """Raise `SchemaBehind` for a schema from a later program than this one."""
+    if found is not None and found > migrate.HEAD:
+        raise SchemaBehind(f"The database's schema is {found}, newer than this program's, which is {migrate.HEAD}.")
 
 
 def lock(folder: Path) -> IO[str]:

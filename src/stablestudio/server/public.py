@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from stablestudio import __version__
 from stablestudio.errors import ISSUE_CODES, StudioError
-from stablestudio.media.room import Room
 from stablestudio.server.answers import answer
+from stablestudio.server.readiness import Readiness
 
 
 class PublicRoutes:
     """Free routes."""
 
-    def __init__(self, *, networks: list[str], world: str, room: Room) -> None:
+    def __init__(self, *, networks: list[str], world: str, readiness: Readiness) -> None:
         self._networks = networks
-        self._room = room
+        self._readiness = readiness
         self._world = world
 
     async def health(self, request: Request) -> Response:  # noqa: ARG002 - nothing is asked
         """Tell that the service answers, whether its money is real, and whether it sells at the moment."""
-        body = {"status": "ok", "version": __version__, "world": self._world, "networks": self._networks}
-        return answer(body | {"ready": self._room.problem is None})
+        return answer(self._state())
+
+    async def ready(self, request: Request) -> Response:  # noqa: ARG002 - as above
+        """Tell the same with a status that proxies and supervisors read: 200 where it sells, 503 where it does not."""
+        state = self._state()
+        return answer(state, status=200 if state["ready"] else 503)
+
+    def _state(self) -> dict[str, Any]:
+        state = {"status": "ok", "version": __version__, "world": self._world, "networks": self._networks}
+        problem = self._readiness.problem
+        return state | ({"ready": True} if problem is None else {"ready": False, "reason": problem})
 
 
 def error_page() -> str:

@@ -14,7 +14,6 @@ from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.failpoints import reach
 from stablestudio.jobs.changes import Changes
 from stablestudio.media.post import Poster
-from stablestudio.media.room import Room
 from stablestudio.money import Money
 from stablestudio.payments.errors import PaymentRejected
 from stablestudio.payments.rail import Asked, Presented
@@ -43,6 +42,7 @@ from stablestudio.server.http import (
 )
 from stablestudio.server.job_pages import JobPages
 from stablestudio.server.poll_tokens import PollTokens
+from stablestudio.server.readiness import Readiness
 from stablestudio.server.receipts import failure, problem, receipt
 from stablestudio.server.waits import applied, preferred_wait, wait_for_turn
 from stablestudio.server.webhooks import read_webhook
@@ -83,7 +83,7 @@ class SellRoute:
         pages: JobPages,
         tokens: PollTokens,
         poster: Poster,
-        room: Room,
+        readiness: Readiness,
         hold_s: int = 0,
         face: str | None = None,
     ) -> None:
@@ -104,7 +104,7 @@ class SellRoute:
         self._pages = pages
         self._tokens = tokens
         self._poster = poster
-        self._room = room
+        self._readiness = readiness
         self._hold_s = hold_s
         self._body_limit = body_limit
 
@@ -127,7 +127,7 @@ class SellRoute:
         """Quote a JSON body, or take its payment."""
         if (payment := payment_header(scope)) is not None:
             return await self._sell(scope, receive, send, body, payment)
-        self._room.require()
+        self._readiness.require()
         self.require_maker()
         price = self._prices.ceiling(self._offering) if not body.strip() else self._order(scope, body).price
         reach("quote.asked")
@@ -218,7 +218,7 @@ class SellRoute:
     def _purchase(self, scope: Scope, body: bytes, presented: Presented) -> Purchase | StudioError:
         """Return what is bought, or what today's rules have against it."""
         try:
-            self._room.require()
+            self._readiness.require()
             self.require_maker()
             ordered = self._order(scope, body)
             buyer = read_buyer(scope, presented)

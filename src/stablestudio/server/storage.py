@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stablestudio.config import ConfigurationInvalid, Settings, read_origin
+from stablestudio.errors import StudioError
 from stablestudio.jobs.retention import Retention
 from stablestudio.media.buckets import Bucket, BucketLinks, Keys
-from stablestudio.media.links import Links, LinkSigner
-from stablestudio.media.storage import Storage, StorageRefused, StorageUnavailable, folder_at
+from stablestudio.media.links import AssetGone, Links, LinkSigner
+from stablestudio.media.storage import AssetExists, Storage, StorageRefused, StorageUnavailable, folder_at
 from stablestudio.rail_settings import is_loopback, reveal, whereabouts
+from stablestudio.store import storage_marks
+from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
+MARK = "marks/storage.txt"
+
+
+class StorageNotShared(StudioError):
+    """The storage differs from that of the other processes with this database: what they make could not be fetched here."""
+
+    hint = "Set `storage` to the same bucket, or the same shared folder, for all processes that share a database."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,19 +74,49 @@ def kept_uploads_ms(settings: Settings) -> int | None:
     return round(settings.keep_uploads_days * 86_400_000) or None
 
 
-async def check(storage: Storage) -> None:
-    """Raise `ConfigurationInvalid` where files certainly cannot be kept; a place that is down for now is only logged."""
+async def check(storage: Storage, shared_by: Database | None) -> None:
+    """Raise `ConfigurationInvalid` where files certainly cannot be kept; a place that is down for now is only logged.
+
+    Raises `StorageNotShared` where other processes of the database `shared_by` keep theirs elsewhere.
+    """
     try:
         await storage.check()
+        if shared_by is not None:
+            await _require_same(storage, shared_by)
     except StorageRefused as error:
         raise ConfigurationInvalid(f"storage: {error.message}", hint=error.advice) from None
     except StorageUnavailable:
         log.exception("storage_not_reached")
 
 
+async def _require_same(storage: Storage, database: Database) -> None:
+    """Compare the mark in the storage with the books: the first process of all writes it, there before here."""
+    wanted = await database.read(partial(storage_marks.find, key=MARK))
+    found = await _mark(storage, make=wanted is None)
+    if found is not None and wanted is None:
+        wanted = await database.write(partial(storage_marks.keep, key=MARK, value=found))
+    if found != wanted:
+        raise StorageNotShared(
+            "The storage differs from that of the other processes with this database: "
+            f"its file {MARK} {'says ' + found if found else 'is missing'}, and theirs says {wanted}."
+        )
+
+
+async def _mark(storage: Storage, *, make: bool) -> str | None:
+    """Return what the storage's mark says, None where there is none; with `make` there is one afterwards."""
+    if make:
+        with suppress(AssetExists):  # of another process, or of books that were here before
+            await storage.put_once(MARK, secrets.token_hex(16).encode(), content_type="text/plain")
+    try:
+        return (await storage.read(MARK)).decode(errors="replace").strip()
+    except AssetGone:
+        return None
+
+
 def _bucket(settings: Settings, location: str) -> Bucket:
     """Read the bucket's settings; what is not set comes from the usual variables of Amazon's tools."""
-    endpoint = _endpoint(settings.s3_endpoint or _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+    given = settings.s3_endpoint or _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    endpoint = _endpoint(given, plain=settings.s3_plain_http)
     region = settings.s3_region or _variable("AWS_REGION", "AWS_DEFAULT_REGION") or "us-east-1"
     try:
         return Bucket.at(location, region=region, endpoint=endpoint, keys=_keys(settings))
@@ -81,7 +124,7 @@ def _bucket(settings: Settings, location: str) -> Bucket:
         raise ConfigurationInvalid(f"storage: {error}.") from None
 
 
-def _endpoint(given: str | None) -> str | None:
+def _endpoint(given: str | None, *, plain: bool) -> str | None:
     if given is None:
         return None
     try:
@@ -89,8 +132,11 @@ def _endpoint(given: str | None) -> str | None:
     except ValueError as error:
         raise ConfigurationInvalid(f"s3_endpoint: {error}.") from None
     # Over http, keys' signatures and the files themselves could be read on the way.
-    if not endpoint.startswith("https://") and not is_loopback(endpoint):
-        raise ConfigurationInvalid("s3_endpoint: an https address, or an http address on this machine.")
+    if not plain and not endpoint.startswith("https://") and not is_loopback(endpoint):
+        raise ConfigurationInvalid(
+            "s3_endpoint: an https address, or an http address on this machine; "
+            "in a private network also any other, with s3_plain_http."
+        )
     return endpoint
 
 

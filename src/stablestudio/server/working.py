@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,8 +102,12 @@ class Working:
         lease: Lease | None,
         place: Place | None,
         drain_seconds: float,
+        give_up: Callable[[str], None],
     ) -> None:
-        """Take the parts; `lease` and `place` are None where this process is alone."""
+        """Take the parts; `lease` and `place` are None where this process is alone.
+
+        `give_up` ends this process for a reason, as a fault that a new one does not have.
+        """
         self._engine = engine
         self._maker = maker
         self._sweep = sweep
@@ -113,7 +116,9 @@ class Working:
         self._reaper = Reaper(database, engine=engine, executor=lease.executor) if lease is not None else None
         self._place = place
         self._drain_seconds = drain_seconds
+        self._give_up = give_up
         self._tasks: list[asyncio.Task[None]] = []
+        self._at_duties: list[asyncio.Task[None]] = []
         self._beat: asyncio.Task[None] | None = None
 
     async def start(self, *, makes_jobs: bool) -> None:
@@ -134,9 +139,8 @@ class Working:
 
     async def stop(self) -> None:
         """Stop taking jobs, leave the place of the duties, and hand over the jobs of this process; what is alone goes on at its next start."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
+        await _end(self._at_duties)
         # Our duties have ended: another takes them now, while vendors are waited for here.
         leaving = asyncio.create_task(self._give_place_back())
         handing = asyncio.create_task(every(_HAND_OVER_SECONDS, self._hand_over, name="hand_over"))
@@ -171,18 +175,16 @@ class Working:
     async def _keep_lease(self) -> None:
         assert self._lease is not None
         if not await self._lease.renew():
-            log.error("lease_lost", extra={"executor": self._lease.executor})
-            signal.raise_signal(signal.SIGTERM)
+            self._give_up("lease_lost")
 
     async def _mind_place(self) -> None:
-        """Take the duties when no other process has them; stop where the place was lost, before another works beside us."""
+        """Have the duties as long as the place is ours: they end before another works beside us, and begin when it is free."""
         assert self._place is not None
-        if not self._place.taken:
-            if await asyncio.to_thread(self._place.take):
-                await self._try_duties()
-        elif not await asyncio.to_thread(self._place.keep):
+        if self._place.taken and not await asyncio.to_thread(self._place.keep):
             log.error("place_lost")
-            signal.raise_signal(signal.SIGTERM)
+            await _end(self._at_duties)
+        if not self._place.taken and await asyncio.to_thread(self._place.take):
+            await self._try_duties()
 
     async def _try_duties(self) -> None:
         """Take the duties, or make room for a process that can."""
@@ -190,11 +192,21 @@ class Working:
             await self._take_duties(alone=False)
         except Exception:
             log.exception("work_not_begun")
-            signal.raise_signal(signal.SIGTERM)
+            self._give_up("work_not_begun")
+        else:
+            log.info("place_taken")
 
     async def _take_duties(self, *, alone: bool) -> None:
         for loop in await self._duties.begin(alone=alone):
-            self._run(loop)
+            self._at_duties.append(asyncio.create_task(loop))
 
     def _run(self, loop: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(loop))
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks, and go on when the last of them has ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    tasks.clear()

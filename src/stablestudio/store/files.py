@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from stablestudio.store.tables import assets, copies, jobs, upload_parts, uploads
+from stablestudio.store.tables import assets, copies, jobs, storage_marks, upload_parts, uploads
 
 _PAGE = 1000
 
@@ -26,6 +26,8 @@ _KEPT = sa.union_all(
     sa.select(uploads.c.key, uploads.c.sha256, _CERTAIN).where(uploads.c.key.is_not(None)),
     # Parts that have arrived; what has no etag is still on its way.
     sa.select(upload_parts.c.key, sa.null(), _CERTAIN).where(upload_parts.c.etag != ""),
+    # By which processes know that they share a storage; see server/storage.py.
+    sa.select(storage_marks.c.key, sa.null(), _CERTAIN),
     # A copy is noted before it is written.
     sa.select(copies.c.key, copies.c.sha256, _PERHAPS),
     # What a vendor answered with, until the job's own file is there; see providers/kept.py.

@@ -438,3 +438,11 @@ ledger_solana_transactions = sa.Table(
     sa.Column("meta", sa.Text, nullable=False),  # JSON: err, logs, token balances before and after
     sa.Column("mined_at", sa.BigInteger, nullable=False),
 )
+
+# Of the storage: what stands in the file under this key, so that no process keeps files in another place than the others.
+storage_marks = sa.Table(
+    "storage_marks",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)

@@ -48,7 +48,28 @@ def test_a_check_names_what_differs(folder: Path) -> None:
     with migrate.bare_engine(_url(folder)).begin() as connection:
         connection.execute(sa.text("DROP INDEX ix_refunds_open"))
     [difference] = run(folder, "check", code=1)["differences"]
-    assert "ix_refunds_open" in difference
+    assert difference == "index ix_refunds_open: missing in the database"
+    with migrate.bare_engine(_url(folder)).begin() as connection:
+        connection.execute(sa.text("ALTER TABLE jobs ADD COLUMN foo TEXT"))
+    assert "jobs.foo: in the database only" in run(folder, "check", code=1)["differences"]
+
+
+def test_a_check_sees_that_the_engine_s_tables_are_not_there(folder: Path) -> None:
+    folder.mkdir()
+    migrate.upgrade(_url(folder))
+    [difference] = run(folder, "check", code=1)["differences"]
+    assert difference.startswith("the engine's schema: none, this program needs ")
+    run(folder, "upgrade")
+    run(folder, "check")
+
+
+def test_newer_books_are_refused_in_a_sentence(folder: Path) -> None:
+    run(folder, "upgrade")
+    with migrate.bare_engine(_url(folder)).begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    refused = run(folder, "upgrade", code=2)
+    assert "9999, newer than this program's" in refused["error"]
+    assert "with the newest program" in refused["next"]
 
 
 def test_the_other_commands_read_the_same_books(folder: Path) -> None:

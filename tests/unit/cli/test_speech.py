@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -232,3 +233,17 @@ def test_progress_shows_a_strange_state_as_text() -> None:
     stream = Terminal()
     Progress(print, stream=stream).update(HOSTILE, None)
     assert SHOWN in stream.getvalue()
+
+
+def test_long_work_keeps_the_clock_going_on_a_terminal_and_is_silent_elsewhere() -> None:
+    said: list[str] = []
+    with Progress(said.append, stream=None).during("restoring"):
+        pass
+    screen = io.StringIO()
+    with Progress(said.append, stream=screen).during("restoring"):
+        until = time.monotonic() + 30
+        while screen.getvalue().count("restoring") < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert screen.getvalue().count("restoring") >= 3
+    assert screen.getvalue().endswith("\r\x1b[K")
+    assert said == []

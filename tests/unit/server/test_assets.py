@@ -337,12 +337,12 @@ async def test_file_without_a_record_is_gone(shelf: Shelf, url: str) -> None:
 
 
 @pytest.mark.parametrize("size", [1, CHUNK, CHUNK + 1, 3 * CHUNK])
-async def test_record_without_a_file_is_gone_too(shelf: Shelf, size: int) -> None:
+async def test_a_record_without_a_file_is_our_fault_and_told_as_that(shelf: Shelf, size: int) -> None:
     url = await shelf.keep("jobs/job_abc/0.mp4", bytes(size))
     await shelf.storage.delete("jobs/job_abc/0.mp4")
     response = await shelf.ask(url)
 
-    assert (response.status_code, response.json()["code"]) == (404, "asset_gone")
+    assert (response.status_code, response.json()["code"]) == (500, "asset_missing")
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 3])
