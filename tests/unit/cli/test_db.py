@@ -82,6 +82,7 @@ def test_a_database_that_is_not_there_is_named_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STABLESTUDIO_DATABASE", "postgresql://me:hidden@127.0.0.1:1/none")
+    (tmp_path / "secret").write_text("ab" * 32)
     for command in (["db", "check"], ["db", "upgrade"], ["audit"], ["refunds", "list"], ["backup", "x"], ["workers"]):
         result = CliRunner().invoke(main, [*command, "--data", str(tmp_path)], catch_exceptions=False)
         assert result.exit_code == 2, result.output

@@ -47,7 +47,14 @@ class Parts:
 async def test_who_drains_has_left_its_duties_to_others(database: Database) -> None:
     parts: Any = Parts()
     ours, theirs = (Place(database.url, "worker") for _ in range(2))
-    options: dict[str, Any] = {"engine": parts, "maker": parts, "sweep": parts, "duties": parts, "lease": None}
+    options: dict[str, Any] = {
+        "engine": parts,
+        "maker": parts,
+        "sweep": parts,
+        "duties": parts,
+        "lease": None,
+        "give_up": pytest.fail,
+    }
     working = Working(database, place=ours, drain_seconds=60, **options)
     await working.start(makes_jobs=False)
     await eventually(lambda: parts.on_duty)
