@@ -175,6 +175,6 @@ class BindingRail(X402Rail, Protocol):
 class MppRail(Rail, Protocol):
     """A rail whose offer is a line of WWW-Authenticate."""
 
-    def form(self, asked: Asked) -> Form:
+    def form(self, asked: Asked) -> mpp.ChallengeForm:
         """Return the form of the header line's value, which begins with `Payment ` and is filled in for any body."""
         ...

@@ -31,7 +31,7 @@ class _Sheet:
 
     slots: Sequence[tuple[bytes, bytes, Form, bytes]]
     rest: bytes
-    challenges: Sequence[Form]
+    challenges: Sequence[mpp.ChallengeForm]
 
     def required(self, body: bytes) -> bytes:
         woven: list[bytes] = []
@@ -69,7 +69,7 @@ class Challenges:
         sheet = self._sheets(offering, asked.path, asked.price.micros, asked.hold_s, asked.now_s, *editions)
         offers = [(_REQUIRED, sheet.required(asked.body))]
         if accept is None or mpp.accepts(accept, mpp.METHOD, mpp.INTENT):
-            offers += [(_AUTHENTICATE, form.fill(asked.body)) for form in sheet.challenges]
+            offers += [(_AUTHENTICATE, line) for line in mpp.fill_all(sheet.challenges, asked.body)]
         return offers
 
     def _sheet(self, offering: Offering, path: str, micros: int, hold_s: int, now_s: int, *_editions: str) -> _Sheet:

@@ -9,6 +9,7 @@ from stablestudio.protocols.mpp.challenges import (
     ChallengeForm,
     ChargeTerms,
     body_digest,
+    fill_all,
     read_part,
 )
 from stablestudio.protocols.mpp.errors import (
@@ -69,6 +70,7 @@ __all__ = [
     "decode_credential",
     "encode_credential",
     "encode_receipt",
+    "fill_all",
     "is_payment",
     "is_proof",
     "proof_challenge",

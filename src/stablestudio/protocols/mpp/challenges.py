@@ -112,12 +112,26 @@ class ChallengeForm:
 
     def issue(self, digest: bytes = b"") -> bytes:
         """Return a header line's value, with a digest for one body only."""
-        # A nonce of its own, or two equal quotes in one second would be paid by one and the same transaction.
+        return self.seal(digest, self.number())
+
+    def number(self) -> bytes:
+        """Return the value of a new opaque, or two equal quotes in one second would be paid by one and the same transaction."""
         number = binascii.b2a_base64(b"%06x" % (next(self.count) & 0xFFFFFF), newline=False)
-        opaque = self.opaque_head + number + self.opaque_tail
+        return self.opaque_head + number + self.opaque_tail
+
+    def seal(self, digest: bytes, opaque: bytes) -> bytes:
+        """Return a header line's value that says all this."""
         shown_digest = b', digest="%b"' % digest if digest else b""
         id_ = self.mac.ended(digest + b"|" + opaque)
         return b"".join((b'Payment id="', id_, self.terms, shown_digest, self.rest, opaque, b'"'))
+
+
+def fill_all(forms: Sequence[ChallengeForm], body: bytes) -> list[bytes]:
+    """Return a header line's value of each form for one body; they share a number, as their tokens tell them apart."""
+    if not forms:
+        return []
+    digest, opaque = _digest(body), forms[0].number()
+    return [form.seal(digest, opaque) for form in forms]
 
 
 class ChallengeDesk:
