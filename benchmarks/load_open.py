@@ -9,6 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _LATEST_SECONDS = 60.0
+_KEPT_SECONDS = 3.0  # a server closes connections that rest for five
+
+
+@dataclass(slots=True, kw_only=True)
+class _Line:
+    """A connection, and when it was used last."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    used: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,7 +44,7 @@ async def flow_all(port: int, flows: Sequence[Flow]) -> None:
 
 
 async def _flow(port: int, flow: Flow) -> None:
-    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    idle: list[_Line] = []
     began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for number, request in enumerate(flow.requests):
@@ -42,26 +52,37 @@ async def _flow(port: int, flow: Flow) -> None:
             if (early := due - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
             group.create_task(_send(port, flow, request, idle, due=due))
-    for _, writer in idle:
-        writer.close()
+    for line in idle:
+        line.writer.close()
 
 
 async def _send(
     port: int,
     flow: Flow,
     request: bytes,
-    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]],
+    idle: list[_Line],
     *,
     due: float,
 ) -> None:
     async with asyncio.timeout(_LATEST_SECONDS):
-        line = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
-        line[1].write(request)
-        head = await line[0].readuntil(b"\r\n\r\n")
-        flow.bodies.append(head + await line[0].readexactly(_length(head)))
-    flow.latencies.append(time.perf_counter() - due)
+        line = await _line(port, idle)
+        line.writer.write(request)
+        head = await line.reader.readuntil(b"\r\n\r\n")
+        flow.bodies.append(head + await line.reader.readexactly(_length(head)))
+    line.used = time.perf_counter()
+    flow.latencies.append(line.used - due)
     flow.statuses[int(head[9:12])] += 1
     idle.append(line)
+
+
+async def _line(port: int, idle: list[_Line]) -> _Line:
+    while idle:
+        line = idle.pop()
+        if time.perf_counter() - line.used < _KEPT_SECONDS:
+            return line
+        line.writer.close()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    return _Line(reader=reader, writer=writer)
 
 
 def _length(head: bytes) -> int:

@@ -75,7 +75,7 @@ class Bench:
         return "\n\n".join([*parts, "\n".join(self._facts)]).strip()
 
     def _quotes(self) -> list[Row]:
-        aims = [Aim(other=BARE, ratio=0.5), Aim(other=PEER, ratio=8), Aim(other=SINGLE, ratio=0.8)]
+        aims = [Aim(other=BARE, ratio=0.5), Aim(other=PEER, ratio=10), Aim(other=SINGLE, ratio=0.8)]
         row = Row(name="quotes", aims=aims)
         with ExitStack() as stack:
             shop = self._open_ours(stack)
@@ -96,7 +96,7 @@ class Bench:
         return [row]
 
     def _polls(self) -> list[Row]:
-        held = Row(name="polls, one proof a job", aims=[Aim(other=BARE, ratio=0.6), Aim(other=PEER, ratio=8)])
+        held = Row(name="polls, one proof a job", aims=[Aim(other=BARE, ratio=0.5), Aim(other=PEER, ratio=10)])
         fresh = Row(name="polls, a fresh proof each")
         with ExitStack() as stack:
             shop = self._open_ours(stack)
@@ -119,7 +119,7 @@ class Bench:
         return [held, fresh]
 
     def _accepts(self) -> list[Row]:
-        equal = Row(name="accepts", aims=[Aim(other=PEER, ratio=3)])
+        equal = Row(name="accepts", aims=[Aim(other=PEER, ratio=4)])
         spared = Row(name="accepts, peer's facilitator free and blind")
         with ExitStack() as stack:
             # Neither side makes the pictures here: the peer has no maker at all.

@@ -52,7 +52,6 @@ from stablestudio.providers.provider import (
 )
 from stablestudio.store import executors
 from stablestudio.store import jobs as store
-from stablestudio.store import payments as payment_store
 from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -119,17 +118,18 @@ class Maker:
 
     async def advance(self, verb: Verb, job_id: str) -> Step:
         """Do one step. An unforeseen fault is not a failure: the step is tried again until the job's deadline."""
-        job, order, payment = await self._load(job_id)
+        made = await self._database.look(lambda: store.making(self._database, job_id))
+        job = made.job
         if (ended := _ended(job)) is not None:
             return ended
         try:
-            work = work_of(job, order)
+            work = work_of(job, made.order)
         except (LookupError, InvalidInput):
             # An upgrade may drop a model or tighten an input; the money of orders under way must not hang on it.
             return failure(FailureKind.INVALID_INPUT, "This service no longer makes what was ordered.")
         work = self._bound(work, job)
         elapsed = (self._clock.now_ms() - job.created_at) / 1000
-        if verb != "charge" and self._is_too_late_to_charge(payment):
+        if verb != "charge" and self._is_too_late_to_charge(made):
             late = failure(FailureKind.UPSTREAM_TIMEOUT, "The work was not done before its payment ran out.")
             return await self._abandon(job, work, late)
         try:
@@ -143,7 +143,7 @@ class Maker:
         except Exception:
             log.exception("step_faulted", extra={"job": job_id, "step": verb})
         else:
-            unpaid = following["do"] == "deliver" and payment.policy == "complete" and payment.state != "settled"
+            unpaid = following["do"] == "deliver" and made.policy == "complete" and made.payment_state != "settled"
             return step("charge") if unpaid and verb != "charge" else following
         if is_overdue(elapsed):
             return failure(FailureKind.UPSTREAM_UNKNOWN, OVERDUE)
@@ -353,10 +353,10 @@ class Maker:
             case Charged.UNKNOWN:
                 return step("charge", wait=Pace().wait(elapsed))
 
-    def _is_too_late_to_charge(self, payment: payment_store.Payment) -> bool:
-        if payment.state != "held" or payment.expires_at is None:
+    def _is_too_late_to_charge(self, made: store.Making) -> bool:
+        if made.payment_state != "held" or made.payment_expires_at is None:
             return False
-        return self._clock.now_ms() >= payment.expires_at - _CHARGE_MARGIN_MS
+        return self._clock.now_ms() >= made.payment_expires_at - _CHARGE_MARGIN_MS
 
     async def deliver(self, job_id: str) -> None:
         """Add the previews and close the job as complete."""
@@ -402,22 +402,6 @@ class Maker:
             await self._on_ended(job_id)
         except Exception:
             log.exception("not_cleaned_up", extra={"job": job_id})  # the job has ended all the same
-
-    async def _load(self, job_id: str) -> tuple[store.Job, tuple[str, str, str], payment_store.Payment]:
-        def query(
-            connection: sa.Connection,
-        ) -> tuple[store.Job | None, tuple[str, str, str] | None, payment_store.Payment | None]:
-            return (
-                store.find(connection, job_id),
-                store.order_input(connection, job_id),
-                payment_store.find_by_order(connection, job_id),
-            )
-
-        job, order, payment = await self._database.read(query)
-        assert job is not None
-        assert order is not None
-        assert payment is not None
-        return job, order, payment
 
     async def _find(self, work: Work, *, attempt: int, name: str) -> Step:
         """A process died between the question and the answer: find out, never ask blindly again (money rule 4)."""

@@ -25,6 +25,7 @@ from stablestudio.store.tables import sandbox_tasks
 
 _MARK = re.compile(r"\[sandbox:(?P<verb>[a-z]+)(?:=(?P<value>\d+(?:\.\d+)?))?\]")
 _MAX_DELAY = 3600.0
+_TASK = "SELECT created_at, ready_at FROM sandbox_tasks WHERE id = ?"
 _NEVER = -1  # in place of when a task is ready
 
 
@@ -92,15 +93,15 @@ class SandboxProvider:
 
     async def poll(self, work: Work, task: str) -> Running | Made | Failed:
         play = rehearse(_prompt(work), default_delay=self._delay)
-        statement = sa.select(sandbox_tasks.c.created_at, sandbox_tasks.c.ready_at).where(sandbox_tasks.c.id == task)
-        row = await self._database.read(lambda connection: connection.execute(statement).first())
-        if row is None:
+        found = await self._database.look(lambda: self._database.fetch(_TASK, (task,)))
+        if not found:
             return Failed(kind=FailureKind.UPSTREAM_ERROR, message="The vendor does not know this task any more.")
-        if row.ready_at == _NEVER:
+        created_at, ready_at = found[0]
+        if ready_at == _NEVER:
             return Failed(kind=FailureKind.CANCELLED, message="The vendor has stopped this task, as it was told to.")
         now = self._clock.now_ms()
-        if now < row.ready_at:
-            return Running(progress=int(100 * (now - row.created_at) / max(1, row.ready_at - row.created_at)))
+        if now < ready_at:
+            return Running(progress=int(100 * (now - created_at) / max(1, ready_at - created_at)))
         if play.fail:
             return Failed(kind=FailureKind.UPSTREAM_ERROR, message="The vendor could not make this.")
         return Made()

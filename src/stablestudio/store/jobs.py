@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from stablestudio.store import webhooks
+from stablestudio.store.database import Database
 from stablestudio.store.inserting import insert as insert_or
 from stablestudio.store.locking import lock_order
 from stablestudio.store.payments import release_held, touch
@@ -55,6 +56,22 @@ class Asset:
     erased_at: int | None = None
 
 
+class Making(NamedTuple):
+    """A job, what was ordered of it as (model, operation, input JSON), and how that is paid."""
+
+    job: Job
+    order: tuple[str, str, str]
+    policy: str
+    payment_state: str
+    payment_expires_at: int | None
+
+
+_JOB_COLUMNS = [field.name for field in fields(Job)]
+_MAKING = """
+SELECT {columns}, o.model, o.operation, o.input, p.policy, p.state, p.expires_at
+FROM jobs j JOIN orders o ON o.id = j.id JOIN payments p ON p.order_id = j.id
+WHERE j.id = ?
+""".format(columns=", ".join(f"j.{name}" for name in _JOB_COLUMNS))
 _INSERT_JOB = sa.insert(jobs)
 _JOB = sa.select(jobs).where(jobs.c.id == sa.bindparam("id"))
 _ORDERED = sa.select(orders.c.model, orders.c.operation, orders.c.input).where(orders.c.id == sa.bindparam("id"))
@@ -74,6 +91,14 @@ def insert(connection: sa.Connection, *, order_id: str, wallet: str, type_: str,
             "updated_at": now,
         },
     )
+
+
+def making(database: Database, job_id: str) -> Making:
+    """Return what a maker needs to know of a job, straight from the driver: it asks before each look at a vendor."""
+    row = database.fetch(_MAKING, (job_id,))[0]
+    columns = len(_JOB_COLUMNS)
+    model, operation, body, *terms = row[columns:]
+    return Making(Job(**dict(zip(_JOB_COLUMNS, row[:columns], strict=True))), (model, operation, body), *terms)
 
 
 def find(connection: sa.Connection, job_id: str) -> Job | None:

@@ -6,6 +6,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from stablestudio.store.database import Listener, spread, take_told
 
 T = TypeVar("T")
 _GROUP = 64
+_WAIT_MS = 30_000  # for whoever else writes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,8 @@ class SqliteDatabase:
         sa.event.listen(self.engine, "connect", _prepare)
         sa.event.listen(self.engine, "begin", _begin)
         self.engine.connect().close()  # the first connection sets the engine up, which threads may not do side by side
-        self._reader = self._connect_reader()
+        self._own = threading.local()  # a connection of each thread that fetches: the server's loop, and the engine's
+        self._fetching: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
         self._listeners: list[Listener] = []
         self._writes: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
@@ -66,8 +69,11 @@ class SqliteDatabase:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one indexed query at once, on the event loop's own connection: microseconds, for the polling path."""
-        return self._reader.execute(sql, parameters).fetchall()
+        """Run one indexed query at once, on the thread's own connection: microseconds, for the polling paths."""
+        reader: sqlite3.Connection | None = getattr(self._own, "reader", None)
+        if reader is None:
+            reader = self._own.reader = self._connect_reader()
+        return reader.execute(sql, parameters).fetchall()
 
     async def look(self, work: Callable[[], T]) -> T:
         """Run what fetches, here and now: a thread would take longer than the query."""
@@ -82,13 +88,15 @@ class SqliteDatabase:
         self._writes.put(None)
         self._writer.join()
         self._readers.shutdown()
-        self._reader.close()
+        for reader in self._fetching:
+            reader.close()
         self.engine.dispose()
 
     def _connect_reader(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA query_only=ON")
+        self._fetching.append(connection)
         return connection
 
     def _read(self, work: Callable[[sa.Connection], T]) -> T:
@@ -182,10 +190,31 @@ def _deliver(results: list[_Result]) -> None:
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_WAIT_MS}", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin(connection: sa.Connection) -> None:
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    if connection.get_execution_options().get("reading", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # The engine's threads write to the same file. SQLite's own wait sleeps for longer each time, up to 100 ms.
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute("PRAGMA busy_timeout=1")
+    try:
+        _begin_writing(connection, driver)
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={_WAIT_MS}")
+
+
+def _begin_writing(connection: sa.Connection, driver: sqlite3.Connection) -> None:
+    until = time.monotonic() + _WAIT_MS / 1000
+    while time.monotonic() < until:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as busy:
+            if busy.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                break
+        else:
+            return
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # once more, for SQLAlchemy's own error
