@@ -25,7 +25,8 @@ APPLICATION_VERSION = "1"
 QUEUE = "make"
 _WORKFLOW = "make"
 _POLL_SECONDS = 0.2
-# What is asked again and again is one step for so long: the engine writes two rows a step, in commits of their own.
+# Asking a vendor and asking how it goes are one step for so long: the engine writes two rows a step, in commits of their
+# own, and what a vendor has taken stands in our rows, which a step that runs again goes by.
 _STEP_SECONDS = 300.0
 _FORGOTTEN_AT_ONCE = 100
 _MOST_THREADS = 128
@@ -234,9 +235,11 @@ def _register(maker: Maker, running: Counter[str]) -> None:
     async def advance(verb: Verb, job_id: str) -> Step:
         until = time.monotonic() + _STEP_SECONDS
         following = await maker.advance(verb, job_id)
-        while following["do"] == verb and time.monotonic() + following["wait"] < until:
+        while (again := following["do"]) == "submit" or again == "poll":
+            if time.monotonic() + following["wait"] >= until:
+                break
             await asyncio.sleep(following["wait"])
-            following = await maker.advance(verb, job_id)
+            following = await maker.advance(again, job_id)
         return following
 
     @durable

@@ -14,7 +14,7 @@ from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
 _INTERVAL = 1.0
-_PATIENCE = 5.0  # seconds; who answers later cannot sell
+_PATIENCE = 10.0  # seconds; who answers later cannot sell
 _LOOK = "SELECT version_num FROM alembic_version"
 
 
