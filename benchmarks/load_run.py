@@ -28,10 +28,10 @@ from benchmarks.shop import Shop, only
 from stablestudio.store.database import Database, connect, is_file
 from tests.postgres import PostgresServer, require_binaries
 
-_PATH = "/api/generate/grok-video/generate"
-_CLIP = {"duration": "3", "resolution": "480p", "aspect_ratio": "1:1"}
+_CLIP = ("/api/generate/grok-video/generate", {"duration": "3", "resolution": "480p", "aspect_ratio": "1:1"})
+_PICTURE = ("/api/generate/nano-banana/generate", {"imageSize": "512", "aspectRatio": "1:1"})
 _PICTURES = 40  # finished before the run, to know what a job takes on the disk
-_TOLD = 30  # jobs that are waited for, one a second: the sandbox draws each clip on the server's own core
+_TOLD = 30  # pictures that are waited for, one a second: the sandbox draws each on the server's own core
 _TOLD_DELAY = 3
 _ACCEPTS, _POLLS = 50, 1_000  # a second
 _IDLE_SECONDS = 10.0
@@ -173,7 +173,7 @@ class Run:
 
     def _measure_telling(self, shop: Shop, database: Database) -> None:
         """How long after the vendor is done a buyer who waits has heard of it."""
-        flow = Flow(name="told", requests=_purchases(shop, _TOLD, delay=_TOLD_DELAY), per_second=1)
+        flow = Flow(name="told", requests=_purchases(shop, _TOLD, delay=_TOLD_DELAY, ware=_PICTURE), per_second=1)
         asyncio.run(flow_all(shop.port, [flow]))
         told = asyncio.run(_hear(shop.port, [_job(answer) for answer in flow.bodies]))
         ids = "', '".join(path.rpartition("/")[2] for path in told)
@@ -188,12 +188,13 @@ class Run:
         _await(database, "SELECT count(*) FROM jobs WHERE state IN ('pending', 'loading')")
 
 
-def _purchases(shop: Shop, count: int, *, delay: int) -> list[bytes]:
-    body = json.dumps(_CLIP | {"prompt": f"a paper boat [sandbox:delay={delay}]"}).encode()
-    challenge = shop.quote(_PATH, body)
+def _purchases(shop: Shop, count: int, *, delay: int, ware: tuple[str, dict[str, str]] = _CLIP) -> list[bytes]:
+    path, terms = ware
+    body = json.dumps(terms | {"prompt": f"a paper boat [sandbox:delay={delay}]"}).encode()
+    challenge = shop.quote(path, body)
     shop.fund(count * int(challenge["accepts"][0]["amount"]))
     return [
-        request("POST", _PATH, port=shop.port, headers={"PAYMENT-SIGNATURE": shop.wallet.payment(challenge)}, body=body)
+        request("POST", path, port=shop.port, headers={"PAYMENT-SIGNATURE": shop.wallet.payment(challenge)}, body=body)
         for _ in range(count)
     ]
 
