@@ -133,6 +133,7 @@ def test_every_place_of_the_sources_is_killed_at() -> None:
         "cancel.ended",
         "restore.checked",
         "restore.half",
+        "restore.loaded",
         "purge.marked",
         "purge.erased",
         "purge.noted",
