@@ -92,7 +92,7 @@ class Run:
         command = [sys.executable, "-m", "stablestudio", "serve", "--port", str(port), "--role", role]
         command += ["--data", str(self._folder / "data")]
         environment = {
-            "STABLESTUDIO_JOBS_AT_ONCE": "10000",
+            "STABLESTUDIO_JOBS_AT_ONCE": "20000",  # more than are in flight, or who comes later would wait for ever
             "STABLESTUDIO_SANDBOX_DELAY": "0",
             "STABLESTUDIO_PUBLIC_URL": f"http://127.0.0.1:{port}",
         }
