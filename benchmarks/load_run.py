@@ -51,7 +51,8 @@ class Case:
         return f"{self.store}, {self.in_flight:,} in flight, {self.stored:,} stored"
 
 
-FULL = [(1_000, 10_000), (10_000, 10_000), (10_000, 1_000_000)]
+# Those that come beside them make it ten thousand, which is the most that one process takes.
+FULL = [(1_000, 10_000), (8_900, 10_000), (8_900, 1_000_000)]
 SHORT = [(1_000, 10_000)]
 
 
@@ -92,7 +93,7 @@ class Run:
         command = [sys.executable, "-m", "stablestudio", "serve", "--port", str(port), "--role", role]
         command += ["--data", str(self._folder / "data")]
         environment = {
-            "STABLESTUDIO_JOBS_AT_ONCE": "20000",  # more than are in flight, or who comes later would wait for ever
+            "STABLESTUDIO_JOBS_AT_ONCE": "10000",
             "STABLESTUDIO_SANDBOX_DELAY": "0",
             "STABLESTUDIO_PUBLIC_URL": f"http://127.0.0.1:{port}",
         }
