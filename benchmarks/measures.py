@@ -96,7 +96,7 @@ class Bench:
         return [row]
 
     def _polls(self) -> list[Row]:
-        held = Row(name="polls, one proof a job", aims=[Aim(other=BARE, ratio=0.5), Aim(other=PEER, ratio=10)])
+        held = Row(name="polls, one proof a job", aims=[Aim(other=BARE, ratio=0.6), Aim(other=PEER, ratio=10)])
         fresh = Row(name="polls, a fresh proof each")
         with ExitStack() as stack:
             shop = self._open_ours(stack)
