@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -25,6 +26,11 @@ class Asked:
     price: Money
     now_s: int
     hold_s: int = 0
+
+    @property
+    def sha256(self) -> bytes:
+        """Return the SHA-256 of the body, which binds an offer to it."""
+        return hashlib.sha256(self.body).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +159,8 @@ class X402Rail(Rail, Protocol):
 class Form(Protocol):
     """What offers have in common that one path is asked for at one price within one second."""
 
-    def fill(self, body: bytes) -> bytes:
-        """Return the ASCII text that binds an offer to one body; no two are alike, not for equal bodies either."""
+    def fill(self, sha256: bytes) -> bytes:
+        """Return the ASCII text that binds an offer to the body with this SHA-256; no two are alike, not for one body either."""
         ...
 
 

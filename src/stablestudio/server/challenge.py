@@ -33,10 +33,14 @@ class _Sheet:
     rest: bytes
     challenges: Sequence[mpp.ChallengeForm]
 
-    def required(self, body: bytes) -> bytes:
+    @property
+    def binds(self) -> bool:
+        return bool(self.slots or self.challenges)
+
+    def required(self, sha256: bytes) -> bytes:
         woven: list[bytes] = []
         for head, before, form, after in self.slots:
-            woven += head, _base64(b"".join((before, form.fill(body), after)))
+            woven += head, _base64(before + form.fill(sha256) + after)
         return b"".join((*woven, self.rest))
 
 
@@ -67,9 +71,12 @@ class Challenges:
         """Return PAYMENT-REQUIRED and one WWW-Authenticate for each MPP offer."""
         editions = [rail.edition for rail in self._bound]
         sheet = self._sheets(offering, asked.path, asked.price.micros, asked.hold_s, asked.now_s, *editions)
-        offers = [(_REQUIRED, sheet.required(asked.body))]
+        if not sheet.binds:
+            return [(_REQUIRED, sheet.rest)]
+        sha256 = asked.sha256
+        offers = [(_REQUIRED, sheet.required(sha256))]
         if accept is None or mpp.accepts(accept, mpp.METHOD, mpp.INTENT):
-            offers += [(_AUTHENTICATE, line) for line in mpp.fill_all(sheet.challenges, asked.body)]
+            offers += [(_AUTHENTICATE, line) for line in mpp.fill_all(sheet.challenges, sha256)]
         return offers
 
     def _sheet(self, offering: Offering, path: str, micros: int, hold_s: int, now_s: int, *_editions: str) -> _Sheet:

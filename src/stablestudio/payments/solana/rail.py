@@ -112,7 +112,7 @@ class ExactSvmRail:
     def memo(self, asked: Asked) -> str:
         # One for each request: asked about the same object, `offer` and `memo` tell the same.
         if self._asked is None or self._asked[0] is not asked:
-            self._asked = (asked, self.form(asked).fill(asked.body).decode())
+            self._asked = (asked, self.form(asked).fill(asked.sha256).decode())
         return self._asked[1]
 
     def form(self, asked: Asked) -> quote_memo.MemoForm:

@@ -82,7 +82,7 @@ class TempoRail:
 
     def challenge(self, asked: Asked) -> str:
         """Return the value of the header line for one request."""
-        return self.form(asked).fill(asked.body).decode()
+        return self.form(asked).fill(asked.sha256).decode()
 
     def form(self, asked: Asked) -> mpp.ChallengeForm:
         return self.desk.form(self._request(asked), path=asked.path, now_s=asked.now_s)

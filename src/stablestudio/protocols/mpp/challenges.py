@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from itertools import count
 
 from stablestudio.protocols._wire import Fields, WireError, decode_json
@@ -58,12 +57,11 @@ class ChargeTerms:
 
 def body_digest(body: bytes) -> str:
     """Return the `digest` of a request's body, in the form that SDKs use and expect."""
-    return _digest(body).decode()
+    return _shown(hashlib.sha256(body).digest()).decode()
 
 
-@lru_cache(maxsize=2)  # each rail of a quote asks, and bodies may be large
-def _digest(body: bytes) -> bytes:
-    return b"sha-256=" + binascii.b2a_base64(hashlib.sha256(body).digest(), newline=False)
+def _shown(sha256: bytes) -> bytes:
+    return b"sha-256=" + binascii.b2a_base64(sha256, newline=False)
 
 
 class _Mac:
@@ -106,32 +104,32 @@ class ChallengeForm:
     opaque_head: bytes
     opaque_tail: bytes
 
-    def fill(self, body: bytes) -> bytes:
-        """Return a header line's value for one body."""
-        return self.issue(_digest(body))
+    def fill(self, sha256: bytes) -> bytes:
+        """Return a header line's value for one body, whose SHA-256 this is."""
+        return fill_all((self,), sha256)[0]
 
     def issue(self, digest: bytes = b"") -> bytes:
         """Return a header line's value, with a digest for one body only."""
-        return self.seal(digest, self.number())
+        opaque = self.number()
+        return self.seal(self.mac.ended(digest + b"|" + opaque), b', digest="%b"' % digest if digest else b"", opaque)
 
     def number(self) -> bytes:
         """Return the value of a new opaque, or two equal quotes in one second would be paid by one and the same transaction."""
         number = binascii.b2a_base64(b"%06x" % (next(self.count) & 0xFFFFFF), newline=False)
         return self.opaque_head + number + self.opaque_tail
 
-    def seal(self, digest: bytes, opaque: bytes) -> bytes:
-        """Return a header line's value that says all this."""
-        shown_digest = b', digest="%b"' % digest if digest else b""
-        id_ = self.mac.ended(digest + b"|" + opaque)
-        return b"".join((b'Payment id="', id_, self.terms, shown_digest, self.rest, opaque, b'"'))
+    def seal(self, id_: bytes, digest: bytes, opaque: bytes) -> bytes:
+        """Return a header line's value that says all this; `digest` comes as a parameter."""
+        return b'Payment id="%b%b%b%b%b"' % (id_, self.terms, digest, self.rest, opaque)
 
 
-def fill_all(forms: Sequence[ChallengeForm], body: bytes) -> list[bytes]:
+def fill_all(forms: Sequence[ChallengeForm], sha256: bytes) -> list[bytes]:
     """Return a header line's value of each form for one body; they share a number, as their tokens tell them apart."""
     if not forms:
         return []
-    digest, opaque = _digest(body), forms[0].number()
-    return [form.seal(digest, opaque) for form in forms]
+    digest, opaque = _shown(sha256), forms[0].number()
+    bound, parameter = digest + b"|" + opaque, b', digest="%b"' % digest
+    return [form.seal(form.mac.ended(bound), parameter, opaque) for form in forms]
 
 
 class ChallengeDesk:

@@ -12,7 +12,6 @@ import hmac
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import count
 
 _HEAD, _MAC = 8, 16
@@ -30,10 +29,10 @@ class MemoForm:
     made_at: bytes
     terms: bytes
 
-    def fill(self, body: bytes) -> bytes:
-        """Return a memo of its own for an offer for one body."""
+    def fill(self, sha256: bytes) -> bytes:
+        """Return a memo of its own for an offer for one body, whose SHA-256 this is."""
         head = self.made_at + (next(self.count) & 0xFFFFFFFF).to_bytes(_HEAD // 2)
-        return binascii.b2a_base64(_sealed(self.mac, head, body, self.terms), newline=False)
+        return binascii.b2a_base64(_sealed(self.mac, head, sha256, self.terms), newline=False)
 
 
 class QuoteMemos:
@@ -48,7 +47,7 @@ class QuoteMemos:
 
     def make(self, *, path: str, body: bytes, amount: str, now_s: int) -> str:
         """Return the memo of an offer for one body, at one price in base units, made now (Unix seconds)."""
-        return self.form(path=path, amount=amount, now_s=now_s).fill(body).decode()
+        return self.form(path=path, amount=amount, now_s=now_s).fill(hashlib.sha256(body).digest()).decode()
 
     def form(self, *, path: str, amount: str, now_s: int) -> MemoForm:
         """Return what the memos of all bodies have in common, for one path at one price in one second."""
@@ -61,19 +60,14 @@ class QuoteMemos:
         if raw is None or not -_SKEW <= now_s - int.from_bytes(raw[:4]) <= _LIFE:
             return False
         terms = f"{amount}|{path}".encode()
-        return hmac.compare_digest(raw, _sealed(self._begun, raw[:_HEAD], body, terms))
+        return hmac.compare_digest(raw, _sealed(self._begun, raw[:_HEAD], hashlib.sha256(body).digest(), terms))
 
 
-def _sealed(begun: hashlib.blake2b, head: bytes, body: bytes, terms: bytes) -> bytes:
+def _sealed(begun: hashlib.blake2b, head: bytes, sha256: bytes, terms: bytes) -> bytes:
     """Return a memo's bytes: the head and the MAC over it and what it is for."""
     mac = begun.copy()
-    mac.update(head + _digest(body) + terms)
+    mac.update(head + sha256 + terms)
     return head + mac.digest()
-
-
-@lru_cache(maxsize=2)  # each quote asks twice, and bodies may be large
-def _digest(body: bytes) -> bytes:
-    return hashlib.sha256(body).digest()
 
 
 def _read(memo: bytes) -> bytes | None:
