@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
 
 from stablestudio.jobs.decisions import Step, Verb
+from stablestudio.jobs.engine_count import hasten
 from stablestudio.jobs.maker import Maker
 from stablestudio.store import executors
 from stablestudio.store.database import Database, is_file
@@ -108,7 +109,7 @@ class DbosEngine:
 
     async def _launch(self, maker: Maker) -> None:
         self._launched = True
-        DBOS(config=self._config)
+        hasten(DBOS(config=self._config))
         engine_log = logging.getLogger("dbos")
         engine_log.handlers.clear()  # its own handler writes plain text; ours writes JSON
         engine_log.propagate = True

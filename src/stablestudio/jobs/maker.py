@@ -35,6 +35,7 @@ from stablestudio.jobs.decisions import (
 )
 from stablestudio.jobs.keeper import Keeper
 from stablestudio.jobs.lease import Alone, LeaseOver, Right
+from stablestudio.jobs.progress import ProgressNotes
 from stablestudio.jobs.retention import Retention
 from stablestudio.jobs.work import work_of
 from stablestudio.media.storage import Storage
@@ -112,6 +113,7 @@ class Maker:
         self._may_ask = may_ask
         self._right = right or Alone()
         self._at_once = at_once
+        self.progress = ProgressNotes(database, clock=clock)
         self._draining = False
         self._busy: defaultdict[str, set[str]] = defaultdict(set)  # jobs that each provider works on
         self._asking: set[str] = set()  # jobs whose vendor is being asked by this very process
@@ -308,7 +310,8 @@ class Maker:
                 )
                 return await self._abandon(job, work, late)
             case Running():
-                await self._progress(job, answer.progress)
+                if answer.progress is not None and answer.progress > job.progress:
+                    self.progress.note(job.id, answer.progress)
                 return step("poll", wait=pace.wait(elapsed, shift=shift_of(job.id)))
 
     async def _waited(self, job: store.Job) -> float:
@@ -471,14 +474,6 @@ class Maker:
     def _pace(self, work: Work, provider: str) -> Pace:
         binding = self._bindings.bound(work.offering, provider)
         return Pace(steady=(binding and binding.poll_seconds) or float(work.offering.poll_after))
-
-    async def _progress(self, job: store.Job, progress: int | None) -> None:
-        if progress is None or progress <= job.progress:
-            return
-        now = self._clock.now_ms()
-        await self._database.write(
-            lambda connection: store.set_progress(connection, job_id=job.id, progress=progress, now=now)
-        )
 
 
 def _ended(job: store.Job) -> Step | None:

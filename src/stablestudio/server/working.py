@@ -129,6 +129,7 @@ class Working:
         await self._engine.start(self._maker if makes_jobs else None)
         if makes_jobs:
             self._run(self._sweep.run())
+            self._run(self._maker.progress.run())
         if self._reaper is not None and self._lease is not None:
             self._run(every(self._lease.beat_seconds, self._reaper.work_once, name="reaper"))
         if self._place is None:

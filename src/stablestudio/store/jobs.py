@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from stablestudio.store import webhooks
 from stablestudio.store.database import Database
 from stablestudio.store.inserting import insert as insert_or
-from stablestudio.store.locking import lock_order
+from stablestudio.store.locking import lock_free_orders, lock_order
 from stablestudio.store.payments import release_held, touch
 from stablestudio.store.tables import assets, jobs, orders, payments, refunds, submissions
 
@@ -74,6 +75,11 @@ WHERE j.id = ?
 """.format(columns=", ".join(f"j.{name}" for name in _JOB_COLUMNS))
 _INSERT_JOB = sa.insert(jobs)
 _JOB = sa.select(jobs).where(jobs.c.id == sa.bindparam("id"))
+_PROGRESS = (
+    sa.update(jobs)
+    .where(jobs.c.id == sa.bindparam("job"), jobs.c.state == "loading", jobs.c.progress < sa.bindparam("percent"))
+    .values(progress=sa.bindparam("percent"), updated_at=sa.bindparam("now"))
+)
 _ORDERED = sa.select(orders.c.model, orders.c.operation, orders.c.input).where(orders.c.id == sa.bindparam("id"))
 
 
@@ -230,15 +236,12 @@ def open_at(connection: sa.Connection) -> dict[str, int]:
     return dict(connection.execute(statement).tuples().all())
 
 
-def set_progress(connection: sa.Connection, *, job_id: str, progress: int, now: int) -> None:
-    """Record progress in percent; it never goes back."""
-    lock_order(connection, job_id)
-    connection.execute(
-        sa.update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.state == "loading")
-        .values(progress=sa.case((jobs.c.progress > progress, jobs.c.progress), else_=progress), updated_at=now)
-    )
-    touch(connection, job_id)
+def set_progress(connection: sa.Connection, *, progress: Mapping[str, int], now: int) -> None:
+    """Record the progress of jobs, in percent; it never goes back, and jobs that others hold now are left out."""
+    free = lock_free_orders(connection, list(progress))
+    if free:
+        connection.execute(_PROGRESS, [{"job": each, "percent": progress[each], "now": now} for each in free])
+        touch(connection, *free)
 
 
 def insert_asset(connection: sa.Connection, asset: Asset) -> None:

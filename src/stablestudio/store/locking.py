@@ -7,6 +7,8 @@ takes them in this order: a payer's exposure, a credential, an order, then rows 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from stablestudio.store.tables import orders, uploads
@@ -15,6 +17,11 @@ _NO_LONGER = sa.text("SELECT set_config('lock_timeout', :longest, true)")
 _TURN = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 # NO KEY: rows that point to it may still come, those of other tables that this transaction does not look at.
 _ORDER = sa.select(orders.c.id).where(orders.c.id == sa.bindparam("id")).with_for_update(key_share=True)
+_FREE_ORDERS = (
+    sa.select(orders.c.id)
+    .where(orders.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .with_for_update(key_share=True, skip_locked=True)
+)
 _UPLOAD = sa.select(uploads.c.id).where(uploads.c.id == sa.bindparam("id")).with_for_update(key_share=True)
 
 
@@ -34,6 +41,13 @@ def lock_order(connection: sa.Connection, order_id: str) -> None:
     """Let nobody else change an order's payment, job or refund: one is decided by the others' states."""
     if _has_neighbours(connection):
         connection.execute(_ORDER, {"id": order_id})
+
+
+def lock_free_orders(connection: sa.Connection, order_ids: Sequence[str]) -> Sequence[str]:
+    """Do as `lock_order` does for those of these orders that nobody holds now; return them. It waits for nobody."""
+    if not _has_neighbours(connection):
+        return order_ids
+    return connection.execute(_FREE_ORDERS, {"ids": order_ids}).scalars().all()
 
 
 def lock_upload(connection: sa.Connection, upload_id: str) -> None:

@@ -183,10 +183,11 @@ def open_payments(connection: sa.Connection, *, before: int) -> list[Payment]:
     return [Payment(**row._mapping) for row in connection.execute(_OPEN, {"before": before})]  # noqa: SLF001
 
 
-def touch(connection: sa.Connection, order_id: str) -> None:
-    """Count a change that the buyer can see, in the transaction that makes it."""
-    connection.execute(_TOUCH, {"order": order_id})
-    tell(connection, order_id)
+def touch(connection: sa.Connection, *order_ids: str) -> None:
+    """Count a change that the buyers can see, in the transaction that makes it."""
+    connection.execute(_TOUCH, [{"order": each} for each in order_ids])
+    for order_id in order_ids:
+        tell(connection, order_id)
 
 
 def settle(connection: sa.Connection, *, payment: Payment, transaction: str, now: int) -> bool:

@@ -62,6 +62,11 @@ class Bench:
         self.hire(restored_at=self.clock.now_ms() + 1 - 1000 * ago)
         self.clock.advance(1)
 
+    def progress(self) -> int:
+        """Return the percent that buyers read."""
+        ((percent,),) = self.database.fetch("SELECT progress FROM jobs")
+        return int(percent)
+
     async def _charge(self, order_id: str) -> Charged:
         raise AssertionError(f"{order_id} was paid before")
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from dbos import DBOS
+from dbos._dbos import _get_dbos_instance
 
 from stablestudio.clock import SystemClock
 from stablestudio.jobs.decisions import Step, failure, step
 from stablestudio.jobs.engine import APPLICATION_VERSION, QUEUE, DbosEngine, EngineState
+from stablestudio.jobs.engine_count import CountedWorkflows
 from stablestudio.providers.provider import FailureKind
 from stablestudio.store.database import Database, connect, is_file
 from tests.doubles import eventually, open_database
@@ -137,6 +139,19 @@ async def test_what_is_asked_again_and_again_is_one_step_of_the_engine(running: 
     assert running.maker.of("job_patient") == ["submit", *["poll"] * 8, "deliver"]
     steps = await DBOS.list_workflow_steps_async("job_patient")
     assert [each["function_name"].rpartition(".")[2] for each in steps] == ["advance", "close"]
+
+
+async def test_the_engine_knows_how_many_run_by_our_number(running: Running) -> None:
+    counted = _get_dbos_instance()._active_workflows_set
+    assert isinstance(counted, CountedWorkflows)
+    number = counted.count_for_queue
+    seen: list[int] = []
+    running.maker.on_step = lambda _: seen.append(number("make"))
+    await running.enqueue("job_counted")
+    await running.succeeds("job_counted")
+    running.maker.on_step = lambda _: None
+    assert seen == [1, 1]
+    await eventually(lambda: number("make") == 0)
 
 
 async def test_ended_workflows_are_forgotten_and_others_are_not(running: Running) -> None:

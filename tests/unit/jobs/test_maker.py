@@ -37,6 +37,25 @@ async def test_a_job_is_asked_for_polled_kept_and_delivered(make_bench: Any) -> 
     assert (bench.refunds(), bench.woken) == ([], 0)
 
 
+async def test_progress_is_written_for_all_jobs_at_once_and_never_goes_back(make_bench: Any) -> None:
+    bench = await make_bench(poll=[Running(progress=40), Running(progress=60), Running(progress=30), Running()])
+    await bench.advance("submit", "poll", "poll")
+    assert bench.progress() == 0
+    await bench.maker.progress.write()
+    assert bench.progress() == 60
+    await bench.advance("poll", "poll")
+    await bench.maker.progress.write()
+    assert bench.progress() == 60
+
+
+async def test_progress_that_comes_after_the_end_changes_nothing(make_bench: Any) -> None:
+    bench = await make_bench(poll=[Running(progress=40), Made()])
+    assert (await bench.run())["do"] == "deliver"
+    before = bench.database.fetch("SELECT state, progress FROM jobs")
+    await bench.maker.progress.write()
+    assert bench.database.fetch("SELECT state, progress FROM jobs") == before == [("complete", 100)]
+
+
 async def test_the_intent_is_on_disk_before_the_vendor_is_asked(make_bench: Any) -> None:
     bench = await make_bench()
     seen: list[Any] = []

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from stablestudio.store import jobs, nonces, payments, views
 from stablestudio.store import refunds as refund_store
 from stablestudio.store.database import Database
+from stablestudio.store.locking import lock_order
 from stablestudio.store.tables import refunds
-from tests.doubles import NOW_MS, WALLET, fail, order, payment, sell
+from tests.doubles import NOW_MS, WALLET, fail, only_postgres, order, payment, sell
 
 pytestmark = pytest.mark.anyio
 
@@ -187,8 +188,19 @@ async def test_progress_never_goes_back(database: Database) -> None:
     job_id = await database.write(lambda connection: sell(connection, 1))
     await database.write(lambda connection: _accept(connection, job_id))
     for progress in (10, 50, 30):
-        await database.write(partial(jobs.set_progress, job_id=job_id, progress=progress, now=NOW_MS))
+        await database.write(partial(jobs.set_progress, progress={job_id: progress}, now=NOW_MS))
     assert database.fetch("SELECT progress, state FROM jobs") == [(50, "loading")]
+
+
+@only_postgres
+async def test_progress_waits_for_nobody_who_holds_an_order(database: Database) -> None:
+    held, free = [await database.write(partial(sell, number=number)) for number in (1, 2)]
+    for job_id in (held, free):
+        await database.write(partial(_accept, job_id=job_id))
+    with database.engine.begin() as other:
+        lock_order(other, held)
+        await database.write(partial(jobs.set_progress, progress={held: 10, free: 20}, now=NOW_MS))
+    assert sorted(database.fetch("SELECT id, progress FROM jobs")) == sorted([(held, 0), (free, 20)])
 
 
 async def test_a_refund_is_signed_sent_and_settled_in_this_order_only(database: Database) -> None:
