@@ -78,7 +78,8 @@ from stablestudio.store.database import connect, is_file
 from stablestudio.store.place import Place
 
 _SETTLED_SECONDS = 5.0  # by then what is loaded late, such as the Tempo library, is there
-_COLLECTED_AT = (2_000, 10, 200)  # four million more objects until all of them are looked at
+# Small rounds, since each stops all threads: a thousand objects take a millisecond, all of ten thousand jobs most of a second.
+_COLLECTED_AT = (200, 5, 10_000)
 # A receiver on this machine or in the operator's own network.
 _INSIDE = FetchPolicy(schemes=frozenset({"http", "https"}), ports=range(1, 65_536), permits=lambda _: True)
 # Of whoever is alone: it takes up at its start what the last one left.
@@ -424,5 +425,4 @@ def _settle_memory() -> None:
     """Take what was loaded out of the garbage collector's rounds: it stays, and each round would walk over all of it."""
     gc.collect()
     gc.freeze()
-    # Ten thousand jobs in flight are millions of objects that stay: looking at all of them stops every thread for a second.
     gc.set_threshold(*_COLLECTED_AT)
