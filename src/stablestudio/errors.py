@@ -81,7 +81,7 @@ class StudioError(Exception):
         *,
         hint: str | None = None,
         issues: Sequence[Issue] = (),
-        charged: bool = False,
+        charged: bool | None = False,
         extra: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import FUNDS, PATH, Cluster, buyer_of
+from tests.cluster import PATH, Cluster, buyer_of
 from tests.doubles import eventually
 from tests.postgres import PostgresServer, require_binaries
 from tests.service import Service
 
 pytestmark = pytest.mark.anyio
 SECONDS = 90.0
+ORDER = {"prompt": "a cat", "imageSize": "512"}
 
 
 @pytest.fixture
@@ -38,22 +39,31 @@ async def test_the_only_worker_goes_on_after_a_crash_of_the_database(
     service = crashing.start("all")
     with buyer_of(service) as buyer:
         buyer.fund()
+        payment = buyer.sign(PATH, ORDER)
+        job_id = buyer.pay(PATH, ORDER, payment).json()["jobId"]
         own_postgres.stop(signal.SIGQUIT)
         await eventually(lambda: _told(service, "place_lost") == 1, seconds=SECONDS)
         await eventually(lambda: buyer.http.get("/ready").status_code == 503, seconds=SECONDS)
         health = buyer.http.get("/health")
         assert (health.status_code, health.json()["ready"]) == (200, False)
         assert health.json()["reason"] == "the database does not answer"
-        unpaid = buyer.http.post(PATH, json={"prompt": "a cat", "imageSize": "512"})
+        unpaid = buyer.http.post(PATH, json=ORDER)
         assert (unpaid.status_code, unpaid.json()["code"]) == (503, "store_unavailable")
+        paid = buyer.pay(PATH, ORDER, payment)
+        assert (paid.status_code, paid.json()["code"], paid.json()["charged"]) == (503, "sales_unavailable", None)
+        assert "nothing was charged" not in paid.text
         own_postgres.start()
         await eventually(lambda: buyer.http.get("/ready").status_code == 200, seconds=SECONDS)
         await eventually(lambda: _told(service, "place_taken") == 2, seconds=SECONDS)
         assert service.alive
+        assert buyer.pay(PATH, ORDER, payment).json()["jobId"] == job_id
+        done = [("complete",)]
+        await eventually(lambda: service.sql("SELECT state FROM jobs") == done, seconds=SECONDS)
+        buyer_has = buyer.balance()
         buyer.buy(PATH, {"prompt": "a cat [sandbox:fail]", "imageSize": "512"})
         # Refunds are one of the duties.
         await eventually(lambda: service.sql("SELECT state FROM refunds") == [("refunded",)], seconds=SECONDS)
-        assert buyer.balance() == FUNDS
+        assert buyer.balance() == buyer_has
 
 
 def test_a_start_says_where_things_are_and_a_stop_when_it_begins_and_has_ended(cluster: Cluster) -> None:

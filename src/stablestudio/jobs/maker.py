@@ -53,7 +53,7 @@ from stablestudio.providers.provider import (
 )
 from stablestudio.store import executors
 from stablestudio.store import jobs as store
-from stablestudio.store.database import Database
+from stablestudio.store.database import CommitUnknown, Database
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -61,9 +61,9 @@ T = TypeVar("T")
 _CHARGE_MARGIN_MS = 30_000
 # A vendor that has all the work it may have is looked at again after this long.
 _FULL_SECONDS = 1.0
-# A vendor's answer is written down even where the disk is full for a moment: pauses between tries, in seconds.
 _TOLD = 1000  # characters of a vendor's words
 _OF_THE_OPERATOR = {401: FailureKind.UPSTREAM_AUTH, 402: FailureKind.UPSTREAM_QUOTA}
+# A vendor's answer is written down even where the disk is full for a moment: pauses between tries, in seconds.
 _WRITE_AGAIN = (0.2, 1.0, 5.0)
 
 
@@ -117,6 +117,9 @@ class Maker:
         self._draining = False
         self._busy: defaultdict[str, set[str]] = defaultdict(set)  # jobs that each provider works on
         self._asking: set[str] = set()  # jobs whose vendor is being asked by this very process
+        # Attempts whose intent may be on disk, as its commit was not answered, and that nobody was asked for: our own, in
+        # this life, or their vendor would have to be asked what became of them.
+        self._unasked: set[tuple[str, int]] = set()
 
     async def advance(self, verb: Verb, job_id: str) -> Step:
         """Do one step. An unforeseen fault is not a failure: the step is tried again until the job's deadline."""
@@ -194,10 +197,12 @@ class Maker:
         """Ask the vendor, unless that has happened or is happening."""
         if job.task is not None:
             return step("poll")
-        if job.id in self._asking or self._draining:
+        if job.id in self._asking:
             return step("submit", wait=1.0)
         self._asking.add(job.id)
         try:
+            if self._draining:  # looked at now, or a drain that begins in between would not see this one
+                return step("submit", wait=1.0)
             return await self._submit_once(work)
         finally:
             self._asking.discard(job.id)
@@ -209,7 +214,7 @@ class Maker:
         if history and history[-1].state == "intended":
             if await self._is_anothers(history[-1]):
                 return step("submit", wait=_FULL_SECONDS)
-            return await self._find(work, attempt=history[-1].attempt, name=history[-1].provider)
+            return await self._take_up(work, history)
         turn = self._turn(work, history)
         if isinstance(turn, dict):
             return turn
@@ -218,6 +223,14 @@ class Maker:
         if not self._has_room(binding, work.job_id) or not self._may_ask():
             return step("submit", wait=_FULL_SECONDS)
         return await self._ask(work, history, binding=binding)
+
+    async def _take_up(self, work: Work, history: Sequence[store.Submission]) -> Step:
+        """Go on from an intent of our own: look for an answer that was lost, unless nobody can have been asked."""
+        attempt, name = history[-1].attempt, history[-1].provider
+        binding = self._bindings.bound(work.offering, name)
+        if binding is not None and (work.job_id, attempt) in self._unasked:
+            return await self._question(work, history[:-1], binding=binding, attempt=attempt)
+        return await self._find(work, attempt=attempt, name=name)
 
     async def _is_anothers(self, intent: store.Submission) -> bool:
         """Tell whether another process may be asking the vendor at this moment: only after its end can that be found out."""
@@ -257,9 +270,21 @@ class Maker:
             "provider": name,
             "now": self._clock.now_ms(),
         }
-        if not await self._write(partial(store.intend, **intent, executor=self._right.executor)):
-            return step("submit", wait=1.0)
+        try:
+            if not await self._write(partial(store.intend, **intent, executor=self._right.executor)):
+                return step("submit", wait=1.0)
+        except CommitUnknown:
+            self._unasked.add((work.job_id, attempt))
+            raise
         reach("make.intended")
+        return await self._question(work, history, binding=binding, attempt=attempt)
+
+    async def _question(
+        self, work: Work, history: Sequence[store.Submission], *, binding: Binding, attempt: int
+    ) -> Step:
+        """Ask, now that the intent is on disk; `history` is what went before it."""
+        name = binding.provider.name
+        self._unasked.discard((work.job_id, attempt))
         self._busy[name].add(work.job_id)
         if self._may_have_asked(work, history, name=name):
             return await self._find(work, attempt=attempt, name=name)
@@ -426,21 +451,15 @@ class Maker:
         history = await self._database.read(lambda connection: store.submissions_of(connection, work.job_id))
         times = sum(each.provider == name for each in history)
         retry_at = self._clock.now_ms() + round(retry_pause(refusal, times=times) * 1000)
-        await self._note_refusal(work, attempt=attempt, kind=refusal.kind, retry_at=retry_at)
+        reason, now = refusal.kind.value, self._clock.now_ms()
+        verdict = partial(store.refuse, job_id=work.job_id, attempt=attempt, reason=reason, retry_at=retry_at, now=now)
+        await self._database.write(verdict)
         bound = self._bindings.bound(work.offering, name)
         if bound is not None and is_lasting(refusal.kind):
             self._bindings.close(bound, work.offering, kind=refusal.kind)
         history = await self._database.read(lambda connection: store.submissions_of(connection, work.job_id))
         turn = self._turn(work, history)
         return turn if isinstance(turn, dict) else step("submit")
-
-    async def _note_refusal(self, work: Work, *, attempt: int, kind: FailureKind, retry_at: int | None = None) -> None:
-        now = self._clock.now_ms()
-        await self._database.write(
-            lambda connection: store.refuse(
-                connection, job_id=work.job_id, attempt=attempt, reason=kind.value, retry_at=retry_at, now=now
-            )
-        )
 
     def _failed(self, work: Work, failed: Failed) -> Step:
         """Keep the vendor's own words for the operator; the buyer gets the clean sentence."""

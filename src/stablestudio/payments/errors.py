@@ -149,6 +149,23 @@ class StoreUnavailable(StudioError):
     hint = "Send the same request with the same payment again in a few seconds; nothing was charged."
 
 
+class SalesUnavailable(StudioError):
+    """This try took no money; whether an earlier one with this payment did cannot be looked up at the moment.
+
+    Its `charged` is null: neither yes nor no.
+    """
+
+    status = 503
+    retryable = True
+    hint = (
+        "Send the same request with the same payment again in a few seconds, and sign no new one: a payment that was "
+        "taken before is answered with its job, and is not taken twice."
+    )
+
+    def __init__(self) -> None:
+        super().__init__(charged=None)
+
+
 class NetworkNotOffered(StudioError):
     """The payment is for a network or token that this service does not take."""
 

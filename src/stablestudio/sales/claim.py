@@ -86,7 +86,7 @@ class Claims:
     ) -> store.Payment | Echoed | Held | None:
         """Claim a credential; None where it, or its idempotency key, was taken before; `Held` where nobody can tell.
 
-        The order takes over the copies of its `intake`. Raises `StoreUnavailable` where it certainly was not claimed.
+        The order takes over the copies of its `intake`. Raises `StoreUnavailable` where it certainly was not claimed now.
         """
 
         def take(connection: sa.Connection) -> store.Payment | Echoed:
@@ -117,6 +117,8 @@ class Claims:
 
         for pause in _ASK_AGAIN:
             await asyncio.sleep(pause)
+            if not self._is_young(order.created_at):
+                break  # the reconciler would take what is written now for left behind, and settle it, too
             try:
                 try:
                     return await self._database.write(take_in_time)
@@ -132,7 +134,10 @@ class Claims:
         if found is None or found.state == "held":
             return found
         is_ours = found.state == "claimed" and found.policy == "accept"
-        return found if is_ours and self._clock.now_ms() < found.claimed_at + _STILL_OURS_MS else Held(job_id=order.id)
+        return found if is_ours and self._is_young(found.claimed_at) else Held(job_id=order.id)
+
+    def _is_young(self, claimed_at: int) -> bool:
+        return self._clock.now_ms() < claimed_at + _STILL_OURS_MS
 
     def _take(
         self, connection: sa.Connection, order: store.Order, payment: store.Payment, echo: Echo | None, limit: int

@@ -19,8 +19,9 @@ from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
 _INTERVAL = 5.0
-# Longer than any settlement that is still being waited for in a living process.
-_QUIET_MS = 30_000
+# Longer than any settlement that is still being waited for in a living process: half a minute of facilitators, and what
+# a claim may take whose commit was not answered.
+_QUIET_MS = 45_000
 # After that the chain's word on an expired payment is the last; a minute more for clocks that differ.
 _FINAL_MS = (FINALITY_SECONDS + 60) * 1000
 _GIVEN_BACK = ("rejected", "released")

@@ -21,6 +21,7 @@ from stablestudio.payments.errors import (
     IdempotencyConflict,
     NetworkNotOffered,
     PaymentReused,
+    SalesUnavailable,
     StoreUnavailable,
     rejection,
 )
@@ -78,7 +79,8 @@ class Seller:
     async def sell(self, purchase: Purchase) -> Sold | Held:
         """Sell, or answer as before if this payment was presented before.
 
-        Raises a `StudioError`: 402 where certainly nothing moved, 409 where the payment belongs to another order.
+        Raises a `StudioError`: 402 where certainly nothing moved, 409 where the payment belongs to another order. Where
+        the books cannot be read, SQLAlchemy's own errors: this payment may have been taken by an earlier try.
         """
         rail = self._rail_of(purchase.presented)
         credential = rail.identify(purchase.presented)
@@ -190,7 +192,13 @@ class Seller:
             self._in_flight[payment.id] = done
             try:
                 echo = self._claims.echo(purchase, order, payment)
-                taken = await self._claims.claim(order, payment, echo=echo, limit=limit or 0, intake=intake)
+                try:
+                    taken = await self._claims.claim(order, payment, echo=echo, limit=limit or 0, intake=intake)
+                except StoreUnavailable:
+                    # This try wrote nothing; an earlier one, whose answer the buyer never got, may have.
+                    if (known := await self._known(rail, credential, mark)) is None:
+                        raise
+                    return known
                 if isinstance(taken, Held):
                     return taken
                 if isinstance(taken, Echoed):
@@ -206,7 +214,7 @@ class Seller:
             )
             if holder is not None:
                 return await self._answer_again(holder, mark=mark, key=credential.key)
-        raise StoreUnavailable
+        raise SalesUnavailable
 
     async def _sold_now(self, order: store.Order, taken: store.Payment, rail: Rail) -> Sold | Held:
         """Settle what was claimed a moment ago, unless it may wait for the work."""
@@ -225,7 +233,7 @@ class Seller:
         except sa.exc.SQLAlchemyError as error:
             return _unread(error, echoed.order_id)
         if first is None:
-            raise StoreUnavailable
+            raise SalesUnavailable
         log.info("paid_twice_taken_once", extra={"order": echoed.order_id})
         answer = await self._answer_again(first, mark=first.fingerprint, key=first.key)
         return replace(answer, echo=True) if isinstance(answer, Sold) else answer

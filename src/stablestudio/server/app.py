@@ -110,7 +110,7 @@ class App:
         except HTTPException as error:
             await self._refuse(scope, named, self._translate(error, scope))
         except sa.exc.OperationalError:
-            # A full disk, or a database that is away. After a claim nothing of it comes here: see `Seller` and `SellRoute`.
+            # A full disk, or a database that is away. Where a payment is in hand nothing of it comes here: see `SellRoute`.
             log.exception("store_unavailable", extra={"request": request.decode(), "path": scope["path"]})
             await self._refuse(scope, named, StoreUnavailable())
         except Exception:

@@ -6,16 +6,17 @@ import logging
 from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple
 
+import sqlalchemy as sa
 from pydantic_core import to_json
 
 from stablestudio.catalog import Offering, OfferingInput, PriceTable
 from stablestudio.clock import Clock
-from stablestudio.errors import InvalidInput, StudioError
+from stablestudio.errors import InternalError, InvalidInput, StudioError
 from stablestudio.failpoints import reach
 from stablestudio.jobs.changes import Changes
 from stablestudio.media.post import Poster
 from stablestudio.money import Money
-from stablestudio.payments.errors import PaymentRejected
+from stablestudio.payments.errors import PaymentRejected, SalesUnavailable
 from stablestudio.payments.rail import Asked, Presented
 from stablestudio.protocols import mpp
 from stablestudio.providers.bindings import Bindings
@@ -28,6 +29,7 @@ from stablestudio.server.http import (
     CORS,
     JSON,
     PRIVATE,
+    REQUEST,
     Headers,
     Receive,
     Scope,
@@ -165,7 +167,7 @@ class SellRoute:
     async def _sell(self, scope: Scope, receive: Receive, send: Send, body: bytes, payment: str) -> None:
         try:
             presented = read_payment(payment)
-            answer = await self._recall_or(self._purchase(scope, body, presented), presented, body)
+            answer = await self._sold_or_known(scope, body, presented)
         except StudioError as error:
             if error.status == 402:
                 self._offer_again(scope, error, body)
@@ -235,6 +237,18 @@ class SellRoute:
             hold_s=self._hold_s,
             face=self._face,
         )
+
+    async def _sold_or_known(self, scope: Scope, body: bytes, presented: Presented) -> Sold | Held:
+        """Sell. Whatever breaks, a payment is in hand that an earlier try may have taken: nobody hears that it was not."""
+        try:
+            return await self._recall_or(self._purchase(scope, body, presented), presented, body)
+        except StudioError:
+            raise
+        except Exception as fault:
+            log.exception("sale_unclear", extra={"request": scope[REQUEST].decode(), "path": scope["path"]})
+            if isinstance(fault, sa.exc.SQLAlchemyError):
+                raise SalesUnavailable from fault
+            raise InternalError(hint=SalesUnavailable.hint, charged=None) from fault
 
     async def _recall_or(self, wanted: Purchase | StudioError, presented: Presented, body: bytes) -> Sold | Held:
         if isinstance(wanted, Purchase):

@@ -15,6 +15,7 @@ from stablestudio.jobs.retention import Retention
 from stablestudio.media.probe import UnreadableMedia
 from stablestudio.providers.bindings import Binding
 from stablestudio.providers.provider import Made, Output, Running, Work
+from stablestudio.store.database import CommitUnknown
 from tests.doubles import png
 from tests.integration.samples import mp4
 
@@ -66,6 +67,51 @@ async def test_the_intent_is_on_disk_before_the_vendor_is_asked(make_bench: Any)
     bench.vendor.on_submit = look
     await bench.advance("submit")
     assert seen == [[(1, "fake", "intended")]]
+
+
+class _Commits:
+    """Loses the answer of the next commit, which took effect or did not."""
+
+    def __init__(self, database: Any, *, takes_effect: bool) -> None:
+        self._write = database.write
+        self._database = database
+        self._takes_effect = takes_effect
+        database.write = self.write
+
+    async def write(self, work: Any) -> Any:
+        self._database.write = self._write
+        if self._takes_effect:
+            await self._write(work)
+        raise CommitUnknown("COMMIT", None, OSError("the server is away"))
+
+
+@pytest.mark.parametrize("takes_effect", [True, False])
+async def test_an_intent_whose_commit_was_not_answered_is_followed_by_its_question(
+    make_bench: Any, *, takes_effect: bool
+) -> None:
+    bench = await make_bench()
+    _Commits(bench.database, takes_effect=takes_effect)
+    assert (await bench.advance("submit"))["do"] == "submit"
+    assert (bench.vendor.asked, len(bench.submissions())) == ([], takes_effect)
+    assert (await bench.run())["do"] == "deliver"
+    assert bench.vendor.asked == ["submit", "poll", "fetch"]
+
+
+async def test_another_process_cannot_know_whether_the_question_followed_such_an_intent(make_bench: Any) -> None:
+    bench = await make_bench(find=[TASK])
+    _Commits(bench.database, takes_effect=True)
+    await bench.advance("submit")
+    bench.hire()
+    await bench.advance("submit")
+    assert bench.vendor.asked == ["find"]
+
+
+@pytest.mark.parametrize("takes_effect", [True, False])
+async def test_once_the_question_was_asked_it_is_never_asked_again(make_bench: Any, *, takes_effect: bool) -> None:
+    bench = await make_bench(submit=[GONE], find=[TASK])
+    _Commits(bench.database, takes_effect=takes_effect)
+    await bench.advance("submit", "submit", "submit")
+    assert bench.vendor.asked == ["submit", "find"]
 
 
 async def test_a_lost_answer_is_looked_for_and_never_asked_for_again(make_bench: Any) -> None:

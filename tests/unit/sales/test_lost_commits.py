@@ -87,6 +87,17 @@ async def test_a_claim_of_which_nobody_can_tell_is_held_and_the_same_request_fin
     assert shop.jobs() == [later.job_id]
 
 
+async def test_a_claim_that_took_long_to_come_to_nothing_is_not_written_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reconciler would take it for left behind, and settle it beside the seller."""
+    _lose(monkeypatch, takes_effect=False, then=lambda: shop.clock.advance(20))
+    answer = await shop.sell(shop.purchase())
+    monkeypatch.undo()
+    assert isinstance(answer, Held)
+    assert (shop.payments(), shop.chain.submitted) == ([], [])
+
+
 async def test_a_claim_that_another_transaction_keeps_waiting_is_held_and_not_waited_for_without_end(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

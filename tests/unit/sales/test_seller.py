@@ -150,6 +150,26 @@ async def test_a_claim_that_cannot_be_written_is_not_paid(shop: Shop, monkeypatc
     assert isinstance(await shop.sell(purchase), Sold)
 
 
+async def test_a_payment_that_was_taken_is_known_though_nothing_can_be_written(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purchase = shop.purchase()
+    sold = await shop.sell(purchase)
+    monkeypatch.setattr(shop.database, "write", _write_never)
+    assert (await shop.sell(purchase)).job_id == sold.job_id
+
+
+async def test_nobody_hears_that_nothing_was_charged_where_the_sales_cannot_be_read(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purchase = shop.purchase()
+    await shop.sell(purchase)
+    monkeypatch.setattr(shop.database, "write", _write_never)
+    monkeypatch.setattr(shop.database, "read", _write_never)
+    with pytest.raises(sa.exc.OperationalError):  # the route makes `SalesUnavailable` of it
+        await shop.sell(purchase)
+
+
 @pytest.mark.parametrize("outcome", [PAID, POOR, LOST])
 async def test_an_outcome_that_cannot_be_written_is_held(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
