@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
 
-from stablestudio.jobs.decisions import Step, Verb
+from stablestudio.jobs.decisions import Step, Verb, is_overdue
 from stablestudio.jobs.engine_count import hasten
 from stablestudio.jobs.maker import Maker
 from stablestudio.store import executors
@@ -139,20 +139,25 @@ class DbosEngine:
         if not job_ids:
             return {}
         known = await DBOS.list_workflows_async(workflow_ids=list(job_ids), load_input=False, load_output=False)
-        others = await self._database.read(executors.ids)  # after the workflows: who runs one was there before it
+        living = await self._database.read(executors.ids)  # after the workflows: who runs one was there before it
+        others = living - {self._executor_id}
         return {workflow.workflow_id: self._state(workflow, others) for workflow in known}
 
     def _state(self, workflow: WorkflowStatus, others: Collection[str]) -> EngineState:
         """Tell apart what runs from what was dropped: by us, as when a disk was too full for a step, or with its process."""
         if workflow.status not in _RUNNING:
             return EngineState.ENDED
-        if workflow.queue_name is not None and workflow.queue_name not in self._concurrency:
-            return EngineState.LOST  # it waits for a provider that the settings no longer have
         if workflow.status != "PENDING":
-            return EngineState.RUNNING
+            return EngineState.RUNNING if self._may_begin(workflow, others) else EngineState.LOST
         ours = workflow.executor_id == self._executor_id
         runs = workflow.workflow_id in self._running if ours else workflow.executor_id in others
         return EngineState.RUNNING if runs else EngineState.LOST
+
+    def _may_begin(self, workflow: WorkflowStatus, others: Collection[str]) -> bool:
+        """Tell whether somebody may take it: others may have a provider that our settings lack, or all have dropped it."""
+        if workflow.queue_name is None or workflow.queue_name in self._concurrency:
+            return True
+        return bool(others) and not is_overdue(time.time() - (workflow.created_at or 0) / 1000)
 
     async def restart(self, job_id: str, *, queue: str = QUEUE) -> None:
         await DBOS.delete_workflow_async(job_id)
