@@ -91,6 +91,7 @@ class DbosEngine:
             notification_listener_polling_interval_sec=1.0,
             scheduler_polling_interval_sec=300.0,
             sys_db_pool_size=_POOL,
+            db_engine_kwargs=_connecting(database.url),
             run_migrations=is_file(database.url),
         )
         self._database = database
@@ -213,6 +214,15 @@ class DbosEngine:
 def in_hand(database: Database) -> Mapping[str, int]:
     """Return how many jobs each executor has in its hands."""
     return Counter(workflow.executor_id or "" for workflow in _pending(_client(database)))
+
+
+def _connecting(url: str) -> dict[str, Any]:
+    """Return how the engine connects: like the store, so that a dead line does not hold its steps while we renew our lease."""
+    if is_file(url):
+        return {}
+    from stablestudio.store.postgres import CLIENT  # noqa: PLC0415 - not needed for a file
+
+    return {"connect_args": {"application_name": "dbos_transact"} | CLIENT}
 
 
 def _client(database: Database) -> DBOSClient:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ from stablestudio.jobs.engine_count import CountedWorkflows
 from stablestudio.providers.provider import FailureKind
 from stablestudio.store import executors
 from stablestudio.store.database import Database, connect, is_file
+from stablestudio.store.postgres import CLIENT
 from tests.doubles import eventually, open_database
 from tests.postgres import PostgresServer
 
@@ -247,6 +249,15 @@ async def test_nobody_waits_longer_than_a_day_for_a_provider_that_no_process_has
     await on_postgres.enqueue_foreign("job_theirs_never", created_at=a_day_ago)
     async with on_postgres.neighbour():
         assert await on_postgres.state("job_theirs_never") == EngineState.LOST
+
+
+async def test_the_engine_finds_out_about_a_dead_line_as_soon_as_the_store(on_postgres: Running) -> None:
+    """Its steps would hang for a quarter of an hour, while the lease of the process is renewed."""
+    with _get_dbos_instance()._sys_db.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        told = driver.info.get_parameters()
+    assert told["application_name"] == "dbos_transact"
+    assert {name: int(told[name]) for name in CLIENT} == CLIENT
 
 
 async def test_limits_that_differ_from_those_of_the_other_processes_are_told_of(
