@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
 
-from stablestudio.jobs.decisions import Step, Verb
+from stablestudio.jobs.decisions import Step, Verb, is_overdue
 from stablestudio.jobs.engine_count import hasten
 from stablestudio.jobs.maker import Maker
 from stablestudio.store import executors
@@ -91,6 +91,7 @@ class DbosEngine:
             notification_listener_polling_interval_sec=1.0,
             scheduler_polling_interval_sec=300.0,
             sys_db_pool_size=_POOL,
+            db_engine_kwargs=_connecting(database.url),
             run_migrations=is_file(database.url),
         )
         self._database = database
@@ -139,20 +140,25 @@ class DbosEngine:
         if not job_ids:
             return {}
         known = await DBOS.list_workflows_async(workflow_ids=list(job_ids), load_input=False, load_output=False)
-        others = await self._database.read(executors.ids)  # after the workflows: who runs one was there before it
+        living = await self._database.read(executors.ids)  # after the workflows: who runs one was there before it
+        others = living - {self._executor_id}
         return {workflow.workflow_id: self._state(workflow, others) for workflow in known}
 
     def _state(self, workflow: WorkflowStatus, others: Collection[str]) -> EngineState:
         """Tell apart what runs from what was dropped: by us, as when a disk was too full for a step, or with its process."""
         if workflow.status not in _RUNNING:
             return EngineState.ENDED
-        if workflow.queue_name is not None and workflow.queue_name not in self._concurrency:
-            return EngineState.LOST  # it waits for a provider that the settings no longer have
         if workflow.status != "PENDING":
-            return EngineState.RUNNING
+            return EngineState.RUNNING if self._may_begin(workflow, others) else EngineState.LOST
         ours = workflow.executor_id == self._executor_id
         runs = workflow.workflow_id in self._running if ours else workflow.executor_id in others
         return EngineState.RUNNING if runs else EngineState.LOST
+
+    def _may_begin(self, workflow: WorkflowStatus, others: Collection[str]) -> bool:
+        """Tell whether somebody may take it: others may have a provider that our settings lack, or all have dropped it."""
+        if workflow.queue_name is None or workflow.queue_name in self._concurrency:
+            return True
+        return bool(others) and not is_overdue(time.time() - (workflow.created_at or 0) / 1000)
 
     async def restart(self, job_id: str, *, queue: str = QUEUE) -> None:
         await DBOS.delete_workflow_async(job_id)
@@ -208,6 +214,15 @@ class DbosEngine:
 def in_hand(database: Database) -> Mapping[str, int]:
     """Return how many jobs each executor has in its hands."""
     return Counter(workflow.executor_id or "" for workflow in _pending(_client(database)))
+
+
+def _connecting(url: str) -> dict[str, Any]:
+    """Return how the engine connects: like the store, so that a dead line does not hold its steps while we renew our lease."""
+    if is_file(url):
+        return {}
+    from stablestudio.store.postgres import CLIENT  # noqa: PLC0415 - not needed for a file
+
+    return {"connect_args": {"application_name": "dbos_transact"} | CLIENT}
 
 
 def _client(database: Database) -> DBOSClient:

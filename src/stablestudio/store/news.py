@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import psycopg
+import sqlalchemy as sa
 
 Connection: TypeAlias = psycopg.Connection[Any]
 _CHANNEL = "stablestudio"
 _LONGEST = 7_000  # letters of a message; PostgreSQL takes 7,999 bytes
 _PATIENCE_SECONDS = 1.0
+_FAULTS = (psycopg.Error, sa.exc.SQLAlchemyError)  # a server that goes away right after the login raises the latter
 
 
 class News:
@@ -62,7 +64,7 @@ class News:
                     connection.execute("SET synchronous_commit = off")  # nothing is written that could be lost
                 for message in _messages(self._me, words):
                     connection.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, message))
-            except psycopg.Error:
+            except _FAULTS:
                 if connection is not None:
                     connection.close()
                 connection = None
@@ -75,7 +77,7 @@ class News:
                 with self._connect() as connection:
                     connection.execute(f"LISTEN {_CHANNEL}")
                     self._hear_of(connection)
-            except psycopg.Error:
+            except _FAULTS:
                 self._is_over.wait(_PATIENCE_SECONDS)
 
     def _hear_of(self, connection: Connection) -> None:

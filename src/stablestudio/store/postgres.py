@@ -29,7 +29,7 @@ _TRIES = 12
 _PAUSE_SECONDS = 0.01
 # Whose machine is gone, or who was stopped inside of a transaction, lets go of its locks after some time. The client
 # sees a dead line before the server does, so that nobody holds for his what another may take already.
-_CLIENT = {
+CLIENT = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -181,7 +181,7 @@ def make_engine(url: str, **options: Any) -> sa.Engine:
     engine = sa.create_engine(
         sa.make_url(url).set(drivername="postgresql+psycopg"),
         hide_parameters=True,
-        connect_args=_CLIENT,
+        connect_args=CLIENT,
         **options,
     )
     sa.event.listen(engine, "connect", _prepare)

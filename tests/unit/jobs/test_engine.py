@@ -6,7 +6,10 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -18,7 +21,9 @@ from stablestudio.jobs.decisions import Step, failure, step
 from stablestudio.jobs.engine import APPLICATION_VERSION, QUEUE, DbosEngine, EngineState
 from stablestudio.jobs.engine_count import CountedWorkflows
 from stablestudio.providers.provider import FailureKind
+from stablestudio.store import executors
 from stablestudio.store.database import Database, connect, is_file
+from stablestudio.store.postgres import CLIENT
 from tests.doubles import eventually, open_database
 from tests.postgres import PostgresServer
 
@@ -67,6 +72,26 @@ class Running:
     async def state(self, job_id: str) -> EngineState | None:
         return (await self.engine.states([job_id])).get(job_id)
 
+    async def enqueue_foreign(self, job_id: str, **values: object) -> None:
+        """Enqueue for a provider that only other processes have; `values` are what the engine's row of it says."""
+        self.engine._concurrency["theirs"] = 1
+        await self.enqueue(job_id, queue="theirs")
+        del self.engine._concurrency["theirs"]
+        table = sa.table("workflow_status", *map(sa.column, ("workflow_uuid", *values)), schema="dbos")
+        if values:
+            statement = sa.update(table).where(table.c.workflow_uuid == job_id).values(values)
+            await self.database.write(lambda connection: connection.execute(statement))
+
+    @asynccontextmanager
+    async def neighbour(self) -> AsyncIterator[None]:
+        """Have another process beside this one."""
+        begin = partial(executors.begin, executor="neighbour", host="", pid=0, lasts=60_000)
+        await self.database.write(begin)
+        try:
+            yield
+        finally:
+            await self.database.write(lambda connection: executors.end(connection, ["neighbour"]))
+
     async def succeeds(self, job_id: str) -> None:
         """Wait for the engine's own last line, which follows the maker's."""
 
@@ -91,6 +116,13 @@ async def running(opened: Database) -> AsyncIterator[Running]:
     yield made
     await made.engine.stop()
     opened.close()
+
+
+@pytest.fixture
+def on_postgres(running: Running) -> Running:
+    if is_file(running.database.url):
+        pytest.skip("a file belongs to one process")
+    return running
 
 
 async def test_a_workflow_makes_its_job_step_by_step(running: Running) -> None:
@@ -195,6 +227,37 @@ async def test_a_workflow_in_a_queue_that_nobody_works_on_any_more_is_lost_and_s
     await running.engine.restart("job_moved", queue="gone")
     await running.succeeds("job_moved")
     assert running.maker.of("job_moved") == ["submit", "poll", "deliver"]
+
+
+async def test_a_job_that_another_process_runs_is_not_lost_where_its_provider_is_unknown(on_postgres: Running) -> None:
+    """A rolling restart adds a provider: those that are not restarted yet may not delete what the new ones run."""
+    await on_postgres.enqueue_foreign("job_theirs", status="PENDING", executor_id="neighbour")
+    async with on_postgres.neighbour():
+        assert await on_postgres.state("job_theirs") == EngineState.RUNNING
+    assert await on_postgres.state("job_theirs") == EngineState.LOST
+
+
+async def test_a_job_waits_for_a_provider_that_another_process_may_have(on_postgres: Running) -> None:
+    await on_postgres.enqueue_foreign("job_theirs_later")
+    async with on_postgres.neighbour():
+        assert await on_postgres.state("job_theirs_later") == EngineState.RUNNING
+    assert await on_postgres.state("job_theirs_later") == EngineState.LOST
+
+
+async def test_nobody_waits_longer_than_a_day_for_a_provider_that_no_process_has(on_postgres: Running) -> None:
+    a_day_ago = SystemClock().now_ms() - 24 * 3600 * 1000
+    await on_postgres.enqueue_foreign("job_theirs_never", created_at=a_day_ago)
+    async with on_postgres.neighbour():
+        assert await on_postgres.state("job_theirs_never") == EngineState.LOST
+
+
+async def test_the_engine_finds_out_about_a_dead_line_as_soon_as_the_store(on_postgres: Running) -> None:
+    """Its steps would hang for a quarter of an hour, while the lease of the process is renewed."""
+    with _get_dbos_instance()._sys_db.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        told = driver.info.get_parameters()
+    assert told["application_name"] == "dbos_transact"
+    assert {name: int(told[name]) for name in CLIENT} == CLIENT
 
 
 async def test_limits_that_differ_from_those_of_the_other_processes_are_told_of(
