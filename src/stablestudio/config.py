@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from stablestudio.errors import StudioError
 from stablestudio.money import Money
+from stablestudio.naming import link, settle
 from stablestudio.provider_settings import ProviderSettings
 from stablestudio.rail_settings import Dollars, Key, RailSettings, reveal
 
@@ -287,7 +288,8 @@ def _make_secret(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):
-            os.link(draft, path)
+            link(draft, path)
+            settle(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 

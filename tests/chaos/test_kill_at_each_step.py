@@ -134,6 +134,7 @@ def test_every_place_of_the_sources_is_killed_at() -> None:
         "restore.checked",
         "restore.half",
         "restore.loaded",
+        "restore.noted",
         "purge.marked",
         "purge.erased",
         "purge.noted",

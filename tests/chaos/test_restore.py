@@ -99,7 +99,7 @@ def test_links_of_before_hold_after_a_restore(world: World, zygote: Zygote, tmp_
         assert buyer.http.get(link.removeprefix(world.service.url)).content == data
 
 
-@pytest.mark.parametrize("failpoint", ["restore.checked", "restore.half", "restore.loaded"])
+@pytest.mark.parametrize("failpoint", ["restore.checked", "restore.half", "restore.loaded", "restore.noted"])
 def test_a_restore_that_is_killed_is_no_service_and_the_next_one_ends_it(
     world: World, zygote: Zygote, tmp_path: Path, failpoint: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from stablestudio.config import load_secret
+from stablestudio.config import RESTORING, load_secret
+from stablestudio.server.premises import lock, require_secret
+from stablestudio.store.restoring import RestoreUnfinished
 from tests.postgres import PostgresServer
 
 
@@ -47,6 +50,10 @@ def backup(postgres: PostgresServer, tmp_path: Path) -> Iterator[Path]:
     old = House(tmp_path / "old", url)
     old.data.mkdir()
     load_secret(old.data)
+    (old.data / "assets/marks").mkdir(parents=True)
+    (old.data / "assets/marks/storage.txt").write_text("here")
+    with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO storage_marks (key, value) VALUES ('marks/storage.txt', 'here')")
     done = old.run("backup", str(tmp_path / "b.tar"))
     assert done.returncode == 0, done.stdout + done.stderr
     yield tmp_path / "b.tar"
@@ -98,3 +105,61 @@ def test_a_database_with_something_in_it_is_left_alone(backup: Path, house: Hous
     refused = house.run("restore", str(backup))
     assert (refused.returncode, "place_not_empty" in refused.stdout) == (2, True), refused
     assert house.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [("mine",)]
+
+
+def test_a_restore_that_is_killed_when_all_is_whole_is_not_begun_anew(backup: Path, house: House) -> None:
+    killed = house.run("restore", str(backup), STABLESTUDIO_FAILPOINT="restore.noted")
+    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+    _expect_opened_by_the_next(backup, house)
+
+
+def test_a_restore_whose_last_answer_is_lost_leaves_its_files_and_the_next_one_ends_it(
+    backup: Path, house: House
+) -> None:
+    program = (
+        "from stablestudio.operations import restore; from stablestudio.cli import main; import psycopg, sqlalchemy\n"
+        "finish = restore._finish\n"
+        "def lose(*given, **named):\n"
+        "    finish(*given, **named)\n"
+        "    raise sqlalchemy.exc.OperationalError('', None, psycopg.OperationalError('it is away'))\n"
+        "restore._finish = lose; main()"
+    )
+    environment = os.environ | {"STABLESTUDIO_DATABASE": house.url}
+    arguments = [sys.executable, "-c", program, "restore", str(backup), "--data", str(house.data)]
+    lost = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (lost.returncode, "restore_uncertain" in lost.stdout, "it is away" in lost.stdout) == (2, True, True), lost
+    _expect_opened_by_the_next(backup, house)
+
+
+def _expect_opened_by_the_next(backup: Path, house: House) -> None:
+    """Expect that the service starts after the next restore, with the very files that were there before it."""
+    with pytest.raises(RestoreUnfinished):
+        lock(house.data)
+    files = _files(house.data)
+    assert {path.name for path in files} == {"lock", "secret", "storage.txt"}
+    again = house.run("restore", str(backup))
+    assert (again.returncode, json.loads(again.stdout)["counts"]["orders"]) == (0, 0), again
+    assert _files(house.data) == files
+    assert house.rows("SELECT count(*) FROM restores") == [(1,)]
+    for command in (["db", "check"], ["audit"]):
+        checked = house.run(*command)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+    lock(house.data).close()
+    require_secret(house.url, load_secret(house.data), folder=house.data)
+
+
+def _files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_whole_stays_where_another_backup_is_given(backup: Path, house: House, tmp_path: Path) -> None:
+    assert house.run("restore", str(backup), "--stopped").returncode == 0
+    assert house.run("backup", str(tmp_path / "other.tar")).returncode == 0
+    (house.data / RESTORING).mkdir()
+    files = _files(house.data)
+    refused = house.run("restore", str(tmp_path / "other.tar"))
+    assert (refused.returncode, "place_not_empty" in refused.stdout) == (2, True), refused
+    assert _files(house.data) == files
+    assert house.run("restore", str(backup)).returncode == 0
+    assert _files(house.data) == files
+    assert not (house.data / RESTORING).exists()

@@ -40,6 +40,12 @@ class BackupNotRestored(BackupFault):
     hint = "Make room, or mend what is named above, and run the command again."
 
 
+class RestoreUncertain(BackupFault):
+    """The restore was cut off from its database; whether it came to its end is not known, and its files are left as they are."""
+
+    hint = "Run the command again when the database answers: it ends what is whole, and begins anew otherwise."
+
+
 class BackupOfNewerVersion(BackupFault):
     """The backup was made by a newer version of this program."""
 

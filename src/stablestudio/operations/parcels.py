@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
+from stablestudio.naming import link, settle
 from stablestudio.operations.faults import BackupDamaged, BackupExists, BackupMissing
 
 _STEP = 1024 * 1024
@@ -88,27 +89,17 @@ def _lock(draft: Path) -> IO[str]:
 
 
 def _name(made: Path, target: Path) -> None:
-    """Give a backup its name, unless something has it."""
+    """Give a backup its name, unless something has it; it is to outlast a power cut once it is told of."""
     try:
         if made.is_dir():
             made.rename(target)  # over an empty folder at most
         else:
-            _link(made, target)
+            link(made, target)
+        settle(target.parent)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise BackupExists(f"There is {target} already.") from None
         raise
-
-
-def _link(made: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(made)
-    except OSError as error:
-        # A file system without links, as on a stick: the name is taken first, which only one can do.
-        if error.errno not in (errno.EPERM, errno.ENOTSUP):
-            raise
-        target.touch(mode=_PRIVATE, exist_ok=False)
-        made.rename(target)
 
 
 def sizes(source: Path) -> Iterator[tuple[str, int]]:

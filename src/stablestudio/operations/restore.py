@@ -1,7 +1,7 @@
 """Put a backup in place: everything is unpacked beside it and compared first, then renamed; the database comes last.
 
 As long as a mark is there, in the folder or in PostgreSQL, the place is half restored: the service does not start in it, and the
-next restore clears it.
+next restore clears it. The folder's mark goes last: the next restore first asks PostgreSQL whether all was done but that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,14 @@ import sqlalchemy as sa
 from stablestudio.clock import Clock
 from stablestudio.config import RESTORING
 from stablestudio.failpoints import reach
-from stablestudio.operations.faults import BackupDamaged, BackupFault, BackupNotRestored, PlaceNotEmpty, StorageDiffers
+from stablestudio.operations.faults import (
+    BackupDamaged,
+    BackupFault,
+    BackupNotRestored,
+    PlaceNotEmpty,
+    RestoreUncertain,
+    StorageDiffers,
+)
 from stablestudio.operations.manifest import FILES, IN_BACKUP, MANIFEST, SECRET, SUMS, Manifest, check, read_manifest
 from stablestudio.operations.parcels import create, sizes, unpack
 from stablestudio.store import backup, migrate, restores, restoring
@@ -56,15 +63,21 @@ def restore(source: Path, place: Place, *, clock: Clock, stopped: bool) -> Manif
     """
     folders = [place.data, *([place.files] if place.files is not None else [])]
     try:
-        with _held(place.data), ExitStack() as stack:
-            for folder in folders:
-                stack.enter_context(_stage(folder))
-            if not is_file(place.url):
-                stack.enter_context(_marked(place.url))
-            _require_room(source, place)
-            manifest = _unpack(source, place)
-            reach("restore.checked")
-            _put_in_place(place, manifest, noted_at=None if stopped else clock.now_ms())
+        with _held(place.data):
+            if (manifest := _whole(source, place, folders)) is None:
+                # Nothing in the folders is touched before the database is known to be empty, and after a fault too.
+                with _cleared_at_fault() as staged, nullcontext() if is_file(place.url) else _marked(place.url):
+                    for folder in folders:
+                        _stage(folder)
+                        staged.append(folder)
+                    _require_room(source, place)
+                    manifest = _unpack(source, place)
+                    reach("restore.checked")
+                    _put_in_place(place, manifest, noted_at=None if stopped else clock.now_ms())
+                    reach("restore.noted")
+            for folder in reversed(folders):
+                with suppress(FileNotFoundError):
+                    (folder / RESTORING).rmdir()
     except tarfile.TarError as error:
         raise BackupDamaged(f"{source} is no whole tar file: {error}.") from None
     except backup.DatabaseNotCopied as error:
@@ -99,11 +112,49 @@ def _marked(url: str) -> Iterator[None]:
             raise PlaceInUse("Another restore is at work on the database.") from None
         except restoring.NotEmpty as there:
             raise PlaceNotEmpty(f"The database is not empty: there is {there}.") from None
+        except restoring.NotEmptied as fault:
+            raise RestoreUncertain(f"Whether the restore came to its end is not known: {fault}") from None
+
+
+def _whole(source: Path, place: Place, folders: list[Path]) -> Manifest | None:
+    """Return what the last restore has put in place where it was this one, and lacked only that its stages were taken away."""
+    stages = [folder / RESTORING for folder in folders]
+    if is_file(place.url) or not stages[0].exists() or not (place.data / SECRET).exists():
+        return None
+    if any(stage.exists() and any(stage.iterdir()) for stage in stages):
+        return None
+    with backup.engine(place.url) as books, books.connect() as connection:
+        sums = restoring.ended(connection)
+    manifest = _told(source) if sums is not None else None
+    return manifest if manifest is not None and manifest.sums == sums else None
+
+
+def _told(source: Path) -> Manifest:
+    """Read the manifest of a backup, and nothing else of it."""
+    for _ in sizes(source):
+        pass  # as `unpack` asks for
+    found = next((file.read(_LONGEST_LIST) for name, file in unpack(source) if name == MANIFEST), None)
+    if found is None:
+        raise BackupDamaged(f"It has no {MANIFEST}.")
+    return read_manifest(found)
 
 
 @contextmanager
-def _stage(folder: Path) -> Iterator[None]:
-    """Make the folder that is unpacked into; whatever fails, nothing is left of it."""
+def _cleared_at_fault() -> Iterator[list[Path]]:
+    """Leave nothing in the folders that are listed meanwhile, whatever fails, unless they may be whole."""
+    staged: list[Path] = []
+    try:
+        yield staged
+    except RestoreUncertain:
+        raise
+    except BaseException:
+        for folder in reversed(staged):
+            _clear(folder)
+        raise
+
+
+def _stage(folder: Path) -> None:
+    """Make the folder that is unpacked into."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     stage = folder / RESTORING
     if stage.exists():
@@ -111,12 +162,6 @@ def _stage(folder: Path) -> Iterator[None]:
     if there := sorted(path.name for path in folder.iterdir() if path.name != _LOCK):
         raise PlaceNotEmpty(f"{folder} is not empty: there is {', '.join(there[:5])}.")
     stage.mkdir(mode=0o700)
-    try:
-        yield
-    except BaseException:
-        _clear(folder)
-        raise
-    stage.rmdir()
 
 
 def _clear(folder: Path) -> None:
@@ -177,7 +222,7 @@ def _put_in_place(place: Place, manifest: Manifest, *, noted_at: int | None) -> 
     books = stage / manifest.database
     if is_file(place.url):
         _finish(f"sqlite:///{books}", manifest, noted_at=noted_at)
-    os.sync()
+        os.sync()
     if place.files is not None:
         for path in (place.files / RESTORING).iterdir():
             path.rename(place.files / path.name)
@@ -186,12 +231,13 @@ def _put_in_place(place: Place, manifest: Manifest, *, noted_at: int | None) -> 
     if is_file(place.url):
         books.rename(place.data / backup.FILE)
         reach("restore.loaded")
+        os.sync()
     else:
         backup.load(books, place.url)
         reach("restore.loaded")
         books.unlink()
+        os.sync()  # with the last commit all is whole, whatever comes after it
         _finish(place.url, manifest, noted_at=noted_at)
-    os.sync()
 
 
 def _finish(url: str, manifest: Manifest, *, noted_at: int | None) -> None:
@@ -200,4 +246,4 @@ def _finish(url: str, manifest: Manifest, *, noted_at: int | None) -> None:
     with backup.engine(url) as books, books.begin() as connection:
         if noted_at is not None:
             restores.note(connection, made_at=manifest.made_at_ms, now=noted_at)
-        restoring.end(connection)
+        restoring.end(connection, sums=manifest.sums)

@@ -66,7 +66,15 @@ from stablestudio.server.rails import build_rails
 from stablestudio.server.readiness import Readiness
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.sign_in import Gate
-from stablestudio.server.storage import build_links, check, folder_of, kept_uploads_ms, open_shelf, retention
+from stablestudio.server.storage import (
+    build_links,
+    check,
+    compare_later,
+    folder_of,
+    kept_uploads_ms,
+    open_shelf,
+    retention,
+)
 from stablestudio.server.upload import ConfirmRoute, UploadRoute
 from stablestudio.server.webhooks import KEYS_PATH, WebhookMessages, WebhookRoutes, published
 from stablestudio.server.working import Duties, Working
@@ -171,12 +179,15 @@ class House:
 
     async def start(self) -> None:
         """Answer, and go to work."""
-        await check(self.storage, None if self._alone else self.database)
+        is_reached = await check(self.storage, None if self._alone else self.database)
         await self.room.look()
         await self.rails.start()
         self.changes.start()
         loops = (self.changes.run(), self.room.run(), self.readiness.run(), self._etas.run())
         self._tasks += [asyncio.create_task(loop) for loop in loops]
+        if not is_reached and not self._alone:
+            later = compare_later(self.storage, self.database, give_up=self.on_giving_up)
+            self._tasks.append(asyncio.create_task(later))
         self.charger.start()
         if self._working is not None:
             await self._working.start(makes_jobs=self._makes_jobs)

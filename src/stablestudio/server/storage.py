@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +24,7 @@ from stablestudio.store.database import Database
 
 log = logging.getLogger(__name__)
 MARK = "marks/storage.txt"
+_AGAIN_SECONDS = 5.0
 
 
 class StorageNotShared(StudioError):
@@ -74,8 +77,8 @@ def kept_uploads_ms(settings: Settings) -> int | None:
     return round(settings.keep_uploads_days * 86_400_000) or None
 
 
-async def check(storage: Storage, shared_by: Database | None) -> None:
-    """Raise `ConfigurationInvalid` where files certainly cannot be kept; a place that is down for now is only logged.
+async def check(storage: Storage, shared_by: Database | None) -> bool:
+    """Raise `ConfigurationInvalid` where files certainly cannot be kept; for a place that is down for now, return False.
 
     Raises `StorageNotShared` where other processes of the database `shared_by` keep theirs elsewhere.
     """
@@ -87,6 +90,21 @@ async def check(storage: Storage, shared_by: Database | None) -> None:
         raise ConfigurationInvalid(f"storage: {error.message}", hint=error.advice) from None
     except StorageUnavailable:
         log.exception("storage_not_reached")
+        return False
+    return True
+
+
+async def compare_later(storage: Storage, database: Database, *, give_up: Callable[[str], None]) -> None:
+    """Ask again until a storage that was down at the start could be compared; `give_up` the process where it is another one."""
+    while True:
+        await asyncio.sleep(_AGAIN_SECONDS)
+        try:
+            await _require_same(storage, database)
+        except StorageNotShared as fault:
+            give_up(fault.message)
+        except Exception:  # noqa: BLE001, S112 - told at the start; whatever is away may come back
+            continue
+        return
 
 
 async def _require_same(storage: Storage, database: Database) -> None:

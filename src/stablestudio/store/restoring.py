@@ -1,12 +1,13 @@
 """The mark that a PostgreSQL bears while a backup is put into it: nobody uses it so, and the next restore clears it.
 
-What a restore loads, brings up to date and notes are commits of their own; the mark goes with the last of them.
+What a restore loads, brings up to date and notes are commits of their own; the mark goes with the last of them, which tells in a
+comment what was restored: a restore that was cut off right after it is known as whole by that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 
@@ -15,6 +16,8 @@ from stablestudio.errors import StudioError
 MARK = "restoring"
 # By which the session of pg_restore is found: it may outlive who started it.
 COPIER = "stablestudio copy"
+# What bears the comment: it is there in every revision, and is no table of the books.
+_TOLD = "alembic_version"
 # Of PostgreSQL's advisory lock: two restores into one database.
 _LOCK = 5_402_403
 _TAKE = sa.text("SELECT pg_try_advisory_lock(:lock)")
@@ -60,6 +63,10 @@ class Occupied(Exception):
     """Another restore is at work on a database."""
 
 
+class NotEmptied(Exception):
+    """A restore failed, and the database could not be emptied: it is half full, or the last commit came through."""
+
+
 def require_none(connection: sa.Connection) -> None:
     """Raise `RestoreUnfinished` where the database bears the mark."""
     if sa.inspect(connection).has_table(MARK):
@@ -70,7 +77,7 @@ def require_none(connection: sa.Connection) -> None:
 def marked(engine: sa.Engine) -> Iterator[None]:
     """Mark an empty database, or one that a restore has left half full, which is emptied; at a fault it is empty again.
 
-    Raises `NotEmpty` and `Occupied`, by which nothing is changed. Where it cannot be emptied, the mark stays.
+    Raises `NotEmpty` and `Occupied`, by which nothing is changed, and `NotEmptied`, by which all is left for the next restore.
     """
     with engine.connect() as holder:
         if not holder.execute(_TAKE, {"lock": _LOCK}).scalar():
@@ -83,15 +90,31 @@ def marked(engine: sa.Engine) -> Iterator[None]:
         holder.commit()
         try:
             yield
-        except BaseException:
-            with suppress(sa.exc.DBAPIError), engine.begin() as connection:
-                _empty(connection)
+        except BaseException as fault:
+            try:
+                with engine.begin() as connection:
+                    _empty(connection)
+            except sa.exc.DBAPIError:
+                raise NotEmptied(str(getattr(fault, "orig", fault)).strip()) from fault
             raise
 
 
-def end(connection: sa.Connection) -> None:
-    """Take the mark away, where there is one, with whatever else is in this transaction."""
-    connection.execute(sa.text(f"DROP TABLE IF EXISTS {MARK}"))
+def end(connection: sa.Connection, *, sums: str) -> None:
+    """Take the mark away and tell what was restored, with whatever else is in this transaction.
+
+    In a file there is neither mark nor comment.
+    """
+    if connection.dialect.supports_comments:
+        connection.execute(sa.text(f"DROP TABLE {MARK}"))
+        connection.execute(sa.schema.SetTableComment(sa.Table(_TOLD, sa.MetaData(), comment=sums)))
+
+
+def ended(connection: sa.Connection) -> str | None:
+    """Return the `sums` of the restore that came to its end here last, None where there was none, or it has not ended."""
+    there = sa.inspect(connection)
+    if there.has_table(MARK) or not there.has_table(_TOLD):
+        return None
+    return there.get_table_comment(_TOLD)["text"]
 
 
 def _empty(connection: sa.Connection) -> None:

@@ -215,6 +215,7 @@ def _begin_writing(connection: sa.Connection, driver: sqlite3.Connection) -> Non
         except sqlite3.OperationalError as busy:
             if busy.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 break
+            time.sleep(0.001)  # not every busy answer has waited before it came
         else:
             return
     connection.exec_driver_sql("BEGIN IMMEDIATE")  # once more, for SQLAlchemy's own error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -380,3 +381,31 @@ def test_the_copy_is_of_one_moment_although_others_write(office: Office, target:
     restore(target, place)
     assert Office(place).rows("SELECT progress FROM jobs") != [(7,)]
     assert office.rows("SELECT progress FROM jobs") == [(7,)]
+
+
+def test_a_backup_gets_its_name_where_files_have_one_name_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("os.link", refuse)
+    with pack(tmp_path / "b.tar") as (parcel, _):
+        parcel.add("secret", io.BytesIO(b"secret"))
+    with tarfile.open(tmp_path / "b.tar") as tar:
+        assert tar.getnames() == ["secret"]
+    with pytest.raises(BackupExists), pack(tmp_path / "b.tar"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["b.tar"]
+
+
+def test_the_name_of_a_backup_outlasts_a_power_cut(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled: list[tuple[int, bool]] = []
+    really = os.fsync
+
+    def note(handle: int) -> None:
+        settled.append((os.fstat(handle).st_ino, target.exists()))
+        really(handle)
+
+    monkeypatch.setattr("os.fsync", note)
+    with pack(target):
+        pass
+    assert (target.parent.stat().st_ino, True) in settled
