@@ -176,7 +176,7 @@ class Sales(RuleBasedStateMachine):
         """End a process in the middle of its calls."""
         self._parked(which).kill(landed=landed)
 
-    @rule(seconds=st.sampled_from([1, 10, 40, 130, 400, 90_000]))
+    @rule(seconds=st.sampled_from([1, 10, 50, 130, 400, 90_000]))
     def let_time_pass(self, seconds: int) -> None:
         """Let pauses, payments or a whole day end."""
         self.world.clock.advance(seconds)

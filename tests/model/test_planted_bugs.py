@@ -82,7 +82,7 @@ def _charge_without_an_answer(life: Life) -> None:
 
 def _second_settlement_without_an_answer(life: Life) -> None:
     life.pay(Fate.LOST)
-    life.let_time_pass(40)
+    life.let_time_pass(60)
     life.go_on("reconcile", Fate.YES, Fate.DONE)
 
 
@@ -143,7 +143,7 @@ def _second_worker(life: Life) -> None:
     life.pay()
     life.go_on("make", park=True)
     life.go_on("make", which=1)
-    life.let_time_pass(40)
+    life.let_time_pass(60)
     life.go_on("make", which=1)
     life.answer(Fate.YES)
 

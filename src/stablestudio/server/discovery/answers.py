@@ -197,10 +197,7 @@ ERROR = record(
         "status": _COUNT,
         "hint": {"type": "string", "description": "What to do next."},
         "retryable": _FLAG,
-        "charged": {
-            "type": ["boolean", "null"],
-            "description": "Null where the sales cannot be looked up: send the same payment again, and sign no new one.",
-        },
+        "charged": {"type": ["boolean", "null"]},
         "docs": _LINK,
         "requestId": _TEXT,
         "issues": _list(ISSUE),
