@@ -41,7 +41,7 @@ def test_every_reason_to_wait_is_told() -> None:
 
 
 def test_the_pauses_are_told() -> None:
-    assert (store._FIRST_PAUSE_MS, store._LONGEST_PAUSE_MS) == (5_000, 600_000)
-    assert "from five seconds to ten minutes" in " ".join(PAGE.split())
+    assert (store._FIRST_PAUSE_MS, store._LONGEST_PAUSE_MS) == (5_000, 120_000)
+    assert "from five seconds to two minutes" in " ".join(PAGE.split())
     assert refund_policy.PATIENCE_MS == 30 * 60 * 1000
     assert "lasted half an hour" in PAGE

@@ -142,11 +142,11 @@ class IdempotencyConflict(StudioError):
 
 
 class StoreUnavailable(StudioError):
-    """The service cannot write down a sale at the moment, so it does not take the payment."""
+    """The service cannot write down a sale at the moment, so it takes no payment."""
 
     status = 503
     retryable = True
-    hint = "Send the same request with the same payment again in a few seconds; nothing was charged."
+    hint = "Send the same request again in a few seconds, with the same payment if it has one; nothing was charged."
 
 
 class SalesUnavailable(StudioError):

@@ -16,7 +16,7 @@ from stablestudio.store.tables import orders, payments, refunds
 # Why a refund waits although it could be paid: it goes on by itself once the reason is gone.
 RAIL_MISSING, BELOW_MINIMUM, DAILY_CAP, RESTORED = "rail_missing", "below_minimum", "daily_cap", "restored"
 HELD_BY_RULE = (RAIL_MISSING, BELOW_MINIMUM, DAILY_CAP, RESTORED)
-_FIRST_PAUSE_MS, _LONGEST_PAUSE_MS = 5_000, 600_000
+_FIRST_PAUSE_MS, _LONGEST_PAUSE_MS = 5_000, 120_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,13 +100,13 @@ def test_a_pause_is_kept_to_the_millisecond() -> None:
 
 
 @given(tries=st.integers(1, 30), took=st.integers(0, 30_000))
-def test_pauses_never_shrink_and_never_pass_ten_minutes(tries: int, took: int) -> None:
+def test_pauses_never_shrink_and_never_pass_two_minutes(tries: int, took: int) -> None:
     refund, pauses = REFUND, []
     for _ in range(tries):
         refund = replace(refund, updated_at=refund.due_at + took + 1)
         pauses.append(refund.due_at - refund.updated_at)
     assert pauses == sorted(pauses)
-    assert all(5_000 <= pause <= 600_000 for pause in pauses)
+    assert all(5_000 <= pause <= 120_000 for pause in pauses)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from .refund_stage import LOST, OWED, Answer, Died, Row, SpiedRail, Stage, alway
 
 pytestmark = pytest.mark.anyio
 
-# An EVM refund is good for ten minutes, and a minute later the chain rules it out.
+# An EVM refund is good for five minutes, and a minute later the chain rules it out.
 _RULED_OUT = 700
 
 
@@ -211,7 +211,7 @@ async def test_without_an_answer_or_a_purse_the_refund_stays_owed(stage: Stage, 
         stage.clock.advance(60)
     assert [state for state, _ in stage.reasons()] == ["signed"]
     stage.restore()
-    stage.clock.advance(240)
+    stage.clock.advance(90)
     await stage.worker.work_once()
     assert (stage.state(), await stage.paid_back(), len(set(stage.rail.sent))) == ([("refunded", 1)], OWED, 1)
 

@@ -19,7 +19,7 @@ from stablestudio.protocols.wallet import Wallet
 
 # How long a signature lives is ours to choose: both SDKs sign `validBefore = now + maxTimeoutSeconds`.
 MAX_TIMEOUT_SECONDS = 300
-_REFUND_SECONDS = 600
+_REFUND_SECONDS = 300
 
 
 @runtime_checkable
