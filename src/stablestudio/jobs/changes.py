@@ -80,7 +80,7 @@ class _Room:
         async with self._looking:
             while (seen := self._view) is None:
                 turns = self._turns
-                seen = await self._database.look(lambda: views.find(self._database, self._order_id))
+                seen = await views.find(self._database, self._order_id)
                 if turns == self._turns:  # else what was seen may be older than the change that was heard meanwhile
                     self._view = seen
                     break

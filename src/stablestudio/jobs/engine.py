@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -124,6 +125,8 @@ class DbosEngine:
         """Stop taking work; what runs is taken up again at the next start."""
         if self._launched:
             await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+            # The engine lent its threads to this loop, and has ended them: what stops after it needs some, too.
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="after-engine"))
 
     def enqueue(self, connection: sa.Connection, job_id: str, *, queue: str = QUEUE) -> None:
         assert self._client is not None

@@ -9,11 +9,13 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
 from stablestudio.ids import new_id
+from stablestudio.providers.leaving import Leave, leave
 from stablestudio.store import executors
 from stablestudio.store.migrate import bare_engine
 
@@ -33,6 +35,10 @@ class LeaseOver(Exception):
     """This process may do nothing for its jobs any more: another one makes them, or may do so at any moment."""
 
 
+class NothingAsked(LeaseOver):
+    """The right was over before anything of a question had left."""
+
+
 class Right(Protocol):
     """The right to make jobs. `executor` names who has it; None where one process has the database for itself."""
 
@@ -44,7 +50,12 @@ class Right(Protocol):
         ...
 
     async def bind(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do this work as long as the right holds; raise `LeaseOver` at its end, before it gets one step further."""
+        """Do this work as long as the right holds; raise `LeaseOver` at its end, before it gets one step further.
+
+        What the work asks a vendor over HTTP does not leave after that end, wherever this process was stopped, but for
+        what the operating system has already, and a piece that is written in the same turn of the event loop. It is a
+        `NothingAsked` where nothing of it had left.
+        """
         ...
 
 
@@ -91,13 +102,18 @@ class Lease:
             raise LeaseOver
 
     async def bind(self, work: Coroutine[Any, Any, T]) -> T:
-        bound = asyncio.ensure_future(work)
+        context = copy_context()
+        given = Leave(self._require_left)
+        context.run(leave.set, given)
+        bound = asyncio.get_running_loop().create_task(work, context=context)
         watch = _Watch(self, bound)
         try:
             return await bound
+        except LeaseOver:
+            raise _over(given) from None
         except asyncio.CancelledError:
             if watch.over:
-                raise LeaseOver from None
+                raise _over(given) from None
             raise
         finally:
             watch.end()
@@ -113,6 +129,10 @@ class Lease:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _require_left(self) -> None:
+        if self.left <= 0:
+            raise LeaseOver
 
     def _take(self) -> None:
         asked = _now()
@@ -135,6 +155,10 @@ class Lease:
         self._is_away = False
         self._until = asked + self._lasts / 1000 if renewed else 0.0
         return renewed
+
+
+def _over(given: Leave) -> LeaseOver:
+    return LeaseOver() if given.used else NothingAsked()
 
 
 class _Watch:

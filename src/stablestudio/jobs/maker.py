@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 from stablestudio.clock import Clock
 from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.failpoints import reach
+from stablestudio.jobs.busy import Busy
 from stablestudio.jobs.decisions import (
     OVERDUE,
     Pace,
@@ -34,7 +34,7 @@ from stablestudio.jobs.decisions import (
     step,
 )
 from stablestudio.jobs.keeper import Keeper
-from stablestudio.jobs.lease import Alone, LeaseOver, Right
+from stablestudio.jobs.lease import Alone, LeaseOver, NothingAsked, Right
 from stablestudio.jobs.progress import ProgressNotes
 from stablestudio.jobs.retention import Retention
 from stablestudio.jobs.work import work_of
@@ -42,6 +42,7 @@ from stablestudio.media.storage import Storage
 from stablestudio.providers.answers import Undecided
 from stablestudio.providers.bindings import Binding, Bindings, ProviderMissing
 from stablestudio.providers.provider import (
+    LOOK_PATIENCE,
     Accepted,
     Cancels,
     Failed,
@@ -112,18 +113,17 @@ class Maker:
         self._restored_at = restored_at or 0
         self._may_ask = may_ask
         self._right = right or Alone()
-        self._at_once = at_once
         self.progress = ProgressNotes(database, clock=clock)
         self._draining = False
-        self._busy: defaultdict[str, set[str]] = defaultdict(set)  # jobs that each provider works on
+        self._busy = Busy(at_once)
         self._asking: set[str] = set()  # jobs whose vendor is being asked by this very process
-        # Attempts whose intent may be on disk, as its commit was not answered, and that nobody was asked for: our own, in
-        # this life, or their vendor would have to be asked what became of them.
+        # Attempts whose intent is on disk, or may be, as its commit was not answered, and that nobody was asked for: our
+        # own, in this life, or their vendor would have to be asked what became of them.
         self._unasked: set[tuple[str, int]] = set()
 
     async def advance(self, verb: Verb, job_id: str) -> Step:
         """Do one step. An unforeseen fault is not a failure: the step is tried again until the job's deadline."""
-        made = await self._database.look(lambda: store.making(self._database, job_id))
+        made = await store.making(self._database, job_id, patience=LOOK_PATIENCE if verb == "poll" else 0.0)
         job = made.job
         if (ended := _ended(job)) is not None:
             return ended
@@ -148,11 +148,26 @@ class Maker:
         except Exception:
             log.exception("step_faulted", extra={"job": job_id, "step": verb})
         else:
-            unpaid = following["do"] == "deliver" and made.policy == "complete" and made.payment_state != "settled"
-            return step("charge") if unpaid and verb != "charge" else following
+            return await self._paid_for(following, made, verb=verb)
         if is_overdue(elapsed):
-            return failure(FailureKind.UPSTREAM_UNKNOWN, OVERDUE)
+            return await self._paid_for(failure(FailureKind.UPSTREAM_UNKNOWN, OVERDUE), made, verb=verb)
         return step(verb, wait=Pace(steady=60.0).wait(elapsed + 4.0))
+
+    async def _paid_for(self, following: Step, made: store.Making, *, verb: Verb) -> Step:
+        """Return what follows for a result: what is kept is delivered, once it is paid for, whatever its vendor says later.
+
+        A process may end between keeping and delivering, and the next one asks the vendor again.
+        """
+        if verb == "charge":
+            return following
+        if following["do"] == "fail" and await self._is_kept(made.job.id):
+            log.warning("kept_after_all", extra={"job": made.job.id, "code": following["code"]})
+            following = step("deliver")
+        unpaid = following["do"] == "deliver" and made.policy == "complete" and made.payment_state != "settled"
+        return step("charge") if unpaid else following
+
+    async def _is_kept(self, job_id: str) -> bool:
+        return await self._database.read(lambda connection: store.find_result(connection, job_id)) is not None
 
     def _note_unclear(self, job: store.Job, work: Work, unclear: Undecided, *, verb: Verb) -> None:
         """Tell the operator of an answer that decides nothing. A key that is refused now is refused to new orders, too."""
@@ -220,7 +235,7 @@ class Maker:
             return turn
         binding = self._bindings.bound(work.offering, turn.provider)
         assert binding is not None, "whoever has a turn is bound"
-        if not self._has_room(binding, work.job_id) or not self._may_ask():
+        if not self._busy.has_room(binding, work.job_id) or not self._may_ask():
             return step("submit", wait=_FULL_SECONDS)
         return await self._ask(work, history, binding=binding)
 
@@ -252,15 +267,6 @@ class Maker:
         wait = (turn.at - self._clock.now_ms()) / 1000
         return turn if wait <= 0 else step("submit", wait=wait)
 
-    def _has_room(self, binding: Binding, job_id: str) -> bool:
-        """Tell whether a provider may have one more job from here, as this very process was told.
-
-        Its queue sees to that, too, but not where another provider was preferred, or another process told otherwise.
-        """
-        busy = self._busy[binding.provider.name]
-        limits = [most for most in (binding.at_once, self._at_once) if most is not None]
-        return job_id in busy or all(len(busy) < most for most in limits)
-
     async def _ask(self, work: Work, history: Sequence[store.Submission], *, binding: Binding) -> Step:
         """Ask the vendor, once: the intent is on disk before the question is."""
         name, attempt = binding.provider.name, len(history) + 1
@@ -285,11 +291,14 @@ class Maker:
         """Ask, now that the intent is on disk; `history` is what went before it."""
         name = binding.provider.name
         self._unasked.discard((work.job_id, attempt))
-        self._busy[name].add(work.job_id)
+        self._busy.begin(name, work.job_id)
         if self._may_have_asked(work, history, name=name):
             return await self._find(work, attempt=attempt, name=name)
         try:
             answer = await self._right.bind(binding.provider.submit(replace(work, model=binding.model)))
+        except NothingAsked:
+            self._unasked.add((work.job_id, attempt))
+            raise
         except NotAccepted as refusal:
             return await self._refused(work, refusal, attempt=attempt, name=name)
         reach("make.asked")
@@ -318,7 +327,7 @@ class Maker:
         """Ask how it goes."""
         if job.task is None:
             return step("submit")
-        self._busy[job.provider or ""].add(job.id)
+        self._busy.begin(job.provider or "", job.id)
         binding = self._bindings.bound(work.offering, job.provider or "")
         pace = self._pace(work, job.provider or "")
         deadline = (binding and binding.deadline_seconds) or work.offering.deadline_seconds
@@ -422,8 +431,7 @@ class Maker:
         return await self._database.write(write)
 
     async def _clean_up(self, job_id: str) -> None:
-        for busy in self._busy.values():
-            busy.discard(job_id)
+        self._busy.end(job_id)
         if self._on_ended is None:
             return
         try:
@@ -447,7 +455,7 @@ class Maker:
         """Note that the vendor certainly did not take it, and decide who is asked next."""
         told = {"detail": refusal.detail, "request": refusal.request_id, "provider": name, "attempt": attempt}
         log.warning("submission_refused", extra={"job": work.job_id, "kind": refusal.kind.value, **told})
-        self._busy[name].discard(work.job_id)
+        self._busy.end(work.job_id, provider=name)
         history = await self._database.read(lambda connection: store.submissions_of(connection, work.job_id))
         times = sum(each.provider == name for each in history)
         retry_at = self._clock.now_ms() + round(retry_pause(refusal, times=times) * 1000)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -99,7 +99,7 @@ class WebhookWorker:
         *,
         poster: Poster,
         keys: WebhookKeys,
-        render: Callable[[WebhookEvent], bytes],
+        render: Callable[[WebhookEvent], Awaitable[bytes]],
         clock: Clock,
     ) -> None:
         """Take the parts; `render` writes a message as it is true now."""
@@ -183,7 +183,7 @@ class WebhookWorker:
 
     async def _send(self, event: WebhookEvent) -> tuple[Posted | None, str | None]:
         """Return the answer, or why there is none."""
-        body = await self._database.look(lambda: self._render(event))
+        body = await self._render(event)
         now_s = self._clock.now_ms() // 1000
         headers = self._keys.headers(event.id, job_id=event.order_id, now_s=now_s, body=body)
         try:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx2
 
 from stablestudio.media.fetch import MediaFetcher
+from stablestudio.providers import leaving
 from stablestudio.providers.answers import (
     TRANSIENT,
     Ambiguous,
@@ -218,7 +219,7 @@ class VendorHttp:
     async def _send(self, client: httpx2.AsyncClient, question: _Question, *, seconds: float, max_bytes: int) -> Reply:
         """Send one request; every URL that comes here is the vendor's own."""
         keys = await self._keys()
-        request = client.build_request(
+        plain = client.build_request(
             question.method,
             question.url,
             json=question.json,
@@ -226,7 +227,7 @@ class VendorHttp:
             headers={"Accept-Encoding": "identity", **question.headers, **keys},
             timeout=httpx2.Timeout(seconds, connect=self._connect, pool=self._connect),
         )
-        response = await client.send(request, stream=True)
+        response = await client.send(leaving.guarded(plain), stream=True)
         try:
             body = await _read(response, max_bytes)
         finally:

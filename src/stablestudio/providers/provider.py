@@ -10,6 +10,9 @@ from typing import Protocol, runtime_checkable
 from stablestudio.catalog import Offering, OfferingInput
 from stablestudio.errors import Issue
 
+# Seconds that the books may take for a look at a task under way, so that thousands of tasks are read together.
+LOOK_PATIENCE = 0.03
+
 
 class FailureKind(StrEnum):
     """Why a job failed, in one vocabulary for all vendors."""

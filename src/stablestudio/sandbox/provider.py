@@ -18,14 +18,25 @@ import sqlalchemy as sa
 from stablestudio.clock import Clock
 from stablestudio.ids import new_id
 from stablestudio.media.inputs import InputReader
-from stablestudio.providers.provider import Accepted, Failed, FailureKind, Made, NotAccepted, Output, Running, Work
+from stablestudio.providers import leaving
+from stablestudio.providers.provider import (
+    LOOK_PATIENCE,
+    Accepted,
+    Failed,
+    FailureKind,
+    Made,
+    NotAccepted,
+    Output,
+    Running,
+    Work,
+)
 from stablestudio.sandbox.renderer import Brief, render
 from stablestudio.store.database import Database
 from stablestudio.store.tables import sandbox_tasks
 
 _MARK = re.compile(r"\[sandbox:(?P<verb>[a-z]+)(?:=(?P<value>\d+(?:\.\d+)?))?\]")
 _MAX_DELAY = 3600.0
-_TASK = "SELECT created_at, ready_at FROM sandbox_tasks WHERE id = ?"
+_TASK = "SELECT id, created_at, ready_at FROM sandbox_tasks WHERE id = ?"
 _NEVER = -1  # in place of when a task is ready
 
 
@@ -78,6 +89,7 @@ class SandboxProvider:
             raise NotAccepted("the sandbox was told to reject")
         if play.refuse:
             return Failed(kind=FailureKind.MODERATION, message="The prompt was refused by the vendor's content rules.")
+        leaving.take()
         task = new_id("task")
         now = self._clock.now_ms()
         row = {"id": task, "job_id": work.job_id, "ready_at": now + int(play.delay * 1000), "created_at": now}
@@ -93,10 +105,10 @@ class SandboxProvider:
 
     async def poll(self, work: Work, task: str) -> Running | Made | Failed:
         play = rehearse(_prompt(work), default_delay=self._delay)
-        found = await self._database.look(lambda: self._database.fetch(_TASK, (task,)))
-        if not found:
+        found = await self._database.fetch_one(_TASK, task, patience=LOOK_PATIENCE)
+        if found is None:
             return Failed(kind=FailureKind.UPSTREAM_ERROR, message="The vendor does not know this task any more.")
-        created_at, ready_at = found[0]
+        _, created_at, ready_at = found
         if ready_at == _NEVER:
             return Failed(kind=FailureKind.CANCELLED, message="The vendor has stopped this task, as it was told to.")
         now = self._clock.now_ms()

@@ -45,7 +45,7 @@ async def test_a_cancelled_job_is_never_submitted(make_bench: Any) -> None:
 
 async def test_a_cancel_between_the_maker_s_look_and_its_intent_wins(make_bench: Any) -> None:
     bench = await make_bench()
-    has_room = bench.maker._has_room
+    has_room = bench.maker._busy.has_room
     cancelled = []
 
     def cancel_first(*arguments: Any) -> bool:
@@ -53,7 +53,7 @@ async def test_a_cancel_between_the_maker_s_look_and_its_intent_wins(make_bench:
         cancelled.append(asyncio.ensure_future(_canceller(bench).cancel(bench.job_id)))
         return bool(has_room(*arguments))
 
-    bench.maker._has_room = cancel_first
+    bench.maker._busy.has_room = cancel_first
     await bench.advance("submit")
     (ended,) = cancelled
     outcome = (await asyncio.gather(ended, return_exceptions=True))[0]

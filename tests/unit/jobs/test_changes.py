@@ -97,9 +97,9 @@ async def test_thousand_waiters_of_one_order_ask_the_database_once_a_change(
 ) -> None:
     asked: list[str] = []
 
-    def count(books: Database, order_id: str) -> OrderView | None:
+    async def count(books: Database, order_id: str) -> OrderView | None:
         asked.append(order_id)
-        return find(books, order_id)
+        return await find(books, order_id)
 
     find = views.find
     monkeypatch.setattr(views, "find", count)

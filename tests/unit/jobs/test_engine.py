@@ -115,6 +115,7 @@ async def running(opened: Database) -> AsyncIterator[Running]:
     await made.engine.start(made.maker)  # type: ignore[arg-type]
     yield made
     await made.engine.stop()
+    assert await asyncio.to_thread(lambda: "there") == "there", "what stops after the engine has threads, too"
     opened.close()
 
 

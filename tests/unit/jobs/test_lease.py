@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from stablestudio.jobs.lease import Lease, LeaseOver
+from stablestudio.jobs.lease import Lease, LeaseOver, NothingAsked
 from stablestudio.jobs.reaper import Reaper
+from stablestudio.providers import leaving
+from stablestudio.providers.http import VendorHttp
 from stablestudio.store import executors
 from stablestudio.store.database import Database
 from tests.doubles import eventually, only_postgres
@@ -123,6 +128,54 @@ async def test_what_is_bound_to_a_lease_is_cut_off_at_its_end(lease_for: Callabl
     with pytest.raises(LeaseOver):
         await lease.bind(work())
     assert done == []
+
+
+async def test_what_a_frozen_process_was_about_to_send_does_not_leave_after_the_end_of_its_lease(
+    lease_for: Callable[[float], Lease],
+) -> None:
+    """It was stopped between its last await and the write: no timer comes before that."""
+    lease, done = lease_for(600), []
+
+    async def work(asked: int) -> None:
+        for _ in range(asked):
+            leaving.take()
+        lease._until = time.monotonic() - 1
+        leaving.take()
+        done.append("sent")
+
+    await lease.take()
+    for asked, raised in ((0, NothingAsked), (1, LeaseOver)):
+        lease._until = time.monotonic() + 600
+        with pytest.raises(LeaseOver) as over:
+            await lease.bind(work(asked))
+        assert over.type is raised
+    assert (done, leaving.leave.get()) == ([], None)
+
+
+async def test_a_long_question_that_was_held_up_on_its_way_is_not_finished_after_the_end_of_the_lease(
+    lease_for: Callable[[float], Lease],
+) -> None:
+    """The process stands still (here: its event loop) with half of the question still to be sent, and its vendor reads on."""
+    lease, size, received = lease_for(1), 8_000_000, []
+
+    def read(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(ConnectionError):
+            time.sleep(0.5)  # until as much is on its way as the system takes
+            while some := connection.recv(65_536):
+                received.append(len(some))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        vendor = threading.Thread(target=read, args=(listening,))
+        vendor.start()
+        http = VendorHttp(name="vendor", base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", auth={})
+        await lease.take()
+        asyncio.get_running_loop().call_later(0.3, time.sleep, 1.5)
+        with pytest.raises(LeaseOver):
+            await lease.bind(http.submit("POST", "/", content=bytes(size)))
+        await http.close()
+        await asyncio.to_thread(vendor.join, 30)
+    assert 0 < sum(received) < size
 
 
 @pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="no clock here goes on while the machine sleeps")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stablestudio.catalog import OFFERINGS
+from stablestudio.jobs.lease import LeaseOver, NothingAsked
 from stablestudio.jobs.retention import Retention
 from stablestudio.media.probe import UnreadableMedia
 from stablestudio.providers.bindings import Binding
@@ -104,6 +105,45 @@ async def test_another_process_cannot_know_whether_the_question_followed_such_an
     bench.hire()
     await bench.advance("submit")
     assert bench.vendor.asked == ["find"]
+
+
+@pytest.mark.parametrize("later", [REFUSED, Running()], ids=["it failed", "it is still at work"])
+async def test_a_result_that_is_kept_is_delivered_whatever_its_vendor_says_later(make_bench: Any, later: Any) -> None:
+    """Its process ended between keeping it and delivering; the next one begins with the vendor again, past the deadline."""
+    bench = await make_bench(poll=[Made(), later])
+    assert (await bench.advance("submit", "poll", "keep"))["do"] == "deliver"
+    bench.clock.advance(2 * 3600)
+    assert (await bench.run())["do"] == "deliver"
+    assert (bench.job()[0], bench.refunds()) == ("complete", [])
+
+
+class _OverOnce:
+    """A right that ends as a question is to be asked, and is renewed: the database was away, and nobody took the jobs."""
+
+    executor = None
+
+    def __init__(self, over: type[LeaseOver]) -> None:
+        self._over: type[LeaseOver] | None = over
+
+    def require(self, connection: Any) -> None: ...
+
+    async def bind(self, work: Any) -> Any:
+        over, self._over = self._over, None
+        if over is not None:
+            work.close()
+            raise over
+        return await work
+
+
+@pytest.mark.parametrize(("over", "asked"), [(NothingAsked, "submit"), (LeaseOver, "find")])
+async def test_a_question_that_certainly_did_not_leave_is_asked_once_the_lease_is_renewed(
+    make_bench: Any, over: type[LeaseOver], asked: str
+) -> None:
+    bench = await make_bench(find=[TASK])
+    bench.maker._right = _OverOnce(over)
+    assert (await bench.advance("submit"))["do"] == "submit"
+    assert (await bench.run())["do"] == "deliver"
+    assert bench.vendor.asked == [asked, "poll", "fetch"]
 
 
 @pytest.mark.parametrize("takes_effect", [True, False])

@@ -66,6 +66,10 @@ def test_pauses_of_different_messages_differ() -> None:
     assert judge(None, tries=3, shift=1.0).pause > judge(None, tries=3).pause > judge(None, tries=3, shift=-1.0).pause
 
 
+async def _type_of(event: webhooks.WebhookEvent) -> bytes:
+    return event.type.encode()
+
+
 class Desk:
     """A worker, and orders whose buyers want to be told."""
 
@@ -80,7 +84,7 @@ class Desk:
             self.database,
             poster=self.poster,
             keys=self.keys,
-            render=lambda event: event.type.encode(),
+            render=_type_of,
             clock=self.clock,
         )
 

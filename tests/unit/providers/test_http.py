@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from stablestudio.providers.http import (
     Unanswered,
     VendorHttp,
 )
+from stablestudio.providers.leaving import Leave, leave
 from stablestudio.providers.provider import FailureKind, NotAccepted
 from tests.providers.clients import OK, client, in_turn
 from tests.providers.loopback import Answer, Silence, serving
@@ -82,6 +84,49 @@ async def test_a_redirected_submission_is_not_followed_and_nobody_knows(status: 
         await http.close()
 
     assert [request.path for request in vendor.asked] == ["/"]
+
+
+class Gone(Exception):
+    """Whoever asked may not ask any more."""
+
+
+@pytest.mark.parametrize("looks", [0, 1, 3], ids=["before the head", "between head and body", "in the body"])
+async def test_nothing_that_a_vendor_could_act_on_leaves_once_its_asker_lost_the_right(looks: int) -> None:
+    left = [None] * looks
+
+    def look() -> None:
+        if not left:
+            raise Gone
+        left.pop()
+
+    async with serving(lambda _: OK) as vendor:
+        http = client(vendor.url)
+        token = leave.set(Leave(look))
+        with pytest.raises(Gone):
+            await http.submit("POST", "/", json={"prompt": "a fox" * 100_000})
+        leave.reset(token)
+        assert (await http.submit("POST", "/", json={"prompt": "a cat"})).ok
+        await http.close()
+
+    assert (vendor.connections, [request.json for request in vendor.asked]) == (2, [{"prompt": "a cat"}])
+
+
+async def test_a_question_leaves_whole_while_its_asker_has_the_right() -> None:
+    looked = []
+    async with serving(lambda _: OK) as vendor:
+        http = client(vendor.url)
+        token = leave.set(Leave(lambda: looked.append(len(vendor.asked))))
+        for prompt in ("a fox", "a fox" * 100_000):
+            assert (await http.submit("POST", "/", json={"prompt": prompt})).ok
+        assert (await http.submit("POST", "/")).ok
+        leave.reset(token)
+        await http.close()
+
+    assert [request.body for request in vendor.asked[:2]] == [
+        json.dumps({"prompt": prompt}, separators=(",", ":")).encode() for prompt in ("a fox", "a fox" * 100_000)
+    ]
+    assert all("transfer-encoding" not in request.headers for request in vendor.asked)
+    assert (looked.count(0), looked.count(1), looked.count(2)) == (2, 9, 1)  # each head, and each 64 KiB of a body
 
 
 async def test_without_a_connection_nothing_was_accepted() -> None:
