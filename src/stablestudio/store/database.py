@@ -12,6 +12,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Listener = Callable[[frozenset[str]], None]
 _TOLD = "told"
+# For operators whose database `is_away`.
+AWAY_HINT = "Start the database, or correct `database` in the settings, then run this again."
+# SQLSTATE's classes of a connection that failed, and of a server that stops or starts.
+_AWAY = ("08", "57P")
 
 
 class CommitUnknown(sa.exc.OperationalError):
@@ -39,6 +43,14 @@ class Database(Protocol):
 
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one indexed query on the driver itself; a `?` for each parameter."""
+        ...
+
+    async def fetch_one(self, sql: str, key: str, *, patience: float = 0.0) -> tuple[Any, ...] | None:
+        """Return the row that a query has for a key, as `fetch` would, where it does not hold the event loop up.
+
+        The query's first column is the key, and its one condition for it `= ?`: many may be asked for together. Who has
+        `patience` (seconds) may be kept waiting for so long until there are many.
+        """
         ...
 
     async def look(self, work: Callable[[], T]) -> T:
@@ -93,6 +105,18 @@ def place_of(url: str) -> str:
     return sa.URL.create(
         "postgresql", host=made.host, port=made.port, database=made.database, query=shown
     ).render_as_string()
+
+
+def words_of(fault: BaseException) -> str:
+    """Return what the driver says of a fault, for people: one line, which ends with one sign."""
+    text = " ".join(str(getattr(fault, "orig", None) or fault).split())
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def is_away(fault: BaseException) -> bool:
+    """Tell whether a fault is that of a PostgreSQL which is not reached, or refuses whoever we say we are."""
+    state = getattr(getattr(fault, "orig", None), "sqlstate", "")  # None for what no server has answered to
+    return state is None or state.startswith(_AWAY)
 
 
 def connect(url: str) -> Database:

@@ -99,9 +99,13 @@ def insert(connection: sa.Connection, *, order_id: str, wallet: str, type_: str,
     )
 
 
-def making(database: Database, job_id: str) -> Making:
-    """Return what a maker needs to know of a job, straight from the driver: it asks before each look at a vendor."""
-    row = database.fetch(_MAKING, (job_id,))[0]
+async def making(database: Database, job_id: str, *, patience: float = 0.0) -> Making:
+    """Return what a maker needs to know of a job, straight from the driver: it asks before each look at a vendor.
+
+    With `patience` (seconds) thousands of jobs are looked at together.
+    """
+    row = await database.fetch_one(_MAKING, job_id, patience=patience)
+    assert row is not None, "whose job is made is in the books"
     columns = len(_JOB_COLUMNS)
     model, operation, body, *terms = row[columns:]
     return Making(Job(**dict(zip(_JOB_COLUMNS, row[:columns], strict=True))), (model, operation, body), *terms)

@@ -21,6 +21,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.string import StrDumperUnknown
 
 from stablestudio.store.database import CommitUnknown, Listener, spread, take_told
+from stablestudio.store.gathering import Gathering
 from stablestudio.store.news import News
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class PostgresDatabase:
         self._listeners: list[Listener] = []
         self._news = News(self._connect_news, self._spread)
         self._readers = ThreadPoolExecutor(_READERS + _LOOKS, thread_name_prefix="store-read")
+        self._gathering = Gathering(self._fetch_many)
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in a transaction and return its result once it is committed; its exception undoes it alone."""
@@ -99,6 +101,10 @@ class PostgresDatabase:
         except psycopg.OperationalError as fault:
             raise sa.exc.OperationalError(sql, None, fault) from fault
 
+    async def fetch_one(self, sql: str, key: str, *, patience: float = 0.0) -> tuple[Any, ...] | None:
+        """Run one indexed query for the row of a key, in a thread, together with others for the same query."""
+        return await self._gathering.find(sql, key, patience=patience)
+
     async def look(self, work: Callable[[], T]) -> T:
         """Run what fetches in a reader thread."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
@@ -112,6 +118,7 @@ class PostgresDatabase:
         """Finish the writes already queued, then close."""
         self._writers.shutdown()
         self._news.close()
+        self._gathering.close()
         self._readers.shutdown()
         self._looks.dispose()
         self.engine.dispose()
@@ -163,6 +170,9 @@ class PostgresDatabase:
         with self._snapshots.connect() as connection:
             return work(connection)
 
+    def _fetch_many(self, sql: str, keys: Sequence[str]) -> list[tuple[Any, ...]]:
+        return self.fetch(_for_many(sql), ([key for key in keys if _is_text(key)],))
+
     def _fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         held = self._looks.raw_connection()
         try:
@@ -210,6 +220,21 @@ def _only_read(connection: psycopg.Connection, _record: object) -> None:
 def _placed(sql: str) -> str:
     """Return a query with PostgreSQL's driver's own marks for parameters."""
     return sql.replace("?", "%s")
+
+
+def _is_text(key: str) -> bool:
+    """Tell whether a key is one that the driver can write down: one that is not may not cost the others their answer."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@lru_cache
+def _for_many(sql: str) -> str:
+    """Return a query for one key as one for many of them."""
+    return sql.replace("= ?", "= ANY(?)")
 
 
 @contextmanager

@@ -75,6 +75,11 @@ class SqliteDatabase:
             reader = self._own.reader = self._connect_reader()
         return reader.execute(sql, parameters).fetchall()
 
+    async def fetch_one(self, sql: str, key: str, *, patience: float = 0.0) -> tuple[Any, ...] | None:  # noqa: ARG002 - nobody is waited for
+        """Run one indexed query for the row of a key, here and now."""
+        rows = self.fetch(sql, (key,))
+        return rows[0] if rows else None
+
     async def look(self, work: Callable[[], T]) -> T:
         """Run what fetches, here and now: a thread would take longer than the query."""
         return work()

@@ -82,22 +82,22 @@ _ASSETS = """
 SELECT key, role, content_type, size, sha256, width, height, milliseconds, blurhash, expires_at, gone, gone_at
 FROM assets WHERE job_id = ? ORDER BY key
 """
-_REVISION = "SELECT revision FROM orders WHERE id = ?"
-_WALLET = "SELECT wallet FROM orders WHERE id = ?"
+_REVISION = "SELECT id, revision FROM orders WHERE id = ?"
+_STANDING = "SELECT id, wallet, revision FROM orders WHERE id = ?"
 _INPUT = "SELECT input FROM orders WHERE id = ?"
 _AFTER_ALL = "z"  # behind every id, by the order of any language
 
 
-def revision(database: Database, order_id: str) -> int | None:
+async def revision(database: Database, order_id: str) -> int | None:
     """Return how often an order has visibly changed: the cheapest question that tells whether an answer still holds."""
-    rows = database.fetch(_REVISION, (order_id,))
-    return int(rows[0][0]) if rows else None
+    row = await database.fetch_one(_REVISION, order_id)
+    return int(row[1]) if row else None
 
 
-def wallet(database: Database, order_id: str) -> str | None:
-    """Return whose an order is."""
-    rows = database.fetch(_WALLET, (order_id,))
-    return str(rows[0][0]) if rows else None
+async def standing(database: Database, order_id: str) -> tuple[str, int] | None:
+    """Return whose an order is, and its revision."""
+    row = await database.fetch_one(_STANDING, order_id)
+    return (str(row[1]), int(row[2])) if row else None
 
 
 def revisions(connection: sa.Connection, order_ids: Collection[str]) -> dict[str, int]:
@@ -106,10 +106,10 @@ def revisions(connection: sa.Connection, order_ids: Collection[str]) -> dict[str
     return {row.id: row.revision for row in connection.execute(statement)}
 
 
-def find(database: Database, order_id: str) -> OrderView | None:
+async def find(database: Database, order_id: str) -> OrderView | None:
     """Return an order by its id."""
-    rows = database.fetch(_ONE, (order_id,))
-    return OrderView._make(rows[0]) if rows else None
+    row = await database.fetch_one(_ONE, order_id)
+    return OrderView._make(row) if row else None
 
 
 def assets(database: Database, order_id: str) -> list[AssetView]:

@@ -273,10 +273,10 @@ _CHANGES: dict[str, Callable[[sa.Connection, str], object]] = {
 @pytest.mark.parametrize("change", _CHANGES)
 async def test_every_visible_change_raises_the_revision(database: Database, change: str) -> None:
     job_id = await database.write(lambda connection: sell(connection, 1))
-    before, shown = views.revision(database, job_id), views.find(database, job_id)
+    before, shown = await views.revision(database, job_id), await views.find(database, job_id)
     await database.write(lambda connection: _CHANGES[change](connection, job_id))
-    assert views.find(database, job_id) != shown
-    assert views.revision(database, job_id) != before
+    assert await views.find(database, job_id) != shown
+    assert await views.revision(database, job_id) != before
 
 
 async def test_refund_and_deletion_raise_the_revision(database: Database) -> None:
@@ -287,10 +287,10 @@ async def test_refund_and_deletion_raise_the_revision(database: Database) -> Non
         lambda c: jobs.delete_failed(c, job_id=job_id, wallet=WALLET, now=NOW_MS),
     ]
     for work in works:
-        before, shown = views.revision(database, job_id), views.find(database, job_id)
+        before, shown = await views.revision(database, job_id), await views.find(database, job_id)
         await database.write(work)
-        assert views.find(database, job_id) != shown
-        assert views.revision(database, job_id) != before
+        assert await views.find(database, job_id) != shown
+        assert await views.revision(database, job_id) != before
 
 
 async def test_a_wallets_list_has_its_own_orders_but_the_rejected_and_deleted(database: Database) -> None:
