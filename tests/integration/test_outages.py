@@ -40,7 +40,8 @@ async def test_the_only_worker_goes_on_after_a_crash_of_the_database(
     with buyer_of(service) as buyer:
         buyer.fund()
         payment = buyer.sign(PATH, ORDER)
-        job_id = buyer.pay(PATH, ORDER, payment).json()["jobId"]
+        sold = buyer.pay(PATH, ORDER, payment)
+        job_id, token = sold.json()["jobId"], sold.headers["Poll-Token"]
         own_postgres.stop(signal.SIGQUIT)
         await eventually(lambda: _told(service, "place_lost") == 1, seconds=SECONDS)
         await eventually(lambda: buyer.http.get("/ready").status_code == 503, seconds=SECONDS)
@@ -49,6 +50,10 @@ async def test_the_only_worker_goes_on_after_a_crash_of_the_database(
         assert health.json()["reason"] == "the database does not answer"
         unpaid = buyer.http.post(PATH, json=ORDER)
         assert (unpaid.status_code, unpaid.json()["code"]) == (503, "store_unavailable")
+        assert (unpaid.json()["charged"], unpaid.headers["Retry-After"]) == (False, "5")
+        reading = buyer.http.get(f"/api/jobs/{job_id}", headers={"Authorization": f"Bearer {token}"})
+        assert (reading.status_code, reading.json()["code"]) == (503, "store_unavailable")
+        assert (reading.json()["charged"], "charged" in reading.json()["hint"]) == (None, False)
         paid = buyer.pay(PATH, ORDER, payment)
         assert (paid.status_code, paid.json()["code"], paid.json()["charged"]) == (503, "sales_unavailable", None)
         assert "nothing was charged" not in paid.text

@@ -109,10 +109,11 @@ class App:
             await self._refuse(scope, named, error)
         except HTTPException as error:
             await self._refuse(scope, named, self._translate(error, scope))
-        except sa.exc.OperationalError:
+        except sa.exc.OperationalError as error:
             # A full disk, or a database that is away. Where a payment is in hand nothing of it comes here: see `SellRoute`.
-            log.exception("store_unavailable", extra={"request": request.decode(), "path": scope["path"]})
-            await self._refuse(scope, named, StoreUnavailable())
+            told = {"request": request.decode(), "path": scope["path"], "detail": str(error.orig).strip()}
+            log.error("store_unavailable", extra=told)  # noqa: TRY400 - where it broke tells nothing
+            await self._refuse(scope, named, _unavailable(scope))
         except Exception:
             log.exception("request_failed", extra={"request": request.decode(), "path": scope["path"]})
             # Where an answer has begun, the server drops this second one and closes the connection.
@@ -169,6 +170,14 @@ class App:
         await receive()
         await self._shutdown()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _unavailable(scope: Scope) -> StoreUnavailable:
+    """Return what to say while the books are away: whoever asks for a job may have paid for it long ago."""
+    if scope["method"] not in ("GET", "HEAD") and not scope["path"].startswith(JOBS):
+        return StoreUnavailable()
+    hint = "Ask again in a few seconds; nothing that was paid for is lost."
+    return StoreUnavailable("The books cannot be read at the moment.", hint=hint, charged=None)
 
 
 def _rest(public: PublicRoutes, embedded: EmbeddedRoutes | None) -> Router:

@@ -24,6 +24,7 @@ REQUEST_HEADER = b"x-request-id"
 JSON = (b"content-type", b"application/json")
 HTML = (b"content-type", b"text/html; charset=utf-8")
 NO_STORE = (b"cache-control", b"no-store")
+_SOON = (b"retry-after", b"5")  # seconds: what is away is often back by then
 PRIVATE = (b"cache-control", b"private")
 # Browsers of any origin may buy: there are no cookies, a payment or a proof is the only authority.
 _EXPOSED = (
@@ -149,6 +150,8 @@ async def respond_json(
 async def respond_error(send: Send, error: StudioError, *, docs: str, request_id: str) -> None:
     """Send an error in the shape of contract section 6."""
     headers: Headers = [NO_STORE, *((name.encode(), value.encode("latin-1")) for name, value in error.headers)]
+    if error.status == 503 and error.retryable and not any(name.lower() == _SOON[0] for name, _ in headers):
+        headers.append(_SOON)
     body = error.body() | {"docs": f"{docs}#{error.code}", "requestId": request_id}
     await respond_json(send, error.status, body, headers)
 

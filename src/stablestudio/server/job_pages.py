@@ -47,24 +47,26 @@ class JobPages:
 
     async def own(self, job_id: str, wallet: str) -> OrderView:
         """Return an order of this wallet; raise `JobNotFound` or `NotYourJob`."""
-        return require_owner(await self._database.look(lambda: views.find(self._database, job_id)), wallet)
+        return require_owner(await views.find(self._database, job_id), wallet)
 
-    async def page(self, job_id: str, wallet: str, *, signed: bool, order: OrderView | None = None) -> Answer:
+    async def page(
+        self, job_id: str, wallet: str, *, signed: bool, order: OrderView | None = None, seen: int | None = None
+    ) -> Answer:
         """Return the answer to a read; one that nothing changed since costs a single look at the order's revision.
 
-        Whoever `signed` is given a poll token with it. Who has the `order` in hand already spares that look, too.
+        Whoever `signed` is given a poll token with it. Who has the `order` in hand already, or has `seen` its revision,
+        spares that look, too.
         """
-        return await self._database.look(lambda: self._page(job_id, wallet, signed=signed, order=order))
-
-    def _page(self, job_id: str, wallet: str, *, signed: bool, order: OrderView | None) -> Answer:
         minute = self._clock.now_ms() // 60_000  # links are signed for full minutes
-        revision = views.revision(self._database, job_id) if order is None else order.revision
+        revision = order.revision if order is not None else seen
+        if revision is None:
+            revision = await views.revision(self._database, job_id)
         key = job_id if signed else f"token:{job_id}"
         rendered = self._rendered.get(key)
         if rendered is not None and rendered[:3] == (wallet, revision, minute):
             return rendered[3]
-        found = require_owner(order or views.find(self._database, job_id), wallet)
-        ready = self._render(found, signed=signed)
+        found = require_owner(order or await views.find(self._database, job_id), wallet)
+        ready = await self._database.look(lambda: self._render(found, signed=signed))
         if len(self._rendered) >= _RENDERED:
             self._rendered.clear()
         self._rendered[key] = (wallet, revision, minute, ready)

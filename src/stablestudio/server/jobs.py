@@ -114,7 +114,7 @@ class JobRoutes:
         reader = await self._gate.reader(scope, job_id=job_id)
         seconds = preferred_wait(scope) if self._changes.has_room(job_id) else None
         if seconds is None:
-            start, body = await self._pages.page(job_id, reader.wallet, signed=reader.has_signed)
+            start, body = await self._pages.page(job_id, reader.wallet, signed=reader.has_signed, seen=reader.seen)
         else:
             await self._pages.own(job_id, reader.wallet)
             order = await wait_for_turn(self._changes, job_id, seconds=seconds, receive=receive)

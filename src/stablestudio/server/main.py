@@ -21,6 +21,7 @@ from stablestudio.config import ConfigurationInvalid, Settings, load_settings
 from stablestudio.server.house import House
 from stablestudio.server.limits import LimitedHttp
 from stablestudio.server.storage import folder_of
+from stablestudio.store.database import AWAY_HINT, is_away, words_of
 
 log = logging.getLogger(__name__)
 _NOT_STARTED = 3  # uvicorn's own exit code
@@ -69,7 +70,11 @@ def serve(
     os.umask(0o077)  # books, files and secret are for the user that serves alone
     _allow_connections()
     _require_port(settings)
-    house = House(settings)
+    try:
+        house = House(settings)
+    except sa.exc.DBAPIError as error:  # it may go away between any two looks at it
+        hint = AWAY_HINT if is_away(error) else None
+        raise ConfigurationInvalid(f"database: it cannot be used: {words_of(error)}", hint=hint) from None
     house.on_ready = lambda: print(_welcome(settings, house), file=sys.stderr, flush=True)  # noqa: T201 - for people
     try:
         _run(settings, house)
@@ -152,7 +157,7 @@ def configure_logs(level: str) -> None:
     """Send structured logs to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     # The HTTP clients tell whole addresses, and some hold keys.
     for noisy in ("uvicorn.error", "alembic", "dbos", "httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

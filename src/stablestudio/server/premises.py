@@ -6,8 +6,6 @@ import fcntl
 from pathlib import Path
 from typing import IO
 
-import sqlalchemy as sa
-
 from stablestudio.config import RESTORING, ConfigurationInvalid
 from stablestudio.errors import StudioError
 from stablestudio.store import migrate, secret_marks
@@ -50,10 +48,7 @@ def ready_schema(url: str) -> None:
         require_upgradable(migrate.current(url))
         migrate.upgrade(url)
         return
-    try:
-        found = migrate.current(url)
-    except sa.exc.DBAPIError as error:
-        raise ConfigurationInvalid(f"database: it cannot be used: {str(error.orig).strip()}") from None
+    found = migrate.current(url)
     if found != migrate.HEAD:
         raise SchemaBehind(f"The database's schema is {found or 'not there'}, this program needs {migrate.HEAD}.")
 

@@ -34,6 +34,7 @@ class Signed:
     nonce: str
     until_ms: int
     has_signed: bool = True  # rather than shown a poll token
+    seen: int | None = None  # the job's revision, where it was read with the wallet of a poll token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +114,12 @@ class Gate:
 
     async def _hold(self, token: str, job_id: str, scope: Scope) -> Signed:
         """Return whose job a poll token is for."""
-        wallet = await self._database.look(lambda: views.wallet(self._database, job_id)) or ""
+        wallet, seen = await views.standing(self._database, job_id) or ("", None)
         try:
             until_ms = self._tokens.check(token, job_id, wallet=wallet, now_ms=self._clock.now_ms())
         except StudioError as error:
             raise self._challenge(scope, error) from None
-        return Signed(wallet=wallet, nonce="", until_ms=until_ms, has_signed=False)
+        return Signed(wallet=wallet, nonce="", until_ms=until_ms, has_signed=False, seen=seen)
 
     async def _prove(self, given: str | None, scope: Scope) -> Signed:
         if given is None and _bearer(scope) is not None:

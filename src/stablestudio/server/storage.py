@@ -17,6 +17,7 @@ from stablestudio.errors import StudioError
 from stablestudio.jobs.retention import Retention
 from stablestudio.media.buckets import Bucket, BucketLinks, Keys
 from stablestudio.media.links import AssetGone, Links, LinkSigner
+from stablestudio.media.room import Room
 from stablestudio.media.storage import AssetExists, Storage, StorageRefused, StorageUnavailable, folder_at
 from stablestudio.rail_settings import is_loopback, reveal, whereabouts
 from stablestudio.store import storage_marks
@@ -60,6 +61,12 @@ def folder_of(settings: Settings) -> Path | None:
     return folder_at(location or str(settings.data / "assets"))
 
 
+def open_room(settings: Settings) -> Room:
+    """Return who looks for room in the folders that are written to."""
+    folders = [settings.data, *([folder] if (folder := folder_of(settings)) is not None else [])]
+    return Room(folders, min_free_bytes=settings.min_free_bytes)
+
+
 def build_links(settings: Settings, shelf: Shelf, *, signer: LinkSigner) -> Links:
     """Return who signs links: the bucket's own where we have its keys, else this service."""
     bucket = shelf.bucket
@@ -95,13 +102,20 @@ async def check(storage: Storage, shared_by: Database | None) -> bool:
 
 
 async def compare_later(storage: Storage, database: Database, *, give_up: Callable[[str], None]) -> None:
-    """Ask again until a storage that was down at the start could be compared; `give_up` the process where it is another one."""
+    """Ask again until a storage that was down at the start could be compared; `give_up` the process where it is another one.
+
+    The same where it answers that it cannot be used, which would have ended the start.
+    """
     while True:
         await asyncio.sleep(_AGAIN_SECONDS)
         try:
+            await storage.check()
             await _require_same(storage, database)
         except StorageNotShared as fault:
             give_up(fault.message)
+        except StorageRefused as fault:
+            log.error("storage_refused", extra={"reason": fault.message, "next": fault.advice})  # noqa: TRY400 - no trace
+            give_up(f"storage: {fault.message}")
         except Exception:  # noqa: BLE001, S112 - told at the start; whatever is away may come back
             continue
         return

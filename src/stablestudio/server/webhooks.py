@@ -60,10 +60,10 @@ class WebhookMessages:
         self._database = database
         self._bodies = bodies
 
-    def __call__(self, event: WebhookEvent) -> bytes:
-        order = views.find(self._database, event.order_id)
+    async def __call__(self, event: WebhookEvent) -> bytes:
+        order = await views.find(self._database, event.order_id)
         assert order is not None, "the message is of this order"
-        data = self._bodies.body(order)
+        data = await self._database.look(lambda: self._bodies.body(order))
         del data["success"]
         data.pop("input", None)  # its owner knows it, and messages are to be small
         return to_json({"type": event.type, "timestamp": iso(event.occurred_at), "data": data})

@@ -50,7 +50,7 @@ async def test_heartbeats_come_although_changes_without_news_do(
             await asyncio.sleep(0.1)
 
     touching = asyncio.create_task(touch())
-    seen = await database.look(lambda: views.find(database, order(1).id))
+    seen = await views.find(database, order(1).id)
     assert seen is not None
     scope: dict[str, Any] = {"headers": []}
     stream = EventStreams(changes, pages=cast("JobPages", _Pages()))

@@ -59,7 +59,7 @@ class ClipSale(FacedSale):
         await respond(send, 200, to_json(body), headers)
 
     async def sold(self, order_id: str) -> dict[str, Any]:
-        order = await self._database.look(lambda: views.find(self._database, order_id))
+        order = await views.find(self._database, order_id)
         assert order is not None, "the order was written with its payment"
         # As it was at first: whoever only sends the payment again is not told what became of it.
         news = {"progress": 0, "completed_at": None, "error": None}
