@@ -135,7 +135,14 @@ class Settings(BaseSettings):
         120.0, ge=0, le=3600, description="Longest wait at a stop for vendors that answer with the result itself."
     )
     sandbox_delay: float = Field(1.0, ge=0, le=3600, description="Seconds that the sandbox pretends to work.")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="DEBUG, INFO, WARNING or ERROR."
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
 
     @field_validator("public_url")
     @classmethod
@@ -271,6 +278,12 @@ def load_secret(folder: Path) -> bytes:
     if not path.exists():
         _make_secret(path)
     written = path.read_text().strip()
+    if not written:
+        raise ConfigurationInvalid(
+            f"The secret in {path} is empty, as a first start that is cut off can leave it.",
+            hint="Remove the empty file and start again. Where the service has run before, put the secret there instead, "
+            "from a backup or from another machine of this service.",
+        )
     if not re.fullmatch("[0-9a-f]{64}", written):
         raise ConfigurationInvalid(
             f"The secret in {path} is damaged: take it from a backup or from another machine of this service. "

@@ -12,7 +12,10 @@ _CANNOT = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS,
 
 
 def link(made: Path, target: Path) -> None:
-    """Give a file a name that only one can have, which may leave it the old one too; raise `FileExistsError`."""
+    """Give a file a name that only one can have, which may leave it the old one too; raise `FileExistsError`.
+
+    On a file system without links, an empty file has the name for a moment; who is killed in it leaves that there.
+    """
     try:
         os.link(made, target)
     except OSError as error:

@@ -28,9 +28,16 @@ class House:
     url: str
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self._run("-m", "stablestudio", *arguments, **environment)
+
+    def run_changed(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command as a program that changes something first and calls it then."""
+        return self._run("-c", program, *arguments)
+
+    def _run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("STABLESTUDIO_")}
         return subprocess.run(
-            [sys.executable, "-m", "stablestudio", *arguments, "--data", str(self.data)],
+            [sys.executable, *arguments, "--data", str(self.data)],
             env=clean | {"STABLESTUDIO_DATABASE": self.url} | environment,
             capture_output=True,
             text=True,
@@ -89,14 +96,23 @@ def test_a_restore_that_fails_after_the_load_leaves_the_database_empty(backup: P
         "def fail(*_, **__): raise sqlalchemy.exc.OperationalError('', None, psycopg.OperationalError('it is away'))\n"
         "restores.note = fail; main()"
     )
-    environment = os.environ | {"STABLESTUDIO_DATABASE": house.url}
-    arguments = [sys.executable, "-c", program, "restore", str(backup), "--data", str(house.data)]
-    failed = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    failed = house.run_changed(program, "restore", str(backup))
     assert (failed.returncode, "it is away" in failed.stdout) == (2, True), failed
     assert house.rows("SELECT nspname FROM pg_namespace WHERE nspname IN ('dbos')") == []
     assert house.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
     assert [path.name for path in house.data.iterdir()] == ["lock"]
     assert house.run("restore", str(backup)).returncode == 0
+
+
+def test_a_backup_of_a_file_is_refused_by_the_name_of_its_setting(backup: Path, house: House, tmp_path: Path) -> None:
+    old = House(tmp_path / "file", "")
+    assert old.run("db", "upgrade").returncode == 0
+    load_secret(old.data)
+    assert old.run("backup", str(tmp_path / "file.tar")).returncode == 0
+    refused = house.run("restore", str(tmp_path / "file.tar"))
+    assert (refused.returncode, json.loads(refused.stdout)["code"]) == (2, "database_differs"), refused
+    assert "`database`" in json.loads(refused.stdout)["next"]
+    assert house.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
 
 
 def test_a_database_with_something_in_it_is_left_alone(backup: Path, house: House) -> None:
@@ -124,10 +140,12 @@ def test_a_restore_whose_last_answer_is_lost_leaves_its_files_and_the_next_one_e
         "    raise sqlalchemy.exc.OperationalError('', None, psycopg.OperationalError('it is away'))\n"
         "restore._finish = lose; main()"
     )
-    environment = os.environ | {"STABLESTUDIO_DATABASE": house.url}
-    arguments = [sys.executable, "-c", program, "restore", str(backup), "--data", str(house.data)]
-    lost = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    lost = house.run_changed(program, "restore", str(backup))
     assert (lost.returncode, "restore_uncertain" in lost.stdout, "it is away" in lost.stdout) == (2, True, True), lost
+    files = _files(house.data)
+    away = replace(house, url="postgresql://studio@127.0.0.1:1/none").run("restore", str(backup))
+    assert (away.returncode, json.loads(away.stdout)["code"]) == (2, "restore_uncertain"), away
+    assert _files(house.data) == files
     _expect_opened_by_the_next(backup, house)
 
 

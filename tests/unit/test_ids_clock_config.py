@@ -252,6 +252,25 @@ def test_a_damaged_secret_is_not_taken_for_one(folder: Path, written: str) -> No
         load_secret(folder)
 
 
+def test_an_empty_secret_is_to_be_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:  # cut off between the two steps of a file system without links
+        patched.setattr("os.link", refuse)
+        patched.setattr("pathlib.Path.rename", die)
+        with pytest.raises(KeyboardInterrupt):
+            load_secret(folder)
+    with pytest.raises(ConfigurationInvalid, match="is empty") as caught:
+        load_secret(folder)
+    assert "Remove the empty file" in caught.value.advice
+    (folder / "secret").unlink()
+    assert len(load_secret(folder)) == 32
+
+
 def test_all_who_start_at_once_get_the_same_secret(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as starts:
         for n in range(100):

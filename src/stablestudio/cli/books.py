@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from stablestudio.config import ConfigurationInvalid, Settings, load_settings
 from stablestudio.errors import StudioError
 from stablestudio.operations.faults import BackupFault
 from stablestudio.store import migrate
-from stablestudio.store.database import Database, connect, is_file, place_of
+from stablestudio.store.database import AWAY_HINT, Database, connect, is_away, is_file, place_of, words_of
 from stablestudio.store.restoring import RestoreUnfinished
 
 
@@ -45,6 +45,11 @@ class BooksUnreadable(OperatorMistake):
 
     hint = "Run this as the user that the service runs as, on the same machine."
 
+    @classmethod
+    def because(cls, fault: sa.exc.SQLAlchemyError, what: str) -> Self:
+        """Make it of what could not be done, and of the driver's words on why."""
+        return cls(f"{what}: {words_of(fault)}", hint=AWAY_HINT if is_away(fault) else None)
+
 
 _MISTAKES = (OperatorMistake, ConfigurationInvalid, BackupFault, RestoreUnfinished)
 
@@ -69,7 +74,7 @@ def open_books(settings: Settings) -> Iterator[Database]:
         with closing(connect(url)) as database:
             yield database
     except sa.exc.DBAPIError as error:
-        raise BooksUnreadable(f"{place} cannot be used: {str(error.orig).strip()}.") from None
+        raise BooksUnreadable.because(error, f"{place} cannot be used") from None
 
 
 def operates(function: Callable[..., None]) -> Callable[..., None]:

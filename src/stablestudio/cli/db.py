@@ -42,7 +42,7 @@ def upgrade(out: Output, settings: Settings) -> None:
             migrate.upgrade(settings.books)
             prepare(settings.books)
     except sa.exc.SQLAlchemyError as error:
-        raise BooksUnreadable(f"The database cannot be upgraded: {error}") from None
+        raise BooksUnreadable.because(error, "The database cannot be upgraded") from None
     told = "was there already" if before == migrate.HEAD else f"came from {before or 'nothing'}"
     out.result({"success": True, "before": before, "schema": migrate.HEAD}, f"Schema {migrate.HEAD}; it {told}.")
 
@@ -101,4 +101,4 @@ def _current(settings: Settings) -> str | None:
     try:
         return migrate.current(settings.books)
     except sa.exc.DBAPIError as error:
-        raise BooksUnreadable(f"The database cannot be used: {str(error.orig).strip()}.") from None
+        raise BooksUnreadable.because(error, "The database cannot be used") from None

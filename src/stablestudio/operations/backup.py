@@ -50,6 +50,8 @@ def back_up(source: Source, target: Path, *, clock: Clock, progress: Progress) -
     """Write a backup to `target`; raise `BackupExists`, `BackupNotMade`. `progress` hears of files done, and of how many."""
     if target.exists():
         raise BackupExists(f"There is {target} already.")
+    if not target.parent.is_dir():  # a name that is misspelt, or a disk that is not mounted
+        raise BackupNotMade(f"There is no folder {target.parent}.", hint="Make the folder, or choose another place.")
     made_at = clock.now_ms()
     try:
         with (

@@ -58,6 +58,12 @@ class PlaceNotEmpty(BackupFault):
     hint = "Move what is there out of the way, or name another folder with --data; another database in the settings."
 
 
+class DatabaseDiffers(BackupFault):
+    """The database of this backup is of another kind than the settings say."""
+
+    hint = "Set `database` to an empty PostgreSQL for a stablestudio.dump, and to nothing for a stablestudio.db."
+
+
 class StorageDiffers(BackupFault):
     """The files of this backup are elsewhere than the settings say."""
 

@@ -39,7 +39,6 @@ def pack(target: Path) -> Iterator[tuple[Parcel, Path]]:
 
     Yields with it a folder for what is needed on the way. Raises `BackupExists` where something has the name by then.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target.parent)
     with _draft(target.parent) as draft:
         made = draft / "made"

@@ -25,6 +25,7 @@ from stablestudio.operations.faults import (
     BackupDamaged,
     BackupFault,
     BackupNotRestored,
+    DatabaseDiffers,
     PlaceNotEmpty,
     RestoreUncertain,
     StorageDiffers,
@@ -32,7 +33,7 @@ from stablestudio.operations.faults import (
 from stablestudio.operations.manifest import FILES, IN_BACKUP, MANIFEST, SECRET, SUMS, Manifest, check, read_manifest
 from stablestudio.operations.parcels import create, sizes, unpack
 from stablestudio.store import backup, migrate, restores, restoring
-from stablestudio.store.database import is_file
+from stablestudio.store.database import is_file, words_of
 
 _LOCK = "lock"
 _LONGEST_LIST = 1 << 30
@@ -83,7 +84,7 @@ def restore(source: Path, place: Place, *, clock: Clock, stopped: bool) -> Manif
     except backup.DatabaseNotCopied as error:
         raise BackupNotRestored(f"The database was not restored: {error}.") from None
     except sa.exc.DBAPIError as error:
-        raise BackupNotRestored(f"The database was not restored: {str(error.orig).strip()}.") from None
+        raise BackupNotRestored(f"The database was not restored: {words_of(error)}") from None
     except OSError as error:
         raise BackupNotRestored(f"The backup was not restored: {error.strerror or error}.") from None
     return manifest
@@ -123,8 +124,11 @@ def _whole(source: Path, place: Place, folders: list[Path]) -> Manifest | None:
         return None
     if any(stage.exists() and any(stage.iterdir()) for stage in stages):
         return None
-    with backup.engine(place.url) as books, books.connect() as connection:
-        sums = restoring.ended(connection)
+    try:
+        with backup.engine(place.url) as books, books.connect() as connection:
+            sums = restoring.ended(connection)
+    except sa.exc.DBAPIError as error:
+        raise RestoreUncertain(f"Whether the last restore came to its end is not known: {words_of(error)}") from None
     manifest = _told(source) if sums is not None else None
     return manifest if manifest is not None and manifest.sums == sums else None
 
@@ -213,7 +217,9 @@ def _unpack(source: Path, place: Place) -> Manifest:
     if manifest.storage != IN_BACKUP and place.files is not None:
         raise StorageDiffers(f"The files of this backup are in {manifest.storage}, and the settings name a folder.")
     if (manifest.database == backup.FILE) != place.url.startswith("sqlite:"):
-        raise StorageDiffers(f"The database of this backup is {manifest.database}, and the settings name another kind.")
+        raise DatabaseDiffers(
+            f"The database of this backup is {manifest.database}, and the settings name another kind."
+        )
     return manifest
 
 

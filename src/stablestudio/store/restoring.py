@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from stablestudio.errors import StudioError
+from stablestudio.store.database import words_of
 
 MARK = "restoring"
 # By which the session of pg_restore is found: it may outlive who started it.
@@ -95,7 +96,7 @@ def marked(engine: sa.Engine) -> Iterator[None]:
                 with engine.begin() as connection:
                     _empty(connection)
             except sa.exc.DBAPIError:
-                raise NotEmptied(str(getattr(fault, "orig", fault)).strip()) from fault
+                raise NotEmptied(words_of(fault)) from fault
             raise
 
 

@@ -67,6 +67,7 @@ def office(data: Path) -> Office:
 
 @pytest.fixture(params=["backup", "backup.tar"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    (tmp_path / "kept").mkdir()
     return tmp_path / "kept" / str(request.param)
 
 
@@ -124,6 +125,14 @@ def test_a_backup_never_replaces_anything(office: Office, target: Path) -> None:
     back_up(office, target)
     assert refused(office.run("backup", str(target))) == "backup_exists"
     assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_backup_makes_no_folder_for_itself(office: Office, tmp_path: Path) -> None:
+    for name in ("b.tar", "b"):
+        refusal = office.run("backup", str(tmp_path / "misspelt" / "more" / name))
+        assert refused(refusal) == "backup_not_made"
+        assert str(tmp_path / "misspelt" / "more") in json.loads(refusal.stdout)["error"]
+    assert not (tmp_path / "misspelt").exists()
 
 
 def test_of_two_backups_to_one_name_at_once_one_is_made_and_the_other_is_told(office: Office, target: Path) -> None:
@@ -342,6 +351,16 @@ def test_files_in_a_bucket_stay_there_and_the_manifest_says_so(
     assert restore(target, place).exit_code == 0
     monkeypatch.delenv("STABLESTUDIO_STORAGE")
     assert refused(restore(target, place.with_name("other"))) == "storage_differs"
+
+
+def test_a_backup_of_the_other_kind_of_database_is_refused_by_the_name_of_its_setting(
+    office: Office, tmp_path: Path, place: Path
+) -> None:
+    members = {"stablestudio.dump": b"of PostgreSQL", "secret": b"x"}
+    refusal = restore(_write_tar(tmp_path / "b.tar", members, database="stablestudio.dump"), place)
+    assert refused(refusal) == "database_differs"
+    assert "`database`" in json.loads(refusal.stdout)["next"]
+    assert set(tree(place)) == {"lock"}
 
 
 def test_files_in_another_folder_go_back_to_the_folder_of_the_settings(

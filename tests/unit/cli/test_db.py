@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from stablestudio.cli import main
 from stablestudio.store import migrate
+from stablestudio.store.database import AWAY_HINT
 from tests.postgres import PostgresServer
 
 
@@ -88,6 +89,28 @@ def test_a_database_that_is_not_there_is_named_without_its_password(
         assert result.exit_code == 2, result.output
         assert "127.0.0.1" in result.output
         assert "hidden" not in result.output
+
+
+def test_a_database_that_is_not_there_is_told_on_one_line_and_is_to_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STABLESTUDIO_DATABASE", "postgresql://me:hidden@127.0.0.1:1/none")
+    for command in (["db", "check"], ["db", "upgrade"], ["audit"]):
+        result = CliRunner().invoke(main, [*command, "--data", str(tmp_path)], catch_exceptions=False)
+        told = json.loads(result.stdout)
+        assert (told["code"], told["next"]) == ("books_unreadable", AWAY_HINT)
+        assert "Connection refused Is the server running" in told["error"]
+        assert told["error"].endswith("connections?")
+
+
+def test_a_file_that_cannot_be_read_is_no_server_to_start(tmp_path: Path) -> None:
+    (tmp_path / "stablestudio.db").write_bytes(b"no database at all" * 100)
+    for command in (["db", "check"], ["audit"]):
+        result = CliRunner().invoke(main, [*command, "--data", str(tmp_path)], catch_exceptions=False)
+        told = json.loads(result.stdout)
+        assert told["code"] == "books_unreadable"
+        assert told["error"].endswith("file is not a database.")
+        assert told["next"].startswith("Run this as the user")
 
 
 def test_a_wrong_database_url_is_told_by_every_command_without_its_password(
