@@ -69,10 +69,19 @@ def test_a_good_end_is_no_breach(order: Order, entry: Entry | None) -> None:
     assert list(_of_order(order, {"a": entry} if entry else {})) == []
 
 
+@pytest.mark.parametrize("entry", [DELIVERED, REFUNDED])
+def test_a_try_that_was_given_back_beside_the_sale_is_no_breach(entry: Entry) -> None:
+    order = _order("complete" if entry == DELIVERED else "refunded", "a", "b")
+    assert list(_of_order(order, {"a": UNPAID, "b": entry})) == []
+
+
 @pytest.mark.parametrize(
     ("order", "books", "sentences"),
     [
         (_order("complete", "a", "b"), {"a": DELIVERED, "b": DELIVERED}, [SEVERAL]),
+        (_order("complete", "a", "b"), {"a": DELIVERED, "b": REFUNDED}, [SEVERAL, TOLD]),
+        (_order("complete", "a", "b"), {"a": UNPAID, "b": UNPAID}, [TOLD, TOLD]),
+        (_order("complete", "a", "b"), {"a": UNPAID._replace(payment="claimed"), "b": DELIVERED}, [SEVERAL, TOLD]),
         (_order("complete", "a"), {}, [UNKNOWN]),
         (_order("open"), {}, [NO_END]),
         (_order("another picture", "a"), {"a": DELIVERED}, [TOLD, NO_END]),

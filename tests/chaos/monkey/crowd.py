@@ -51,6 +51,7 @@ class Order:
     headers: dict[str, str] = field(default_factory=dict)
     by: str = "x402"
     jobs: set[str] = field(default_factory=set)
+    sold: str | None = None  # the job that was sold, once that is certain
     told: Counter[str] = field(default_factory=Counter)
     ended: str = "open"
     ended_at: float = math.inf  # when its buyer was told, by the clock of the vendors' record
@@ -193,12 +194,14 @@ class Crowd:
             order.ended = f"internal error {told.get('code')}"
         if answer.status_code in (200, 202):
             order.jobs.add(told["jobId"])
+        if answer.status_code == 200:
+            order.sold = told["jobId"]
         order.token = answer.headers.get("Poll-Token") or order.token
         return answer
 
     async def _wait(self, wallet: Wallet, order: Order) -> None:
         """Read the job until it and its money have come to an end, and fetch what it made."""
-        (path,) = (f"/api/jobs/{job}" for job in list(order.jobs)[:1])
+        path = f"/api/jobs/{order.sold or min(order.jobs)}"
         proof: dict[str, str] = {"Authorization": f"Bearer {order.token}"} if order.token else {}
         while True:
             answer = await self._try("GET", path, headers={"Prefer": "wait=10", **proof})
