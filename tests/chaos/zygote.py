@@ -87,7 +87,7 @@ class ForkedService(Service):
         deadline = time.monotonic() + seconds
         while (open_ends := audit(self.database)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert open_ends == []
+        assert not open_ends, open_ends
 
     def _spawn(self, environment: dict[str, str]) -> Process:
         order = {"arguments": self.arguments, "environment": environment, "log": str(self.log)}
