@@ -174,6 +174,9 @@ class FakeEngine:
             raise fault
         self.restarted.append(job_id)
 
+    async def take_up_dropped(self) -> Sequence[str]:
+        return []
+
 
 def png(size: tuple[int, int] = (8, 8), colour: str = "red") -> bytes:
     out = io.BytesIO()

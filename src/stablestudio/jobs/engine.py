@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -31,6 +31,7 @@ _POLL_SECONDS = 0.2
 # own, and what a vendor has taken stands in our rows, which a step that runs again goes by.
 _STEP_SECONDS = 300.0
 _FORGOTTEN_AT_ONCE = 100
+_ASKED_AT_ONCE = 500
 _MOST_THREADS = 128
 
 _POOL = 8  # connections of the engine to PostgreSQL, beside those of the store
@@ -60,6 +61,10 @@ class Engine(Protocol):
 
     async def restart(self, job_id: str, *, queue: str = QUEUE) -> None:
         """Run a stranded job's workflow anew; its steps find their own rows and repeat nothing."""
+        ...
+
+    async def take_up_dropped(self) -> Sequence[str]:
+        """Run on with what ended here while the engine could not write so, as on a full disk; return these jobs."""
         ...
 
 
@@ -99,6 +104,8 @@ class DbosEngine:
         self._client: DBOSClient | None = None
         self._executor_id = executor_id
         self._running: Counter[str] = Counter()
+        self._ended: set[str] = set()  # what ended here since the last look at it
+        self._unchecked: set[str] = set()  # what ended here before: the engine has had time to write it down
         self._launched = False
 
     async def start(self, maker: Maker | None) -> None:
@@ -116,7 +123,7 @@ class DbosEngine:
         engine_log.handlers.clear()  # its own handler writes plain text; ours writes JSON
         engine_log.propagate = True
         engine_log.setLevel(logging.WARNING)
-        _register(maker, self._running)
+        _register(maker, self._running, self._ended)
         DBOS.listen_queues(list(self._concurrency))
         await asyncio.to_thread(DBOS.launch)
         await asyncio.to_thread(self._register_queues)
@@ -171,12 +178,20 @@ class DbosEngine:
         """Enqueue what these executors run, so that others run on with it; not the jobs to `keep`."""
         assert self._client is not None
         found = _pending(self._client, executor_id=list(executor_ids))
-        by_queue: defaultdict[str, list[str]] = defaultdict(list)
-        for workflow in found:
-            if workflow.workflow_id not in keep:
-                by_queue[workflow.queue_name or QUEUE].append(workflow.workflow_id)
-        for queue, job_ids in by_queue.items():
-            self._client.resume_workflows(job_ids, queue_name=queue)
+        _resume(self._client, [workflow for workflow in found if workflow.workflow_id not in keep])
+
+    async def take_up_dropped(self) -> Sequence[str]:
+        # Left alone, its row would count as a job under way, also to the limit of its vendor, as long as we live.
+        assert self._client is not None
+        dropped: list[WorkflowStatus] = []
+        for job_ids in _in_parts(sorted(self._unchecked)):
+            found = await asyncio.to_thread(_pending, self._client, executor_id=[self._executor_id], job_ids=job_ids)
+            dropped += [workflow for workflow in found if workflow.workflow_id not in self._running]
+        await asyncio.to_thread(_resume, self._client, dropped)
+        self._unchecked.clear()
+        while self._ended:
+            self._unchecked.add(self._ended.pop())
+        return [workflow.workflow_id for workflow in dropped]
 
     async def forget(self, *, before_ms: int) -> int:
         """Drop the engine's rows of workflows that have ended and were begun before a moment; return how many went."""
@@ -237,8 +252,25 @@ def _client(database: Database) -> DBOSClient:
     )
 
 
-def _pending(client: DBOSClient, *, executor_id: list[str] | None = None) -> list[WorkflowStatus]:
-    return client.list_workflows(status="PENDING", executor_id=executor_id, load_input=False, load_output=False)
+def _pending(
+    client: DBOSClient, *, executor_id: list[str] | None = None, job_ids: list[str] | None = None
+) -> list[WorkflowStatus]:
+    which: dict[str, Any] = {"executor_id": executor_id, "workflow_ids": job_ids}
+    return client.list_workflows(status="PENDING", load_input=False, load_output=False, **which)
+
+
+def _resume(client: DBOSClient, workflows: Sequence[WorkflowStatus]) -> None:
+    """Enqueue workflows where they were: who takes one runs on with it."""
+    by_queue: defaultdict[str, list[str]] = defaultdict(list)
+    for workflow in workflows:
+        by_queue[workflow.queue_name or QUEUE].append(workflow.workflow_id)
+    for queue, job_ids in by_queue.items():
+        client.resume_workflows(job_ids, queue_name=queue)
+
+
+def _in_parts(job_ids: Sequence[str]) -> Iterator[list[str]]:
+    for first in range(0, len(job_ids), _ASKED_AT_ONCE):
+        yield list(job_ids[first : first + _ASKED_AT_ONCE])
 
 
 def prepare(url: str) -> None:
@@ -246,7 +278,7 @@ def prepare(url: str) -> None:
     DBOS.migrate(url)
 
 
-def _register(maker: Maker, running: Counter[str]) -> None:
+def _register(maker: Maker, running: Counter[str], ended: set[str]) -> None:
     """Bind the workflow to this process' maker. Its body stays tiny: recorded histories are replayed against it."""
     durable = DBOS.step(retries_allowed=True, max_attempts=8, interval_seconds=0.5, backoff_rate=2.0)
 
@@ -281,3 +313,4 @@ def _register(maker: Maker, running: Counter[str]) -> None:
             running[job_id] -= 1
             if not running[job_id]:
                 del running[job_id]
+                ended.add(job_id)

@@ -44,6 +44,8 @@ class Sweep:
             lost |= await self._look(page)
             page = await self._page(before, after=page[-1])
         self._seen_lost = lost
+        for job_id in await self._engine.take_up_dropped():
+            log.warning("workflow_dropped", extra={"job": job_id})
 
     async def _page(self, before: int, *, after: store.Stale | None = None) -> list[store.Stale]:
         return await self._database.read(partial(store.stale, before=before, after=after, limit=_PAGE))
