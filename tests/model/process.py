@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ WORKFLOWS = sa.Table(
 
 
 Action: TypeAlias = "asyncio.Task[Any]"
+# Whose call to the outside it is: what an action begins beside itself is the action, too.
+_ACTION: contextvars.ContextVar[Action] = contextvars.ContextVar("action")
 # In real time: nothing here waits for a clock.
 _STUCK_SECONDS = 60.0
 _LEASE_MS = 24 * 3600 * 1000
@@ -198,7 +201,9 @@ class Process:
 
     def begin(self, action: Coroutine[Any, Any, Any], *, park: bool = False) -> Action:
         """Start an action; with `park` its next call to the outside is not answered yet."""
-        task = self.loop.create_task(action)
+        context = contextvars.copy_context()
+        task = self.loop.create_task(action, context=context)
+        context.run(_ACTION.set, task)
         self.actions.add(task)
         self._parking = task if park else None
         return task
@@ -231,7 +236,7 @@ class Process:
 
     async def _ask(self, call: str, land: Callable[[], None]) -> Fate:
         """Call the outside: answered at once as was decided, or later."""
-        if self._parking is not None:
+        if self._parking is not None and self._parking is _ACTION.get(None):
             parked = Parked(call=call, land=land, answer=self.loop.create_future(), action=self._parking)
             self._parking = None
             self._world.met(f"parked at {call}")
