@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from stablestudio.errors import StudioError
-from stablestudio.jobs import cancel, maker
+from stablestudio.jobs import asking, cancel, maker
 from stablestudio.jobs.decisions import Step
 from stablestudio.media.storage import Storage
 from stablestudio.payments import refunds
@@ -321,7 +321,7 @@ def staged(databases: list[Database], failpoint: str, monkeypatch: pytest.Monkey
     class OnStage(Sales):
         stage = Stage(databases, Storage.at("memory:///"), failpoint)
 
-    for module in (sell, charge, maker, cancel, refunds):
+    for module in (sell, charge, asking, maker, cancel, refunds):
         monkeypatch.setattr(module, "reach", OnStage.stage.reach)
     monkeypatch.setattr(sell, "_TWIN_SECONDS", 0.0)  # what is held up here is held up on purpose
     return OnStage

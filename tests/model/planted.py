@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from stablestudio.jobs.asking import Asking
 from stablestudio.jobs.decisions import step
-from stablestudio.jobs.maker import Maker
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 from stablestudio.payments.refunds import RefundWorker
 from stablestudio.providers.provider import NotAccepted
@@ -43,10 +43,10 @@ def refund_signed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 def lost_answer_taken_for_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask the vendor again after an intent whose answer was lost."""
 
-    async def find(self: Maker, work: Any, *, attempt: int, name: str) -> Any:
+    async def find(self: Asking, work: Any, *, attempt: int, name: str) -> Any:
         return await self._refused(work, NotAccepted("no answer"), attempt=attempt, name=name)
 
-    monkeypatch.setattr(Maker, "_find", find)
+    monkeypatch.setattr(Asking, "_find", find)
 
 
 def _hasty(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -131,20 +131,20 @@ def credentials_claimed_by_many(monkeypatch: pytest.MonkeyPatch) -> None:
 def leases_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take over an intent whose process still holds its lease."""
 
-    async def is_anothers(_: Maker, __: jobs.Submission) -> bool:
+    async def is_anothers(_: Asking, __: jobs.Submission) -> bool:
         return False
 
-    monkeypatch.setattr(Maker, "_is_anothers", is_anothers)
+    monkeypatch.setattr(Asking, "_is_anothers", is_anothers)
 
 
 @_plant
 def own_question_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a step while the same process still asks the vendor for it."""
 
-    async def submit(self: Maker, job: jobs.Job, work: Any) -> Any:
+    async def submit(self: Asking, job: jobs.Job, work: Any) -> Any:
         return await self._submit_once(work) if job.task is None else step("poll")
 
-    monkeypatch.setattr(Maker, "_submit", submit)
+    monkeypatch.setattr(Asking, "submit", submit)
 
 
 @_plant

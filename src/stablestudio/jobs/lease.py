@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from stablestudio.ids import new_id
 from stablestudio.providers.leaving import Leave, leave
 from stablestudio.store import executors
+from stablestudio.store.database import Database
 from stablestudio.store.migrate import bare_engine
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,16 @@ class Alone:
 
     async def bind(self, work: Coroutine[Any, Any, T]) -> T:
         return await work
+
+
+async def write_as(right: Right, database: Database, work: Callable[[sa.Connection], T]) -> T:
+    """Write what only the process with the right to it may write."""
+
+    def write(connection: sa.Connection) -> T:
+        right.require(connection)
+        return work(connection)
+
+    return await database.write(write)
 
 
 class Lease:

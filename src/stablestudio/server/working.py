@@ -145,7 +145,7 @@ class Working:
         # Our duties have ended: another takes them now, while vendors are waited for here.
         leaving = asyncio.create_task(self._give_place_back())
         handing = asyncio.create_task(every(_HAND_OVER_SECONDS, self._hand_over, name="hand_over"))
-        await self._maker.drain(self._drain_seconds)
+        await self._maker.asking.drain(self._drain_seconds)
         handing.cancel()
         await asyncio.gather(handing, return_exceptions=True)
         await self._engine.stop()
@@ -171,7 +171,7 @@ class Working:
     async def _hand_over(self) -> None:
         """Leave to others what waits here while the vendors' answers are awaited."""
         if self._reaper is not None:
-            await self._reaper.share(keep=self._maker.asking)
+            await self._reaper.share(keep=self._maker.asking.jobs)
 
     async def _keep_lease(self) -> None:
         assert self._lease is not None

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from stablestudio.catalog import OFFERINGS
 from stablestudio.jobs.lease import LeaseOver, NothingAsked
@@ -140,7 +141,7 @@ async def test_a_question_that_certainly_did_not_leave_is_asked_once_the_lease_i
     make_bench: Any, over: type[LeaseOver], asked: str
 ) -> None:
     bench = await make_bench(find=[TASK])
-    bench.maker._right = _OverOnce(over)
+    bench.hire(right=_OverOnce(over))
     assert (await bench.advance("submit"))["do"] == "submit"
     assert (await bench.run())["do"] == "deliver"
     assert bench.vendor.asked == [asked, "poll", "fetch"]
@@ -406,6 +407,14 @@ async def test_an_order_that_the_catalog_no_longer_knows_fails_and_is_refunded(m
     following = await bench.advance("submit")
     assert following["do"] == "fail"
     assert bench.vendor.asked == []
+
+
+async def test_a_result_that_is_kept_is_delivered_though_an_upgrade_dropped_its_model(make_bench: Any) -> None:
+    bench = await make_bench()
+    await bench.advance("submit", "poll", "keep")
+    await bench.database.write(lambda connection: connection.execute(sa.text("UPDATE orders SET model = 'sold-out-1'")))
+    assert (await bench.run())["do"] == "deliver"
+    assert (bench.job()[0], bench.refunds()) == ("complete", [])
 
 
 CLIP = {"model": "grok-video", "input_": '{"prompt":"a cat","duration":"3"}'}

@@ -22,6 +22,7 @@ class Parts:
     def __init__(self) -> None:
         self.on_duty = False
         self.answered = asyncio.Event()
+        self.asking = self
 
     async def start(self, _: object) -> None:
         return None
