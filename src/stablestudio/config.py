@@ -8,6 +8,7 @@ import secrets
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl
@@ -22,6 +23,10 @@ from stablestudio.provider_settings import ProviderSettings
 from stablestudio.rail_settings import Dollars, Key, RailSettings, reveal
 
 CONFIG_FILE = Path("stablestudio.toml")
+_PREFIX = "STABLESTUDIO_"
+# The buyer's variables, and the tests'.
+_OF_OTHERS = frozenset({"URL", "HOME", "PRIVATE_KEY", "FAILPOINT"})
+_ALIKE = 0.75  # of 1, by difflib
 # A folder in the data folder for as long as a backup is being restored into it.
 RESTORING = ".restoring"
 _ORIGIN = re.compile(r"(https?://(?:[A-Za-z0-9](?:[-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?)/?")
@@ -39,7 +44,7 @@ class Settings(BaseSettings):
     """Every setting has a default: with nothing configured the service runs in its embedded world."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STABLESTUDIO_",
+        env_prefix=_PREFIX,
         env_nested_delimiter="__",
         toml_file=CONFIG_FILE,
         extra="forbid",
@@ -253,6 +258,19 @@ def load_settings(given: Mapping[str, Any]) -> Settings:
         raise ConfigurationInvalid("; ".join(problems)) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationInvalid(f"{CONFIG_FILE}: {error}") from None
+
+
+def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that look like a setting's and are none, each with what was probably meant: they have no effect.
+
+    Others that begin alike are let be: keys have names of their own, and Kubernetes adds some for a service of our name.
+    """
+    settings = [name.upper() for name in Settings.model_fields]
+    ours = {variable: variable[len(_PREFIX) :] for variable in environ if variable.upper().startswith(_PREFIX)}
+    names = {variable: rest.upper().partition("__")[0] for variable, rest in ours.items()}
+    strange = {variable: name for variable, name in names.items() if name not in settings and name not in _OF_OTHERS}
+    likely = {variable: get_close_matches(name, settings, n=1, cutoff=_ALIKE) for variable, name in strange.items()}
+    return {variable: f"{_PREFIX}{meant[0]}" for variable, meant in likely.items() if meant}
 
 
 def _words(problem: Any) -> str:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stablestudio.clock import SystemClock, from_iso, iso
-from stablestudio.config import CONFIG_FILE, ConfigurationInvalid, Settings, load_secret, load_settings
+from stablestudio.config import CONFIG_FILE, ConfigurationInvalid, Settings, load_secret, load_settings, misspelt
 from stablestudio.ids import new_id
 
 LAST_MS = 253_402_300_799_999  # the end of the year 9999
@@ -278,6 +278,16 @@ def test_all_who_start_at_once_get_the_same_secret(tmp_path: Path) -> None:
             folder.mkdir()
             assert len(set(starts.map(load_secret, [folder] * 8))) == 1
             assert [(file.name, file.stat().st_mode & 0o777) for file in folder.iterdir()] == [("secret", 0o600)]
+
+
+def test_a_misspelt_variable_is_told_of_with_what_was_probably_meant() -> None:
+    known = ["PORT", "rails__base__pay_to", "URL", "HOME", "PRIVATE_KEY", "FAILPOINT"]
+    others = ["PORT_8402_TCP_ADDR", "SERVICE_HOST", "FAL", "MY_OWN_BASE_KEY"]
+    assert misspelt({f"STABLESTUDIO_{name}": "" for name in [*known, *others]} | {"PUBLIC_ULR": ""}) == {}
+    assert misspelt({"STABLESTUDIO_PUBLIC_ULR": "", "STABLESTUDIO_PROVIDER__FAL__KEY": ""}) == {
+        "STABLESTUDIO_PUBLIC_ULR": "STABLESTUDIO_PUBLIC_URL",
+        "STABLESTUDIO_PROVIDER__FAL__KEY": "STABLESTUDIO_PROVIDERS",
+    }
 
 
 @pytest.mark.parametrize("refusal", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])

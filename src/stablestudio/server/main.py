@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 import uvicorn
 
-from stablestudio.config import ConfigurationInvalid, Settings, load_settings
+from stablestudio.config import ConfigurationInvalid, Settings, load_settings, misspelt
 from stablestudio.server.house import House
 from stablestudio.server.limits import LimitedHttp
 from stablestudio.server.storage import folder_of
@@ -67,6 +67,8 @@ def serve(
     """Serve until stopped. Arguments go before environment and file."""
     settings = load_settings({"host": host, "port": port, "role": role, "data": data})
     configure_logs(settings.log_level)
+    for variable, meant in misspelt(os.environ).items():
+        log.warning("setting_misspelt", extra={"variable": variable, "meant": meant})
     os.umask(0o077)  # books, files and secret are for the user that serves alone
     _allow_connections()
     _require_port(settings)
