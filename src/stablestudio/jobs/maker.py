@@ -113,15 +113,17 @@ class Maker:
         job = made.job
         if (ended := _ended(job)) is not None:
             return ended
+        elapsed = (self._clock.now_ms() - job.created_at) / 1000
+        if verb == "charge":  # what is made already is handed over, whether it would be sold today or not
+            return await self._charge(job, elapsed=elapsed)
         try:
             work = work_of(job, made.order)
         except (LookupError, InvalidInput):
             # An upgrade may drop a model or tighten an input; the money of orders under way must not hang on it.
             dropped = failure(FailureKind.INVALID_INPUT, "This service no longer makes what was ordered.")
-            return await self._paid_for(dropped, made, verb=verb)
+            return await self._paid_for(dropped, made)
         work = self._bound(work, job)
-        elapsed = (self._clock.now_ms() - job.created_at) / 1000
-        if verb != "charge" and self._is_too_late_to_charge(made):
+        if self._is_too_late_to_charge(made):
             late = failure(FailureKind.UPSTREAM_TIMEOUT, "The work was not done before its payment ran out.")
             return await self._abandon(job, work, late)
         try:
@@ -135,18 +137,14 @@ class Maker:
         except Exception:
             log.exception("step_faulted", extra={"job": job_id, "step": verb})
         else:
-            return await self._paid_for(following, made, verb=verb)
-        if is_overdue(elapsed):
-            return await self._paid_for(failure(FailureKind.UPSTREAM_UNKNOWN, OVERDUE), made, verb=verb)
-        return step(verb, wait=Pace(steady=60.0).wait(elapsed + 4.0))
+            return await self._paid_for(following, made)
+        return await self._paid_for(_again(verb, elapsed), made)
 
-    async def _paid_for(self, following: Step, made: store.Making, *, verb: Verb) -> Step:
+    async def _paid_for(self, following: Step, made: store.Making) -> Step:
         """Return what follows for a result: what is kept is delivered, once it is paid for, whatever its vendor says later.
 
         A process may end between keeping and delivering, and the next one asks the vendor again.
         """
-        if verb == "charge":
-            return following
         if following["do"] == "fail" and await self._is_kept(made.job.id):
             log.warning("kept_after_all", extra={"job": made.job.id, "code": following["code"]})
             following = step("deliver")
@@ -177,8 +175,6 @@ class Maker:
                 return await self.asking.submit(job, work)
             case "poll":
                 return await self._poll(job, work, elapsed=elapsed)
-            case "charge":
-                return await self._charge(job, elapsed=elapsed)
             case _:
                 return await self._keep(job, work)
 
@@ -241,7 +237,12 @@ class Maker:
 
     async def _charge(self, job: store.Job, *, elapsed: float) -> Step:
         """Collect the held payment; what is not paid for is not handed over."""
-        match await self._charge_order(job.id):
+        try:
+            charged = await self._charge_order(job.id)
+        except Exception:
+            log.exception("step_faulted", extra={"job": job.id, "step": "charge"})
+            return _again("charge", elapsed)
+        match charged:
             case Charged.SETTLED:
                 return step("deliver")
             case Charged.REFUSED:
@@ -290,6 +291,13 @@ class Maker:
             await self._on_ended(job_id)
         except Exception:
             log.exception("not_cleaned_up", extra={"job": job_id})  # the job has ended all the same
+
+
+def _again(verb: Verb, elapsed: float) -> Step:
+    """Return what follows a fault: the same step later, until the job's last moment."""
+    if is_overdue(elapsed):
+        return failure(FailureKind.UPSTREAM_UNKNOWN, OVERDUE)
+    return step(verb, wait=Pace(steady=60.0).wait(elapsed + 4.0))
 
 
 def _ended(job: store.Job) -> Step | None:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from stablestudio.catalog import OFFERINGS
 from stablestudio.jobs.lease import LeaseOver, NothingAsked
+from stablestudio.jobs.maker import Charged
 from stablestudio.jobs.retention import Retention
 from stablestudio.media.probe import UnreadableMedia
 from stablestudio.providers.bindings import Binding
@@ -116,6 +117,11 @@ async def test_a_result_that_is_kept_is_delivered_whatever_its_vendor_says_later
     bench.clock.advance(2 * 3600)
     assert (await bench.run())["do"] == "deliver"
     assert (bench.job()[0], bench.refunds()) == ("complete", [])
+
+
+_HELD = sa.text("UPDATE payments SET state = 'held', policy = 'complete'")
+_PAID = sa.text("UPDATE payments SET state = 'settled'")
+_DROPPED = sa.text("UPDATE orders SET model = 'sold-out-1'")
 
 
 class _OverOnce:
@@ -409,10 +415,42 @@ async def test_an_order_that_the_catalog_no_longer_knows_fails_and_is_refunded(m
     assert bench.vendor.asked == []
 
 
-async def test_a_result_that_is_kept_is_delivered_though_an_upgrade_dropped_its_model(make_bench: Any) -> None:
-    bench = await make_bench()
+@pytest.mark.parametrize("payment", ["settled", "held", "settled and not told"])
+async def test_a_result_that_is_kept_is_delivered_though_an_upgrade_dropped_its_model(
+    make_bench: Any, payment: str
+) -> None:
+    bench, asked = await make_bench(), []
+
+    async def collect(order_id: str) -> Charged:
+        asked.append(order_id)
+        await bench.database.write(lambda connection: connection.execute(_PAID))
+        return Charged.SETTLED
+
+    bench._charge = collect
+    bench.hire()
+    if payment != "settled":
+        await bench.database.write(lambda connection: connection.execute(_HELD))
     await bench.advance("submit", "poll", "keep")
-    await bench.database.write(lambda connection: connection.execute(sa.text("UPDATE orders SET model = 'sold-out-1'")))
+    await bench.database.write(lambda connection: connection.execute(_DROPPED))
+    if payment == "settled and not told":
+        await bench.advance("charge")
+        assert (await bench.advance("charge"))["do"] == "deliver"
+    assert (await bench.run())["do"] == "deliver"
+    assert (bench.job()[0], bench.refunds(), len(asked)) == ("complete", [], {"settled": 0, "held": 1}.get(payment, 2))
+
+
+async def test_a_charge_that_faults_is_tried_again_and_the_job_is_not_failed_for_it(make_bench: Any) -> None:
+    bench, faults = await make_bench(), [ConnectionResetError("the node hung up")]
+
+    async def collect(_: str) -> Charged:
+        if faults:
+            raise faults.pop()
+        await bench.database.write(lambda connection: connection.execute(_PAID))
+        return Charged.SETTLED
+
+    bench._charge = collect
+    bench.hire()
+    await bench.database.write(lambda connection: connection.execute(_HELD))
     assert (await bench.run())["do"] == "deliver"
     assert (bench.job()[0], bench.refunds()) == ("complete", [])
 
