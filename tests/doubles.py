@@ -158,6 +158,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.enqueued: list[str] = []
         self.restarted: list[str] = []
+        self.dropped: list[str] = []
         self.known: dict[str, EngineState] = {}
         self.faults: dict[str, Exception] = {}
 
@@ -175,7 +176,8 @@ class FakeEngine:
         self.restarted.append(job_id)
 
     async def take_up_dropped(self) -> Sequence[str]:
-        return []
+        taken, self.dropped = self.dropped, []
+        return taken
 
 
 def png(size: tuple[int, int] = (8, 8), colour: str = "red") -> bytes:

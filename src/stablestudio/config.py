@@ -20,7 +20,7 @@ from stablestudio.errors import StudioError
 from stablestudio.money import Money
 from stablestudio.naming import link, settle
 from stablestudio.provider_settings import ProviderSettings
-from stablestudio.rail_settings import Dollars, Key, RailSettings, reveal
+from stablestudio.rail_settings import Dollars, Key, RailSettings, reveal, whereabouts
 
 CONFIG_FILE = Path("stablestudio.toml")
 _PREFIX = "STABLESTUDIO_"
@@ -159,7 +159,9 @@ class Settings(BaseSettings):
     def _postgresql(cls, value: Key | None) -> Key | None:
         if value is None or not value.get_secret_value():
             return None
-        text = reveal(value) or ""  # a variable that is missing must not lead to other books
+        text = reveal(value)
+        if text is None:  # a variable that is missing must not lead to other books
+            raise ValueError(f"no URL is there{whereabouts(value)}")
         _require_database_url(text)
         return Key(text)
 
@@ -251,6 +253,12 @@ def load_settings(given: Mapping[str, Any]) -> Settings:
 
     Raises `ConfigurationInvalid` with every problem.
     """
+    strays = [
+        f"{variable}: there is no such setting, {meant} may be meant"
+        for variable, meant in misspelt(os.environ).items()
+    ]
+    if strays:
+        raise ConfigurationInvalid("; ".join(strays))
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:

@@ -290,6 +290,20 @@ def test_a_misspelt_variable_is_told_of_with_what_was_probably_meant() -> None:
     }
 
 
+def test_a_misspelt_variable_ends_a_start_as_a_misspelt_line_of_the_file_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STABLESTUDIO_DATABASE_URL", "postgresql://studio@host/studio")
+    with pytest.raises(
+        ConfigurationInvalid, match="STABLESTUDIO_DATABASE_URL: there is no such setting, STABLESTUDIO_DATABASE may"
+    ):
+        load_settings({})
+
+
+def test_a_database_whose_variable_is_not_set_is_told_of_by_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_VARIABLE", raising=False)
+    with pytest.raises(ConfigurationInvalid, match="NO_SUCH_VARIABLE is not set"):
+        load_settings({"database": "env:NO_SUCH_VARIABLE"})
+
+
 @pytest.mark.parametrize("refusal", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
 def test_a_secret_is_made_where_files_have_one_name_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int

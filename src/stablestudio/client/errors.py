@@ -163,15 +163,10 @@ class StudioApiError(BuyerError):
         charged: bool | None = False,
         retryable: bool = False,
     ) -> None:
-        super().__init__(message, hint=hint, issues=issues, charged=bool(charged))
+        super().__init__(message, hint=hint, issues=issues, charged=charged)
         self.code = code  # type: ignore[misc]  # the service's own code, not our class's
         self.status = status  # type: ignore[misc]  # likewise
         self.retryable = retryable  # type: ignore[misc]  # likewise
-        self._charged = charged
-
-    @property
-    def order_charged(self) -> bool | None:
-        return self._charged
 
 
 class PaymentRejected(StudioApiError):
@@ -228,12 +223,10 @@ class PaymentOutcomeUnknown(BuyerError):
     retryable: ClassVar[bool] = True
 
     def __init__(self, message: str | None = None, *, order: Order) -> None:
-        super().__init__(message, extra={"order": order.key, "price": order.price, "network": order.network})
+        super().__init__(
+            message, extra={"order": order.key, "price": order.price, "network": order.network}, charged=None
+        )
         self.order = order
-
-    @property
-    def order_charged(self) -> bool | None:
-        return None
 
 
 class JobError(BuyerError):

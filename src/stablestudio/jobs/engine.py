@@ -17,7 +17,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 
 from stablestudio.jobs.decisions import Step, Verb, is_overdue
 from stablestudio.jobs.engine_count import hasten
-from stablestudio.jobs.maker import Maker
+from stablestudio.jobs.maker import AWAY_SECONDS, Maker
 from stablestudio.store import executors
 from stablestudio.store.database import Database, is_file
 
@@ -295,10 +295,16 @@ def _register(maker: Maker, running: Counter[str], ended: set[str]) -> None:
 
     @durable
     async def close(job_id: str, outcome: Step) -> None:
-        if outcome["do"] == "fail":
-            await maker.fail(job_id, code=outcome["code"], message=outcome["message"])
-        else:
-            await maker.deliver(job_id)
+        until = time.monotonic() + _STEP_SECONDS
+        while True:
+            try:
+                if outcome["do"] == "fail":
+                    return await maker.fail(job_id, code=outcome["code"], message=outcome["message"])
+                return await maker.deliver(job_id)
+            except sa.exc.OperationalError:  # the books are away: an outage is no reason to give a job up
+                if time.monotonic() >= until:
+                    raise
+            await asyncio.sleep(AWAY_SECONDS)
 
     @DBOS.workflow(name=_WORKFLOW)
     async def make(job_id: str) -> None:

@@ -9,6 +9,8 @@ from enum import Enum
 from functools import partial
 from typing import TypeVar
 
+import sqlalchemy as sa
+
 from stablestudio.clock import Clock
 from stablestudio.errors import InvalidInput, StudioError
 from stablestudio.failpoints import reach
@@ -48,6 +50,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 # A held payment is collected while it is still good, or not at all.
 _CHARGE_MARGIN_MS = 30_000
+AWAY_SECONDS = 5.0  # between two looks whether the books are back
 _TOLD = 1000  # characters of a vendor's words
 _OF_THE_OPERATOR = {401: FailureKind.UPSTREAM_AUTH, 402: FailureKind.UPSTREAM_QUOTA}
 
@@ -109,7 +112,10 @@ class Maker:
 
     async def advance(self, verb: Verb, job_id: str) -> Step:
         """Do one step. An unforeseen fault is not a failure: the step is tried again until the job's deadline."""
-        made = await store.making(self._database, job_id, patience=LOOK_PATIENCE if verb == "poll" else 0.0)
+        try:
+            made = await store.making(self._database, job_id, patience=LOOK_PATIENCE if verb == "poll" else 0.0)
+        except sa.exc.OperationalError:  # the books are away, which is told of once, not for each job
+            return step(verb, wait=AWAY_SECONDS)
         job = made.job
         if (ended := _ended(job)) is not None:
             return ended
@@ -122,20 +128,23 @@ class Maker:
             # An upgrade may drop a model or tighten an input; the money of orders under way must not hang on it.
             dropped = failure(FailureKind.INVALID_INPUT, "This service no longer makes what was ordered.")
             return await self._paid_for(dropped, made)
-        work = self._bound(work, job)
+        return await self._make(verb, made, self._bound(work, job), elapsed=elapsed)
+
+    async def _make(self, verb: Verb, made: store.Making, work: Work, *, elapsed: float) -> Step:
+        job = made.job
         if self._is_too_late_to_charge(made):
             late = failure(FailureKind.UPSTREAM_TIMEOUT, "The work was not done before its payment ran out.")
             return await self._abandon(job, work, late)
         try:
             following = await self._step(verb, job, work, elapsed=elapsed)
         except ProviderMissing as missing:
-            log.error("provider_missing", extra={"job": job_id, "step": verb, "provider": str(missing)})  # noqa: TRY400
+            log.error("provider_missing", extra={"job": job.id, "step": verb, "provider": str(missing)})  # noqa: TRY400
         except LeaseOver:
-            log.warning("lease_over", extra={"job": job_id, "step": verb})
+            log.warning("lease_over", extra={"job": job.id, "step": verb})
         except Undecided as unclear:
             self._note_unclear(job, work, unclear, verb=verb)
         except Exception:
-            log.exception("step_faulted", extra={"job": job_id, "step": verb})
+            log.exception("step_faulted", extra={"job": job.id, "step": verb})
         else:
             return await self._paid_for(following, made)
         return await self._paid_for(_again(verb, elapsed), made)

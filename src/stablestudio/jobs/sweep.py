@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -32,8 +33,9 @@ class Sweep:
         self._seen_lost: set[str] = set()
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        await every(_INTERVAL, self.work_once, name="sweep")
+        """Work until cancelled; what keeps one of both from its work keeps the other from nothing."""
+        looks = every(_INTERVAL, self.work_once, name="sweep")
+        await asyncio.gather(looks, every(_INTERVAL, self.end_dropped, name="end_dropped"))
 
     async def work_once(self, *, quiet_ms: int = _QUIET_MS) -> None:
         """Look once at every job untouched for `quiet_ms`."""
@@ -44,6 +46,9 @@ class Sweep:
             lost |= await self._look(page)
             page = await self._page(before, after=page[-1])
         self._seen_lost = lost
+
+    async def end_dropped(self) -> None:
+        """Have the engine run on with what ended here while it could not write so."""
         for job_id in await self._engine.take_up_dropped():
             log.warning("workflow_dropped", extra={"job": job_id})
 

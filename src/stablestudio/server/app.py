@@ -49,6 +49,7 @@ from stablestudio.server.public import PublicRoutes
 from stablestudio.server.sell import SellRoute
 from stablestudio.server.upload import PATH as CONFIRM
 from stablestudio.server.upload import ConfirmRoute
+from stablestudio.store.database import words_of
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class App:
         """Take the routes, those of `free` and `faces` by their exact path; what keeps `startup` from succeeding stands in `failure` afterwards."""
         self.failure: StudioError | None = None
         self._exact: dict[str, Handler] = {**sells, **free, **faces, "/api/jobs": jobs.listed, CONFIRM: confirm}
+        self._sales = frozenset({*sells, *faces})
         self._exact[ERRORS] = explain
         self._exact[MODELS] = models.listed
         self._exact |= dict.fromkeys((BLOB, f"{BLOB}/", f"{BLOB}/mpu"), blob)
@@ -109,15 +111,23 @@ class App:
             await self._refuse(scope, named, error)
         except HTTPException as error:
             await self._refuse(scope, named, self._translate(error, scope))
-        except sa.exc.OperationalError as error:
-            # A full disk, or a database that is away. Where a payment is in hand nothing of it comes here: see `SellRoute`.
-            told = {"request": request.decode(), "path": scope["path"], "detail": str(error.orig).strip()}
+        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+            # A full disk, or a database that is away, or stuck. Where a payment is in hand nothing of it comes here: see
+            # `SellRoute`.
+            told = {"request": request.decode(), "path": scope["path"], "detail": words_of(error)}
             log.error("store_unavailable", extra=told)  # noqa: TRY400 - where it broke tells nothing
-            await self._refuse(scope, named, _unavailable(scope))
+            await self._refuse(scope, named, self._unavailable(scope))
         except Exception:
             log.exception("request_failed", extra={"request": request.decode(), "path": scope["path"]})
             # Where an answer has begun, the server drops this second one and closes the connection.
             await self._refuse(scope, named, InternalError())
+
+    def _unavailable(self, scope: Scope) -> StoreUnavailable:
+        """Return what to say while the books are away: who asks for anything but a sale may have paid for it long ago."""
+        if scope["path"] in self._sales and scope["method"] == "POST":
+            return StoreUnavailable()
+        hint = "Ask again in a few seconds; nothing that was paid for is lost."
+        return StoreUnavailable("The books cannot be reached at the moment.", hint=hint, charged=None)
 
     async def _refuse(self, scope: Scope, send: Send, error: StudioError) -> None:
         request = scope[REQUEST].decode()
@@ -170,14 +180,6 @@ class App:
         await receive()
         await self._shutdown()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def _unavailable(scope: Scope) -> StoreUnavailable:
-    """Return what to say while the books are away: whoever asks for a job may have paid for it long ago."""
-    if scope["method"] not in ("GET", "HEAD") and not scope["path"].startswith(JOBS):
-        return StoreUnavailable()
-    hint = "Ask again in a few seconds; nothing that was paid for is lost."
-    return StoreUnavailable("The books cannot be read at the moment.", hint=hint, charged=None)
 
 
 def _rest(public: PublicRoutes, embedded: EmbeddedRoutes | None) -> Router:

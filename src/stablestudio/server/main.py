@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 import uvicorn
 
-from stablestudio.config import ConfigurationInvalid, Settings, load_settings, misspelt
+from stablestudio.config import ConfigurationInvalid, Settings, load_settings
 from stablestudio.server.house import House
 from stablestudio.server.limits import LimitedHttp
 from stablestudio.server.storage import folder_of
@@ -47,7 +47,10 @@ class JsonLines(logging.Formatter):
 
 
 class Sparing(logging.Filter):
-    """Lets lines about connections that begin alike pass once a minute: the engine writes some every second of an outage."""
+    """Lets lines about connections that begin alike pass once a minute: the engine writes some every second of an outage.
+
+    And none about what waits and is cancelled, as at every stop.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,6 +58,8 @@ class Sparing(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         text, now = record.getMessage(), time.monotonic()
+        if text.startswith("Asyncio task cancelled"):
+            return False
         if "psycopg" not in text and "connection" not in text:
             return True
         self._passed = {each: at for each, at in self._passed.items() if now - at < _SPARED_SECONDS}
@@ -67,8 +72,6 @@ def serve(
     """Serve until stopped. Arguments go before environment and file."""
     settings = load_settings({"host": host, "port": port, "role": role, "data": data})
     configure_logs(settings.log_level)
-    for variable, meant in misspelt(os.environ).items():
-        log.warning("setting_misspelt", extra={"variable": variable, "meant": meant})
     os.umask(0o077)  # books, files and secret are for the user that serves alone
     _allow_connections()
     _require_port(settings)

@@ -38,6 +38,7 @@ class Recorder:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self.on_step: Callable[[str], object] = lambda _: None
+        self.on_close: Callable[[str], object] = lambda _: None
 
     async def advance(self, verb: str, job_id: str) -> Step:
         self.asked.append((verb, job_id))
@@ -49,6 +50,7 @@ class Recorder:
         return step("poll") if verb == "submit" else step("deliver")
 
     async def deliver(self, job_id: str) -> None:
+        self.on_close(job_id)
         self.asked.append(("deliver", job_id))
 
     async def fail(self, job_id: str, *, code: str, message: str) -> None:
@@ -179,6 +181,21 @@ async def test_what_is_asked_again_and_again_is_one_step_of_the_engine(running: 
     assert [each["function_name"].rpartition(".")[2] for each in steps] == ["advance", "close"]
 
 
+async def test_a_job_is_closed_when_the_books_are_back(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stablestudio.jobs.engine.AWAY_SECONDS", 0.01)
+    faults = [sa.exc.OperationalError("", None, ConnectionError("away"))] * 12  # more than the engine would try
+
+    def fault(_: str) -> None:
+        if faults:
+            raise faults.pop()
+
+    running.maker.on_close = fault
+    await running.enqueue("job_outage")
+    await running.succeeds("job_outage")
+    running.maker.on_close = lambda _: None
+    assert (running.maker.of("job_outage"), faults) == (["submit", "poll", "deliver"], [])
+
+
 async def test_the_engine_knows_how_many_run_by_our_number(running: Running) -> None:
     counted = _get_dbos_instance()._active_workflows_set
     assert isinstance(counted, CountedWorkflows)
@@ -223,6 +240,20 @@ async def test_a_workflow_whose_end_was_not_written_down_is_run_on_with_and_ende
     assert looks == [[], ["job_dropped"], []]
     await running.succeeds("job_dropped")
     assert running.maker.of("job_dropped") == ["submit", "poll", "deliver"], "what is written down is not repeated"
+
+
+async def test_a_workflow_that_runs_again_or_elsewhere_was_not_dropped(running: Running) -> None:
+    jobs = ["job_runs_again", "job_runs_elsewhere"]
+    for job_id, executor in zip(jobs, ("test", "neighbour"), strict=True):
+        await running.enqueue(job_id)
+        await running.succeeds(job_id)
+        await running.change(job_id, status="PENDING", completed_at=None, executor_id=executor)
+    running.engine._running["job_runs_again"] = 1
+    assert [await running.engine.take_up_dropped() for _ in range(3)] == [[]] * 3
+    del running.engine._running["job_runs_again"]
+    assert set(jobs) == {workflow.workflow_id for workflow in await DBOS.list_workflows_async(status="PENDING")}
+    for job_id in jobs:
+        await running.change(job_id, status="SUCCESS")
 
 
 async def test_a_workflow_that_the_engine_never_had_is_started(running: Running) -> None:

@@ -156,21 +156,27 @@ async def test_a_long_question_that_was_held_up_on_its_way_is_not_finished_after
     lease_for: Callable[[float], Lease],
 ) -> None:
     """The process stands still (here: its event loop) with half of the question still to be sent, and its vendor reads on."""
-    lease, size, received = lease_for(1), 8_000_000, []
+    lease, size, received = lease_for(600), 8_000_000, []
+    loop = asyncio.get_running_loop()
+
+    def stand_still() -> None:
+        time.sleep(1.5)
+        lease._until = time.monotonic() - 1
 
     def read(listening: socket.socket) -> None:
         connection, _ = listening.accept()
+        loop.call_soon_threadsafe(loop.call_later, 0.3, stand_still)
         with connection, contextlib.suppress(ConnectionError):
             time.sleep(0.5)  # until as much is on its way as the system takes
             while some := connection.recv(65_536):
                 received.append(len(some))
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        vendor = threading.Thread(target=read, args=(listening,))
+        listening.settimeout(30)
+        vendor = threading.Thread(target=read, args=(listening,), daemon=True)
         vendor.start()
         http = VendorHttp(name="vendor", base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", auth={})
         await lease.take()
-        asyncio.get_running_loop().call_later(0.3, time.sleep, 1.5)
         with pytest.raises(LeaseOver):
             await lease.bind(http.submit("POST", "/", content=bytes(size)))
         await http.close()

@@ -119,6 +119,23 @@ async def test_a_result_that_is_kept_is_delivered_whatever_its_vendor_says_later
     assert (bench.job()[0], bench.refunds()) == ("complete", [])
 
 
+async def test_books_that_are_away_are_looked_into_again_and_no_step_faults(
+    make_bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await make_bench()
+    await bench.advance("submit")
+
+    async def away(*_: object, **__: object) -> None:
+        raise sa.exc.OperationalError("", None, ConnectionError("away"))
+
+    with monkeypatch.context() as outage:
+        outage.setattr(bench.database, "fetch_one", away)
+        for _ in range(20):
+            following = await bench.advance("poll")
+            assert (following["do"], following["wait"]) == ("poll", 5.0)
+    assert (await bench.run())["do"] == "deliver"
+
+
 _HELD = sa.text("UPDATE payments SET state = 'held', policy = 'complete'")
 _PAID = sa.text("UPDATE payments SET state = 'settled'")
 _DROPPED = sa.text("UPDATE orders SET model = 'sold-out-1'")

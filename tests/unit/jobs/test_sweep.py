@@ -12,7 +12,7 @@ from stablestudio.jobs.engine import EngineState
 from stablestudio.jobs.sweep import Sweep
 from stablestudio.store import jobs
 from stablestudio.store.database import Database
-from tests.doubles import FakeEngine, ManualClock, fail, sell
+from tests.doubles import FakeEngine, ManualClock, eventually, fail, sell
 
 pytestmark = pytest.mark.anyio
 
@@ -118,3 +118,26 @@ async def test_a_finished_job_is_nobodys_business(database: Database, clock: Man
     clock.advance(10_000)
     await _look(database, engine, clock)
     assert engine.restarted == []
+
+
+async def test_what_the_engine_dropped_is_taken_up_whatever_keeps_the_sweep_from_its_work(
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeEngine()
+    engine.dropped = ["job_1"]
+    job_id = await database.write(lambda connection: sell(connection, 1))
+    clock.advance(120)
+
+    async def fault(_: object) -> dict[str, EngineState]:
+        raise ConnectionResetError(job_id)
+
+    monkeypatch.setattr(engine, "states", fault)
+    sweep = asyncio.ensure_future(_sweep(database, engine, clock).run())
+
+    async def taken() -> bool:
+        return engine.dropped == []
+
+    await eventually(taken)
+    sweep.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sweep
