@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from stablestudio.jobs.asking import Asking
 from stablestudio.jobs.decisions import step
+from stablestudio.jobs.maker import Maker
 from stablestudio.payments.rail import Outcome, Rejected, Settled, Unknown
 from stablestudio.payments.refunds import RefundWorker
 from stablestudio.providers.provider import NotAccepted
@@ -145,6 +146,16 @@ def own_question_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
         return await self._submit_once(work) if job.task is None else step("poll")
 
     monkeypatch.setattr(Asking, "submit", submit)
+
+
+@_plant
+def kept_result_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a job by what its vendor says, though an earlier process has kept the result."""
+
+    async def is_kept(_: Maker, __: str) -> bool:
+        return False
+
+    monkeypatch.setattr(Maker, "is_kept", is_kept)
 
 
 @_plant

@@ -19,6 +19,13 @@ _SALES = """
     LEFT JOIN jobs j ON j.id = o.id LEFT JOIN refunds r ON r.order_id = o.id ORDER BY o.id"""
 
 
+# What was kept before its job failed for another reason than that nobody pays for it, or wants it.
+_WASTED = """
+    SELECT j.id, j.error_code FROM jobs j JOIN assets a ON a.job_id = j.id AND a.role = 'result'
+    WHERE j.state = 'failed' AND a.created_at < j.finished_at
+    AND j.error_code NOT IN ('cancelled', 'payment_failed', 'upstream_timeout')"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sale:
     """One order with its payment, job and refund, as the books have it."""
@@ -71,6 +78,8 @@ def check_always(database: Database, world: World) -> list[Sale]:
     live: Counter[Any] = Counter((sale.rail, sale.key) for sale in found if sale.payment != "rejected")
     assert max(live.values(), default=0) <= 1, "a credential bought two orders"
     assert max(outside.refunds.values(), default=0) <= 1, f"an order was refunded twice: {outside.refunds}"
+    wasted = database.fetch(_WASTED)
+    assert not wasted, f"failed, and its result was kept: {wasted}"
     for sale in found:
         _check_money(sale, outside)
         assert sale.payment != "rejected" or sale.key in refused, f"given back, and no chain said no: {sale}"

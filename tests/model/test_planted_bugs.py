@@ -148,6 +148,21 @@ def _second_worker(life: Life) -> None:
     life.answer(Fate.YES)
 
 
+def _death_after_keeping(life: Life) -> None:
+    life.pay()
+    life.go_on("make")
+    life.let_time_pass(10)
+    life.go_on("make", Fate.NO)
+
+
+def _stranded_for_a_day_after_keeping(life: Life) -> None:
+    life.pay()
+    life.go_on("make")
+    life.let_time_pass(90_000)
+    life.forget_workflow()
+    life.go_on("sweep")
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A bug, a life that it breaks, what the model says to that, and where a process dies meanwhile."""
@@ -174,6 +189,8 @@ _CASES = [
     Case("credentials_claimed_by_many", _same_payment_again, "a credential bought two orders"),
     Case("own_question_forgotten", _second_worker, "the vendor was asked twice"),
     Case("leases_not_looked_at", _second_worker, "the vendor was asked twice", store="postgres"),
+    Case("kept_result_forgotten", _death_after_keeping, "failed, and its result was kept", "make.kept"),
+    Case("kept_result_forgotten", _stranded_for_a_day_after_keeping, "failed, and its result was kept", "make.kept"),
     Case("closed_again", _late_worker, "no cause"),
     Case("closed_again", _late_twin, "it had ended as"),
 ]

@@ -154,13 +154,14 @@ class Maker:
 
         A process may end between keeping and delivering, and the next one asks the vendor again.
         """
-        if following["do"] == "fail" and await self._is_kept(made.job.id):
+        if following["do"] == "fail" and await self.is_kept(made.job.id):
             log.warning("kept_after_all", extra={"job": made.job.id, "code": following["code"]})
             following = step("deliver")
         unpaid = following["do"] == "deliver" and made.policy == "complete" and made.payment_state != "settled"
         return step("charge") if unpaid else following
 
-    async def _is_kept(self, job_id: str) -> bool:
+    async def is_kept(self, job_id: str) -> bool:
+        """Tell whether a job's result is in the storage and in the books."""
         return await self._database.read(lambda connection: store.find_result(connection, job_id)) is not None
 
     def _note_unclear(self, job: store.Job, work: Work, unclear: Undecided, *, verb: Verb) -> None:

@@ -71,7 +71,7 @@ class Sweep:
         try:
             if not await self._database.write(lambda connection: store.postpone(connection, job=job, now=now)):
                 return  # it ended or moved while we looked, or another process mends it
-            if is_overdue((now - job.created_at) / 1000):
+            if is_overdue((now - job.created_at) / 1000) and not await self._maker.is_kept(job.id):
                 await self._maker.fail(job.id, code=FailureKind.UPSTREAM_UNKNOWN.value, message=OVERDUE)
             else:
                 await self._engine.restart(job.id, queue=job.provider or QUEUE)

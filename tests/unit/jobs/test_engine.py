@@ -251,7 +251,8 @@ async def test_a_workflow_that_runs_again_or_elsewhere_was_not_dropped(running: 
     running.engine._running["job_runs_again"] = 1
     assert [await running.engine.take_up_dropped() for _ in range(3)] == [[]] * 3
     del running.engine._running["job_runs_again"]
-    assert set(jobs) == {workflow.workflow_id for workflow in await DBOS.list_workflows_async(status="PENDING")}
+    pending = await DBOS.list_workflows_async(status="PENDING", workflow_ids=jobs)
+    assert len(pending) == len(jobs)
     for job_id in jobs:
         await running.change(job_id, status="SUCCESS")
 

@@ -24,6 +24,10 @@ class FakeMaker:
 
     def __init__(self) -> None:
         self.failed: list[str] = []
+        self.kept: set[str] = set()
+
+    async def is_kept(self, job_id: str) -> bool:
+        return job_id in self.kept
 
     async def fail(self, job_id: str, *, code: str, message: str) -> None:
         self.failed.append(job_id)
@@ -39,6 +43,14 @@ async def test_a_stranded_job_is_given_up_after_a_day_and_refunded(database: Dat
     clock.advance(24 * 3600)
     await _sweep(database, engine, clock, maker).work_once()
     assert (maker.failed, engine.restarted) == ([job_id], [])
+
+
+async def test_a_stranded_job_whose_result_is_kept_is_never_given_up(database: Database, clock: ManualClock) -> None:
+    engine, maker = FakeEngine(), FakeMaker()
+    maker.kept.add(job_id := await database.write(lambda connection: sell(connection, 1)))
+    clock.advance(24 * 3600)
+    await _sweep(database, engine, clock, maker).work_once()
+    assert (maker.failed, engine.restarted) == ([], [job_id])
 
 
 async def _look(database: Database, engine: FakeEngine, clock: ManualClock, *, times: int = _LOOKS) -> None:
