@@ -65,6 +65,7 @@ def check(out: Output, settings: Settings) -> None:
             different.append(f"the engine's schema: {has or 'none'}, this program needs {needs}")
     good = found == migrate.HEAD and not different
     document = {"success": good, "found": found, "schema": migrate.HEAD, "differences": different}
+    document |= {} if good else {"hint": _NEXT}
     verdict = "equal to this program's" if good else f"not this program's, which is {migrate.HEAD}"
     out.result(document, f"Schema {found or 'none'}: {verdict}.", *different, *([] if good else [_NEXT]))
     if not good:
@@ -74,7 +75,7 @@ def check(out: Output, settings: Settings) -> None:
 @db.command(name="replace-secret")
 @operates
 def replace_secret(out: Output, settings: Settings) -> None:
-    """Make the secret in the data folder that of the database, where the old one is lost. No process may run.
+    """Give the database our secret, where its own is lost. No process may run.
 
     Links, tokens and sign-ins given out before mean nothing then, and every machine needs the new file.
     """

@@ -38,6 +38,7 @@ def test_an_upgrade_makes_the_tables_and_a_check_finds_them_equal(folder: Path) 
         "found": None,
         "schema": migrate.HEAD,
         "differences": [],
+        "hint": "Next: stablestudio db upgrade, with the newest program that uses this database.",
     }
     assert run(folder, "upgrade")["before"] is None
     assert run(folder, "upgrade")["before"] == migrate.HEAD
