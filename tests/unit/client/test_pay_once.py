@@ -70,7 +70,6 @@ def test_a_402_that_says_nothing_of_money_after_a_lost_answer_leaves_the_outcome
     with pytest.raises(PaymentOutcomeUnknown) as caught:
         client.submit("nano-banana", "generate", WISH)
     assert (caught.value.charged, caught.value.money_moved) == (None, None)
-    assert caught.value.money_moved is None
     assert client.pending() == [caught.value.order]
 
 
