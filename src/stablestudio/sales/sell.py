@@ -33,12 +33,16 @@ from stablestudio.store import echoes
 from stablestudio.store import jobs as job_store
 from stablestudio.store import payments as store
 from stablestudio.store.database import Database
-from stablestudio.store.echoes import Echoed
+from stablestudio.store.echoes import Echoed, Refused
 
 log = logging.getLogger(__name__)
 _CLAIM_TRIES = 3
 # A copy of a payment that is being settled waits this long for its twin's answer, then is told to come back.
 _TWIN_SECONDS = 10.0
+# A credential whose end is this near, or this long ago, may have looked good to a try that has not claimed it yet: one whose
+# process stood still meanwhile, or has another clock.
+_NEARLY_OVER_S, _STRAGGLING_S = 30, 600
+_REFUSED_MS = 24 * 3600 * 1000  # for which it is remembered after its end
 
 
 class Seller:
@@ -93,6 +97,8 @@ class Seller:
         except StudioError:
             # Prices, clocks and balances change; a payment that was taken keeps its answer for ever.
             known = await self._known(rail, credential, mark)
+            if known is None and self._may_be_under_way(credential) and not await self._refuse(rail, credential):
+                known = await self._known(rail, credential, mark)
             if known is None:
                 raise
             return known
@@ -144,12 +150,23 @@ class Seller:
             return None
         return await self._known(rail, credential, fingerprint("POST", path, body))
 
+    def _may_be_under_way(self, credential: Credential) -> bool:
+        """Tell whether another try may have found a credential good a moment ago that is over by our clock."""
+        if credential.expires_at is None or not credential.proved:
+            return False
+        return -_STRAGGLING_S < credential.expires_at - self._clock.now_ms() // 1000 < _NEARLY_OVER_S
+
+    async def _refuse(self, rail: Rail, credential: Credential) -> bool:
+        """Keep a credential from being taken, now that its buyer will hear that it was not; `False` where it has been."""
+        terms = {"rail": rail.name, "key": credential.key}
+        until = (credential.expires_at or 0) * 1000 + _REFUSED_MS
+        return await self._database.write(lambda connection: echoes.refuse(connection, **terms, expires_at=until))
+
     async def _known(self, rail: Rail, credential: Credential, mark: str) -> Sold | Held | None:
         def query(connection: sa.Connection) -> tuple[store.Payment | None, store.Payment | None]:
             terms = {"rail": rail.name, "key": credential.key}
             return store.find_by_key(connection, **terms), store.find_rejected(connection, **terms)
 
-        holder, rejected = await self._database.read(query)
         if credential.proved:
             try:
                 await self._database.read(
@@ -157,6 +174,9 @@ class Seller:
                 )
             except Echoed as echoed:
                 return await self._answer_echo(echoed, mark=mark)
+            except Refused:
+                pass  # nobody has taken it since; an older try may have been given back
+        holder, rejected = await self._database.read(query)  # after its turn: a claim under way is waited for
         known = holder or rejected
         if known is None or not (credential.proved or credential.saved == known.credential):
             return None  # a signature that only the chain can judge is not heard again in another's name
@@ -199,6 +219,9 @@ class Seller:
                     if (known := await self._known(rail, credential, mark)) is None:
                         raise
                     return known
+                except Refused:
+                    over = Rejected(reason="payment_expired", message="The payment was over before it could be taken.")
+                    raise rejection(over, payer=credential.payer, network=credential.network) from None
                 if isinstance(taken, Held):
                     return taken
                 if isinstance(taken, Echoed):

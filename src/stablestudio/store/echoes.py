@@ -31,6 +31,10 @@ class Echoed(Exception):
         super().__init__(order_id)
 
 
+class Refused(Exception):
+    """This credential was over by somebody's clock, and its buyer was told that nothing was charged."""
+
+
 _SPARED = sa.select(spared_credentials.c.order_id, spared_credentials.c.fingerprint).where(
     spared_credentials.c.rail == sa.bindparam("rail"), spared_credentials.c.key == sa.bindparam("key")
 )
@@ -57,10 +61,28 @@ def spare(connection: sa.Connection, *, rail: str, key: str, fingerprint: str, o
     connection.execute(insert(connection, spared_credentials).values(values).on_conflict_do_nothing())
 
 
+def refuse(connection: sa.Connection, *, rail: str, key: str, expires_at: int) -> bool:
+    """Let nobody take a credential any more, which is remembered until a moment (ms); `False` where somebody has taken it."""
+    take_turn(connection, f"credential {rail} {key}")
+    taken = sa.select(payments.c.id).where(
+        payments.c.rail == rail, payments.c.key == key, payments.c.state != "rejected"
+    )
+    if connection.execute(taken).first() is not None:
+        return False
+    values = {"rail": rail, "key": key, "fingerprint": "", "order_id": None, "expires_at": expires_at}
+    connection.execute(insert(connection, spared_credentials).values(values).on_conflict_do_nothing())
+    return True
+
+
 def require_not_spared(connection: sa.Connection, *, rail: str, key: str) -> None:
-    """Raise `Echoed` for a credential that was spared for an order which lives; until the commit nobody else spares it."""
+    """Raise `Echoed` for a credential that was spared for an order which lives, `Refused` for one that was refused.
+
+    Until the commit nobody else spares or refuses it.
+    """
     take_turn(connection, f"credential {rail} {key}")
     row = connection.execute(_SPARED, {"rail": rail, "key": key}).first()
+    if row is not None and row.order_id is None:
+        raise Refused
     if row is not None and _lives(connection, row.order_id):
         raise Echoed(row.order_id, row.fingerprint)
 

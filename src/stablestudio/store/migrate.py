@@ -12,7 +12,7 @@ from stablestudio.store.database import is_file
 from stablestudio.store.tables import metadata
 
 # The newest revision in migrations/versions; a test compares. Alembic is imported only where there is work to do.
-HEAD = "0012"
+HEAD = "0013"
 # Of PostgreSQL's advisory lock: two that upgrade at once do so one after the other.
 LOCK = 5_402_402
 

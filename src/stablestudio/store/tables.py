@@ -109,14 +109,15 @@ echoes = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False, index=True),
 )
 
-# Credentials that came as an echo and were not taken: presented again, they get that order again and are never charged.
+# Credentials that are never charged. Those that came as an echo get their order again; those without an order were over by
+# somebody's clock, and their buyer was told that nothing was charged.
 spared_credentials = sa.Table(
     "spared_credentials",
     metadata,
     sa.Column("rail", sa.Text, primary_key=True),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("order_id", sa.Text, sa.ForeignKey("orders.id"), nullable=False, index=True),
+    sa.Column("order_id", sa.Text, sa.ForeignKey("orders.id"), nullable=True, index=True),
     sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),  # milliseconds
 )
 

@@ -14,6 +14,7 @@ from stablestudio.payments.errors import (
     IdempotencyConflict,
     InsufficientFunds,
     NonceAlreadyUsed,
+    PaymentExpiredUnsettled,
     PaymentRejected,
     PaymentReused,
     StoreUnavailable,
@@ -78,6 +79,50 @@ async def test_an_expired_payment_that_was_never_taken_is_refused(shop: Shop) ->
     with pytest.raises(PaymentExpired):
         await shop.sell(purchase)
     assert (shop.payments(), shop.chain.submitted) == ([], [])
+
+
+@pytest.mark.parametrize("hold_s", [0, 60])
+async def test_a_payment_that_was_told_to_be_over_is_not_taken_by_a_try_that_was_held_up(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, hold_s: int
+) -> None:
+    """The buyer gave up on the first try, whose process stood still before the claim, and has signed anew by now."""
+    purchase, go_on, late = shop.purchase(hold_s=hold_s), asyncio.Event(), shop.reopen()
+    real = late.seller._claim
+
+    async def held_up(*arguments: Any, **named: Any) -> Any:
+        await go_on.wait()
+        return await real(*arguments, **named)
+
+    monkeypatch.setattr(late.seller, "_claim", held_up)
+    first = asyncio.ensure_future(late.sell(purchase))
+    await asyncio.sleep(0)
+    shop.clock.advance(295 + hold_s)
+    for _ in range(2):
+        with pytest.raises(PaymentExpired):
+            await shop.sell(purchase)
+    go_on.set()
+    with pytest.raises(PaymentExpiredUnsettled):
+        await first
+    assert (shop.payments(), shop.jobs(), shop.chain.submitted) == ([], [], [])
+
+
+async def test_a_payment_that_another_try_takes_at_its_end_is_not_told_to_be_over(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purchase, asked = shop.purchase(), []
+    refuse = shop.seller._refuse
+
+    async def too_late(*arguments: Any) -> bool:
+        shop.clock.advance(-295)
+        asked.append(await shop.reopen().sell(purchase))
+        shop.clock.advance(295)
+        return await refuse(*arguments)
+
+    monkeypatch.setattr(shop.seller, "_refuse", too_late)
+    shop.clock.advance(295)
+    answer = await shop.sell(purchase)
+    assert isinstance(answer, Sold)
+    assert ([each.job_id for each in asked], len(shop.chain.submitted)) == ([answer.job_id], 1)
 
 
 async def test_a_payment_buys_nothing_else(shop: Shop) -> None:
