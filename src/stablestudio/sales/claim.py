@@ -146,7 +146,7 @@ class Claims:
         if payment.state == "held" and _is_exposed(connection, payment, limit):
             payment = replace(payment, state="claimed", policy="accept")
         try:
-            echoes.require_not_spared(connection, rail=payment.rail, key=payment.key)
+            echoes.require_not_spared(connection, rail=payment.rail, key=payment.key, ends_at=payment.expires_at)
             with connection.begin_nested() if echo is not None else nullcontext():
                 store.claim(connection, order=order, payment=payment, echo=echo, window_ms=_ECHO_MS)
         except Echoed as echoed:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -42,7 +43,6 @@ _TWIN_SECONDS = 10.0
 # A credential whose end is this near, or this long ago, may have looked good to a try that has not claimed it yet: one whose
 # process stood still meanwhile, or has another clock.
 _NEARLY_OVER_S, _STRAGGLING_S = 30, 600
-_REFUSED_MS = 24 * 3600 * 1000  # for which it is remembered after its end
 
 
 class Seller:
@@ -159,8 +159,8 @@ class Seller:
     async def _refuse(self, rail: Rail, credential: Credential) -> bool:
         """Keep a credential from being taken, now that its buyer will hear that it was not; `False` where it has been."""
         terms = {"rail": rail.name, "key": credential.key}
-        until = (credential.expires_at or 0) * 1000 + _REFUSED_MS
-        return await self._database.write(lambda connection: echoes.refuse(connection, **terms, expires_at=until))
+        ends_at = _ends_at(credential) or 0
+        return await self._database.write(lambda connection: echoes.refuse(connection, **terms, ends_at=ends_at))
 
     async def _known(self, rail: Rail, credential: Credential, mark: str) -> Sold | Held | None:
         def query(connection: sa.Connection) -> tuple[store.Payment | None, store.Payment | None]:
@@ -169,9 +169,10 @@ class Seller:
 
         if credential.proved:
             try:
-                await self._database.read(
-                    lambda connection: echoes.require_not_spared(connection, rail=rail.name, key=credential.key)
+                require = partial(
+                    echoes.require_not_spared, rail=rail.name, key=credential.key, ends_at=_ends_at(credential)
                 )
+                await self._database.read(require)
             except Echoed as echoed:
                 return await self._answer_echo(echoed, mark=mark)
             except Refused:
@@ -336,6 +337,11 @@ class Seller:
         if twin is not None:
             await asyncio.wait((twin,), timeout=_TWIN_SECONDS)
         return await self._recorded(holder)
+
+
+def _ends_at(credential: Credential) -> int | None:
+    """Return when a credential ends, in milliseconds."""
+    return None if credential.expires_at is None else credential.expires_at * 1000
 
 
 def _unread(error: Exception, order_id: str) -> Held:

@@ -35,9 +35,10 @@ class Refused(Exception):
     """This credential was over by somebody's clock, and its buyer was told that nothing was charged."""
 
 
-_SPARED = sa.select(spared_credentials.c.order_id, spared_credentials.c.fingerprint).where(
-    spared_credentials.c.rail == sa.bindparam("rail"), spared_credentials.c.key == sa.bindparam("key")
-)
+_REFUSED_MS = 24 * 3600 * 1000  # for which a refusal is remembered after the credential's end
+_SPARED = sa.select(
+    spared_credentials.c.order_id, spared_credentials.c.fingerprint, spared_credentials.c.expires_at
+).where(spared_credentials.c.rail == sa.bindparam("rail"), spared_credentials.c.key == sa.bindparam("key"))
 
 
 def remember(connection: sa.Connection, echo: Echo, *, window_ms: int) -> None:
@@ -61,28 +62,40 @@ def spare(connection: sa.Connection, *, rail: str, key: str, fingerprint: str, o
     connection.execute(insert(connection, spared_credentials).values(values).on_conflict_do_nothing())
 
 
-def refuse(connection: sa.Connection, *, rail: str, key: str, expires_at: int) -> bool:
-    """Let nobody take a credential any more, which is remembered until a moment (ms); `False` where somebody has taken it."""
+def refuse(connection: sa.Connection, *, rail: str, key: str, ends_at: int) -> bool:
+    """Let nobody take a credential any more that ends by then (ms); `False` where somebody has taken it.
+
+    One with the same key and a later end is another one: it was not told to be over.
+    """
     take_turn(connection, f"credential {rail} {key}")
     taken = sa.select(payments.c.id).where(
         payments.c.rail == rail, payments.c.key == key, payments.c.state != "rejected"
     )
     if connection.execute(taken).first() is not None:
         return False
-    values = {"rail": rail, "key": key, "fingerprint": "", "order_id": None, "expires_at": expires_at}
-    connection.execute(insert(connection, spared_credentials).values(values).on_conflict_do_nothing())
+    values = {"rail": rail, "key": key, "fingerprint": "", "order_id": None, "expires_at": ends_at + _REFUSED_MS}
+    note = insert(connection, spared_credentials).values(values)
+    is_later = sa.and_(
+        spared_credentials.c.order_id.is_(None), spared_credentials.c.expires_at < note.excluded.expires_at
+    )
+    newest = {"expires_at": note.excluded.expires_at}
+    connection.execute(note.on_conflict_do_update(index_elements=["rail", "key"], set_=newest, where=is_later))
     return True
 
 
-def require_not_spared(connection: sa.Connection, *, rail: str, key: str) -> None:
+def require_not_spared(connection: sa.Connection, *, rail: str, key: str, ends_at: int | None) -> None:
     """Raise `Echoed` for a credential that was spared for an order which lives, `Refused` for one that was refused.
+
+    `ends_at` is when it ends (ms), where that is known.
 
     Until the commit nobody else spares or refuses it.
     """
     take_turn(connection, f"credential {rail} {key}")
     row = connection.execute(_SPARED, {"rail": rail, "key": key}).first()
     if row is not None and row.order_id is None:
-        raise Refused
+        if ends_at is not None and ends_at + _REFUSED_MS <= row.expires_at:
+            raise Refused
+        return
     if row is not None and _lives(connection, row.order_id):
         raise Echoed(row.order_id, row.fingerprint)
 

@@ -106,6 +106,20 @@ async def test_a_payment_that_was_told_to_be_over_is_not_taken_by_a_try_that_was
     assert (shop.payments(), shop.jobs(), shop.chain.submitted) == ([], [], [])
 
 
+async def test_a_payment_that_ends_later_is_another_one_though_its_nonce_is_that_of_one_that_was_over(
+    shop: Shop,
+) -> None:
+    over = shop.purchase()
+    shop.clock.advance(295)
+    with pytest.raises(PaymentExpired):
+        await shop.sell(over)
+    payment: Any = over.presented
+    later = replace(payment.authorization, valid_before=payment.authorization.valid_before + 200)
+    signature = BUYER.sign_digest(eip3009.digest(USDC, later))
+    presented = replace(payment, authorization=later, signature=signature)
+    assert isinstance(await shop.sell(replace(over, presented=presented)), Sold)
+
+
 async def test_a_payment_that_another_try_takes_at_its_end_is_not_told_to_be_over(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

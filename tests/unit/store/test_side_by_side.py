@@ -122,13 +122,13 @@ def test_a_credential_is_not_claimed_while_it_is_spared(database: Database) -> N
     late = payment(2)
 
     def spare(connection: sa.Connection) -> None:
-        echoes.require_not_spared(connection, rail=late.rail, key=late.key)
+        echoes.require_not_spared(connection, rail=late.rail, key=late.key, ends_at=None)
         echoes.spare(
             connection, rail=late.rail, key=late.key, fingerprint="f", order_id=ORDER, expires_at=NOW_MS + 1000
         )
 
     def claim(connection: sa.Connection) -> None:
-        echoes.require_not_spared(connection, rail=late.rail, key=late.key)
+        echoes.require_not_spared(connection, rail=late.rail, key=late.key, ends_at=None)
         payments.claim(connection, order=order(2), payment=late)
 
     with pytest.raises(Echoed):
